@@ -14,7 +14,7 @@ version_added: 0.1.0
 author: The mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Takes the registered result of M(kubernetes.core.k8s), for one object or for a list of them.
-  - Gives the Deployments, StatefulSets, DaemonSets and Jobs in it, in the form that M(mlops.mlflow.workload_wait) takes.
+  - Gives its Deployments, StatefulSets, DaemonSets and Jobs in the form that M(mlops.mlflow.workload_wait) takes.
 positional: _input
 options:
   _input:

@@ -1,0 +1,81 @@
+# The collection's tasks. `make help` lists them; `make quickstart` and `make test` need nothing done before.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.ready-$(shell cat requirements.txt requirements-test.txt 2>/dev/null | sha256sum | cut -c1-12)
+
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_FORCE_COLOR ?= $(if $(TERM),1,)
+unexport VIRTUAL_ENV
+
+.PHONY: help
+help: ## List the tasks
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(RUN): requirements.txt requirements-test.txt
+	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 or newer is on the PATH; name one: make PYTHON=/path/to/python3" >&2; exit 1; fi
+	echo "Making a virtual environment in .venv with $$($(PYTHON) --version), about a minute the first time"
+	rm -rf "$(VENV)"
+	$(PYTHON) -m venv "$(VENV)" || { echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt -r requirements-test.txt
+	# Ansible finds collections on Python's path: this makes the checkout known as mlops.mlflow.
+	collections=$$("$(BIN)/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ansible_collections
+	mkdir -p "$$collections/mlops"
+	ln -sfn "$(CURDIR)" "$$collections/mlops/mlflow"
+	touch "$@"
+
+.PHONY: venv
+venv: $(RUN)
+
+.PHONY: quickstart
+quickstart: venv ## Make a kind cluster, deploy the whole stack on it, and run an example
+	@started=$$SECONDS
+	ansible-playbook -i inventory/kind playbooks/kind.yml
+	ansible-playbook -i inventory/kind playbooks/site.yml
+	python docs/examples/quickstart.py --directory build/quickstart
+	echo "make quickstart took $$((SECONDS - started)) s"
+
+.PHONY: lint
+lint: venv ## Lint everything: ansible-lint, yamllint, ruff
+	@yamllint --strict .
+	ruff check .
+	ruff format --check .
+	ansible-lint --offline
+
+.PHONY: test-cluster
+test-cluster: venv
+	@ansible-playbook -i tests/inventory playbooks/kind.yml
+
+.PHONY: unit
+unit: test-cluster ## Test plugins, and every template against the API server of the tests' cluster
+	@KUBECONFIG=$(CURDIR)/build/test/kubeconfig python -m pytest tests/unit
+
+.PHONY: molecule
+molecule: venv ## Run the scenario `default` on the tests' cluster
+	@molecule test --scenario-name default
+
+.PHONY: test
+test: lint unit molecule ## Everything that CI runs
+
+.PHONY: test-full
+test-full: test ## What takes longer: external services, both ansible-cores, interruptions, uninstall
+	@molecule test --scenario-name external
+	python -m pytest tests/drills
+
+.PHONY: bench
+bench: venv ## Print the figures of a running quickstart, as ratios against a peer
+	@python tests/bench/bench.py --directory build/quickstart
+
+.PHONY: clean
+clean: venv ## Remove the clusters, and the files that were made
+	@ansible-playbook -i inventory/kind playbooks/kind.yml -e kind_cluster_state=absent
+	ansible-playbook -i tests/inventory playbooks/kind.yml -e kind_cluster_state=absent
+	rm -rf build .ansible "$(VENV)"
