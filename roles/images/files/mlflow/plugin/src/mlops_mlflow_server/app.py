@@ -1,0 +1,14 @@
+"""The application that `mlflow server --app-name mlops-oidc` serves: mlflow-oidc-auth's, made fit for a team."""
+
+import logging
+
+from mlflow_oidc_auth.app import app as _application
+
+from mlops_mlflow_server import lanes
+
+_logger = logging.getLogger("mlflow.mlops")
+
+if not lanes.install(_application):
+    _logger.warning("This mlflow-oidc-auth mounts MLflow in another way: all calls of a worker share one thread")
+
+app = _application

@@ -1,0 +1,205 @@
+"""Artifact repository for `s3://` that keeps every transfer behind the tracking server.
+
+MLflow's own `S3ArtifactRepository` can hand out presigned URLs, and a server that uses it says so in
+`/api/3.0/mlflow/server-info`. Clients from 3.15 on then fetch artifacts straight from the object store, by the
+server's name for it, which a client outside the cluster cannot reach. No setting turns that off. The class
+here offers plain transfers only, so clients use the tracking server for everything.
+
+It also bounds how long a vanished object store is waited for: botocore's defaults are 60 s a read, and a
+connection to a pod that is gone is not noticed before.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import socket
+
+from mlflow.environment_variables import (
+    MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE,
+    MLFLOW_S3_ENDPOINT_URL,
+    MLFLOW_S3_IGNORE_TLS,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INTERNAL_ERROR,
+    PERMISSION_DENIED,
+    RESOURCE_DOES_NOT_EXIST,
+    TEMPORARILY_UNAVAILABLE,
+    UNAUTHENTICATED,
+)
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+from mlops_mlflow_server.settings import count, number
+
+_logger = logging.getLogger(__name__)
+
+# S3's error codes, and the bare status where a response has no body (HEAD), as MLflow's codes.
+_ERROR_CODES = {
+    "AccessDenied": PERMISSION_DENIED,
+    "403": PERMISSION_DENIED,
+    "NoSuchBucket": RESOURCE_DOES_NOT_EXIST,
+    "NoSuchKey": RESOURCE_DOES_NOT_EXIST,
+    "404": RESOURCE_DOES_NOT_EXIST,
+    "InvalidAccessKeyId": UNAUTHENTICATED,
+    "SignatureDoesNotMatch": UNAUTHENTICATED,
+    "InternalError": TEMPORARILY_UNAVAILABLE,
+    "ServiceUnavailable": TEMPORARILY_UNAVAILABLE,
+    "SlowDown": TEMPORARILY_UNAVAILABLE,
+    "XMinioServerNotInitialized": TEMPORARILY_UNAVAILABLE,
+    "500": TEMPORARILY_UNAVAILABLE,
+    "502": TEMPORARILY_UNAVAILABLE,
+    "503": TEMPORARILY_UNAVAILABLE,
+    "504": TEMPORARILY_UNAVAILABLE,
+}
+
+
+def socket_options() -> list[tuple[int, int, int]]:
+    """Return the options that let the kernel notice a peer that is gone, as setsockopt triples.
+
+    Unacknowledged data and unanswered keep-alive probes both end the connection after
+    `MLOPS_S3_USER_TIMEOUT` seconds, see tcp(7). Options that the platform lacks are left out.
+    """
+    limit = number("MLOPS_S3_USER_TIMEOUT", 5.0)
+    wanted = (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", max(1, round(limit / 2))),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", max(1, round(limit / 5))),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", round(limit * 1000)),
+    )
+    return [(level, getattr(socket, name), value) for level, name, value in wanted if hasattr(socket, name)]
+
+
+@functools.lru_cache(maxsize=16)
+def _client(endpoint, verify, signature_version, addressing_style, region, key, secret, token):
+    """Return the S3 client for these arguments; boto3's clients may be shared by threads.
+
+    MLflow makes a new one every five minutes, and so drops warm connections; credentials that expire are
+    renewed by botocore itself.
+    """
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.client import Config
+
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        verify=verify,
+        region_name=region,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+        config=Config(
+            signature_version=UNSIGNED if signature_version.lower() == "unsigned" else signature_version,
+            s3={"addressing_style": addressing_style},
+            connect_timeout=number("MLOPS_S3_CONNECT_TIMEOUT", 3.0),
+            read_timeout=number("MLOPS_S3_READ_TIMEOUT", 15.0),
+            tcp_keepalive=True,
+            max_pool_connections=count("MLOPS_S3_MAX_CONNECTIONS", 32),
+            retries={"mode": "standard", "total_max_attempts": count("MLOPS_S3_MAX_ATTEMPTS", 5)},
+        ),
+    )
+    # botocore has no public way to set further socket options: this list is what its pools connect with.
+    options = getattr(getattr(getattr(client, "_endpoint", None), "http_session", None), "_socket_options", None)
+    if isinstance(options, list):
+        options.extend(option for option in socket_options() if option not in options)
+    else:
+        _logger.warning("This botocore keeps its socket options elsewhere: a dead object store is noticed only by its timeouts")
+    return client
+
+
+@contextlib.contextmanager
+def _in_mlflows_terms(what: str):
+    """Turn botocore's errors into MLflow's, so that a client knows a missing artifact from an outage.
+
+    Args:
+        what: what was being done, for the message.
+
+    Raises:
+        MlflowException: with the code (and so the HTTP status) that fits; 503 for what may pass.
+    """
+    from boto3.exceptions import Boto3Error, RetriesExceededError
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+    try:
+        yield
+    except ClientError as error:
+        _raise(error, what)
+    except (RetriesExceededError, HTTPClientError) as error:
+        # HTTPClientError is the parent of refused connections, timeouts and closed connections.
+        raise MlflowException(
+            f"The object store did not answer while {what}: {error}", error_code=TEMPORARILY_UNAVAILABLE
+        ) from error
+    except Boto3Error as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, ClientError):
+            _raise(cause, what)
+        if isinstance(cause, HTTPClientError):
+            raise MlflowException(
+                f"The object store did not answer while {what}: {cause}", error_code=TEMPORARILY_UNAVAILABLE
+            ) from error
+        raise MlflowException(f"Failed while {what}: {error}", error_code=INTERNAL_ERROR) from error
+    except BotoCoreError as error:
+        raise MlflowException(f"Failed while {what}: {error}", error_code=INTERNAL_ERROR) from error
+
+
+def _raise(error, what):
+    answer = error.response.get("Error", {})
+    code = str(answer.get("Code", ""))
+    raise MlflowException(
+        f"The object store answered {code or 'an error'} while {what}: {answer.get('Message', '')}",
+        error_code=_ERROR_CODES.get(code, INTERNAL_ERROR),
+    ) from error
+
+
+class _BoundedS3ArtifactRepository(S3ArtifactRepository):
+    """MLflow's repository, with a client that gives up in time."""
+
+    def _get_s3_client(self):
+        return _client(
+            MLFLOW_S3_ENDPOINT_URL.get(),
+            False if MLFLOW_S3_IGNORE_TLS.get() else None,
+            os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4"),
+            MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE.get(),
+            None,
+            self._access_key_id,
+            self._secret_access_key,
+            self._session_token,
+        )
+
+
+class ProxiedS3ArtifactRepository(ArtifactRepository):
+    """`s3://` without the mixins that let a server advertise multipart and presigned transfers.
+
+    Registered by the entry point `mlflow.artifact_repository: s3`, which overrides MLflow's own class.
+    """
+
+    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None):
+        super().__init__(artifact_uri, tracking_uri, registry_uri)
+        self._s3 = _BoundedS3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
+
+    def log_artifact(self, local_file, artifact_path=None):
+        with _in_mlflows_terms(f"storing an artifact in {self.artifact_uri}"):
+            self._s3.log_artifact(local_file, artifact_path)
+
+    def log_artifacts(self, local_dir, artifact_path=None):
+        with _in_mlflows_terms(f"storing artifacts in {self.artifact_uri}"):
+            self._s3.log_artifacts(local_dir, artifact_path)
+
+    def list_artifacts(self, path=None):
+        with _in_mlflows_terms(f"listing artifacts in {self.artifact_uri}"):
+            return self._s3.list_artifacts(path)
+
+    def _download_file(self, remote_file_path, local_path):
+        with _in_mlflows_terms(f"fetching {remote_file_path}"):
+            self._s3._download_file(remote_file_path, local_path)
+
+    def delete_artifacts(self, artifact_path=None):
+        with _in_mlflows_terms(f"deleting artifacts in {self.artifact_uri}"):
+            self._s3.delete_artifacts(artifact_path)
+
+    def upload_archived_trace_data_bytes(self, data: bytes) -> None:
+        with _in_mlflows_terms(f"archiving a trace in {self.artifact_uri}"):
+            self._s3.upload_archived_trace_data_bytes(data)

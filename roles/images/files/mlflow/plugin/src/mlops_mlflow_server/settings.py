@@ -1,0 +1,46 @@
+"""Settings of this package, read from the environment of the server's process.
+
+Variable, unit and default:
+
+- `MLOPS_S3_CONNECT_TIMEOUT` (s, 3): how long a connection to the object store may take.
+- `MLOPS_S3_READ_TIMEOUT` (s, 15): how long the object store may be silent within one request.
+- `MLOPS_S3_USER_TIMEOUT` (s, 5): after how long without an acknowledgement a connection counts as dead.
+- `MLOPS_S3_MAX_ATTEMPTS` (count, 5): attempts for one request, the first one included.
+- `MLOPS_S3_MAX_CONNECTIONS` (count, 32): kept connections of one worker.
+- `MLOPS_ARTIFACT_THREADS` (count, 16): artifact calls that one worker serves at a time.
+- `MLOPS_TRACKING_THREADS` (count, 16): all other calls that one worker serves at a time.
+- `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database.
+"""
+
+import os
+
+
+def number(name: str, default: float, minimum: float = 0.001) -> float:
+    """Return the environment variable `name` as a number.
+
+    Args:
+        name: name of the variable.
+        default: what an absent or empty variable means.
+        minimum: the least that is allowed.
+
+    Raises:
+        ValueError: it is not a number, or less than `minimum`; the message names variable and value.
+    """
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} is '{text}': it must be a number") from None
+    if not minimum <= value < float("inf"):
+        raise ValueError(f"{name} is '{text}': it must be at least {minimum:g}")
+    return value
+
+
+def count(name: str, default: int) -> int:
+    """Return the environment variable `name` as a whole number of at least 1; errors as in `number`."""
+    value = number(name, default, minimum=1)
+    if value != int(value):
+        raise ValueError(f"{name} is '{value:g}': it must be a whole number")
+    return int(value)
