@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""Ends the quickstart: an access token of demo-admin, the file to source, the example, and what to do next.
+
+Usage: python quickstart.py --directory build/quickstart
+
+It asks the cluster for what it needs, so it can be run again at will: a token that works is kept, and an example
+that has run is not run again. Passwords and tokens go to DIRECTORY/env (mode 0600) and nowhere else. Needs `kubernetes`
+and `requests`, as a control node has them; the example gets a virtual environment of its own.
+"""
+
+import argparse
+import base64
+import hashlib
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import venv
+
+import access_token
+import kubernetes
+import requests
+
+HERE = pathlib.Path(__file__).resolve().parent
+ADMIN = "demo-admin"
+USER = "demo-user"
+EXPERIMENT = "iris"
+MODEL = "iris-classifier"
+TIMEOUT = 60
+
+
+class QuickstartError(Exception):
+    """What went wrong, in a sentence for people."""
+
+
+def passwords_of(kubeconfig, namespace, names):
+    """The first passwords of the demonstration's people, from the Secret keycloak-users."""
+    client = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(config_file=str(kubeconfig)))
+    try:
+        data = client.read_namespaced_secret("keycloak-users", namespace).data or {}
+    except kubernetes.client.ApiException as error:
+        raise QuickstartError(f"the Secret keycloak-users of the namespace {namespace}: {error.reason}") from error
+    missing = [name for name in names if name not in data]
+    if missing:
+        raise QuickstartError(f"the Secret keycloak-users of the namespace {namespace} has no key {', '.join(missing)}")
+    return {name: base64.b64decode(data[name]).decode() for name in names}
+
+
+def read_env(path):
+    """The variables of a file that `write_env` wrote; none if there is no such file."""
+    if not path.exists():
+        return {}
+    words = shlex.split(path.read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def write_env(path, variables):
+    """Writes a file for `source`, which nobody else can read. Returns whether it is another than before."""
+    text = "# To be sourced. Holds passwords.\n"
+    text += "".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in variables.items())
+    if path.exists() and path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
+        return False
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(text)
+    draft.replace(path)
+    return True
+
+
+def client_python():
+    """A Python with the example's requirements, in a virtual environment that checkouts share.
+
+    It stands under $XDG_CACHE_HOME/mlops.mlflow (~/.cache by default), named for what is in it.
+    """
+    requirements = HERE / "requirements.txt"
+    content = f"{sys.version_info[:2]}{sys.executable}{requirements.read_text()}"
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mlops.mlflow"
+    place = cache / f"client-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    python = place / "bin" / "python"
+    if not (place / "ready").exists():
+        print("Installing the example's client (mlflow, scikit-learn, matplotlib), about a minute ...", flush=True)
+        venv.EnvBuilder(clear=True, with_pip=True).create(place)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        # Older versions of pip take long to find versions that fit one another.
+        subprocess.run([*pip, "--upgrade", "pip>=24"], check=True)
+        subprocess.run([*pip, "--requirement", requirements], check=True)
+        (place / "ready").touch()
+    return python
+
+
+def example_ran(url, token):
+    """Whether the example's model stands in the registry already."""
+    answer = requests.get(
+        f"{url}/api/2.0/mlflow/registered-models/get",
+        params={"name": MODEL},
+        auth=(ADMIN, token),
+        timeout=TIMEOUT,
+    )
+    if answer.status_code == 404:
+        return False
+    if answer.status_code != 200:
+        raise QuickstartError(f"MLflow answered {answer.status_code} when asked for the model {MODEL}")
+    return bool(answer.json()["registered_model"].get("latest_versions"))
+
+
+def run_example(url, token):
+    """Runs iris.py as demo-admin."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment |= {
+        "MLFLOW_TRACKING_URI": url,
+        "MLFLOW_TRACKING_USERNAME": ADMIN,
+        "MLFLOW_TRACKING_PASSWORD": token,
+    }
+    command = [client_python(), HERE / "iris.py", "--experiment", EXPERIMENT, "--model", MODEL]
+    if subprocess.run(command, env=environment, check=False).returncode != 0:
+        raise QuickstartError("the example failed, see above")
+
+
+def show_refusal(url, password):
+    """Shows that demo-user, to whom nobody gave a permission, can't read the experiment of demo-admin."""
+    session = access_token.login(url, USER, password)
+    asked = session.get(
+        f"{url}/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": EXPERIMENT}, timeout=TIMEOUT
+    )
+    session.get(f"{url}/logout", allow_redirects=False, timeout=TIMEOUT)
+    if asked.status_code != 403:
+        raise QuickstartError(f"{USER} should be refused the experiment {EXPERIMENT}, and got HTTP {asked.status_code}")
+    print(f"{USER} asked for the experiment {EXPERIMENT} and was refused (HTTP 403), as it should be")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--directory", type=pathlib.Path, required=True, help="where the cluster's kubeconfig is")
+    parser.add_argument("--mlflow-url", default="http://localhost:30800", help="MLflow's public URL")
+    parser.add_argument("--keycloak-url", default="http://localhost:30880", help="Keycloak's public URL")
+    parser.add_argument("--keycloak-namespace", default="keycloak", help="the namespace of the Secret keycloak-users")
+    parser.add_argument("--skip-example", action="store_true", help="only write the file to source")
+    arguments = parser.parse_args()
+    url = arguments.mlflow_url.rstrip("/")
+    directory = arguments.directory.resolve()
+    kubeconfig = directory / "kubeconfig"
+    path = directory / "env"
+    try:
+        if not kubeconfig.exists():
+            raise QuickstartError(f"there is no {kubeconfig}: make the cluster first")
+        passwords = passwords_of(kubeconfig, arguments.keycloak_namespace, [ADMIN, USER])
+        token = read_env(path).get("MLFLOW_TRACKING_PASSWORD")
+        if not token or not access_token.works(url, ADMIN, token):
+            session = access_token.login(url, ADMIN, passwords[ADMIN])
+            token = access_token.mint(url, session, name="quickstart", days=365)
+            print(f"Logged in as {ADMIN} and minted an access token")
+        variables = {
+            "KUBECONFIG": kubeconfig,
+            "MLFLOW_TRACKING_URI": url,
+            "MLFLOW_TRACKING_USERNAME": ADMIN,
+            "MLFLOW_TRACKING_PASSWORD": token,
+            "KEYCLOAK_URL": arguments.keycloak_url.rstrip("/"),
+            "DEMO_ADMIN_PASSWORD": passwords[ADMIN],
+            "DEMO_USER_PASSWORD": passwords[USER],
+        }
+        if write_env(path, variables):
+            print(f"Wrote {path}")
+        if arguments.skip_example:
+            return
+        if not example_ran(url, token):
+            run_example(url, token)
+            show_refusal(url, passwords[USER])
+    except (QuickstartError, access_token.LoginError, requests.RequestException) as error:
+        sys.exit(f"The quickstart did not end well: {error}")
+    shown = os.path.relpath(path)
+    print(f"""
+MLflow    {url}   log in as {ADMIN} (administrator) or {USER}
+Keycloak  {arguments.keycloak_url}
+Passwords DEMO_ADMIN_PASSWORD and DEMO_USER_PASSWORD in {shown} (first ones, from the Secret
+          keycloak-users of the namespace {arguments.keycloak_namespace}); an access token of {ADMIN} is there too
+
+Next      source {shown}
+          kubectl get pods --all-namespaces
+          python docs/examples/iris.py          in an environment with docs/examples/requirements.txt
+          docs/ tells how to go on to a cluster of your own; make clean removes all of this
+""")
+
+
+if __name__ == "__main__":
+    main()
