@@ -1,0 +1,563 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small client of the Kubernetes API for modules that must start fast.
+
+Importing the C(kubernetes) Python client takes longer than all the calls that these modules make, so it is imported
+only where a kubeconfig needs what it alone can do: exec plugins, auth providers, and several files merged into one.
+The options are those of kubernetes.core, and so are their environment variables and their order.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import socket
+import ssl
+import tempfile
+import time
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
+
+FIELD_MANAGER = "mlops.mlflow"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+
+CONNECT_TIMEOUT = 5.0  # seconds
+READ_TIMEOUT = 10.0  # seconds
+BUSY = (429, 503, 504)  # the API server asks to come back later
+
+
+def auth_argument_spec() -> dict[str, Any]:
+    """Give kubernetes.core's options for authentication, as a module's argument_spec takes them."""
+    return {name: dict(spec) for name, spec in AUTH_ARG_SPEC.items()}
+
+
+class KubeError(Exception):
+    """What went wrong with the cluster, in one sentence for a person."""
+
+
+class ApiError(KubeError):
+    """An answer of the API server other than success.
+
+    :param status: HTTP status code
+    :param reason: the machine-readable reason of the Status object, such as C(AlreadyExists); may be empty
+    :param detail: the message of the Status object; may be empty
+    """
+
+    def __init__(self, sentence: str, status: int, reason: str = "", detail: str = "") -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass
+class Settings:
+    """How to reach an API server. Paths and PEM texts exclude each other; empty means none."""
+
+    server: str
+    source: str
+    headers: dict[str, str] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
+    verify: bool = True
+    server_name: str = ""
+    proxy: str = ""
+    no_proxy: str = ""
+    ca_file: str = ""
+    ca_data: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    cert_data: str = ""
+    key_data: str = ""
+
+
+# --- where the settings come from -------------------------------------------------------------------------------------
+
+
+def _options(params: dict[str, Any]) -> dict[str, Any]:
+    """Merge a module's parameters with the environment variables K8S_AUTH_*, by the names of the options."""
+    found: dict[str, Any] = {}
+    names = {arg: true for true, arg in AUTH_ARG_MAP.items()}
+    for arg in AUTH_ARG_SPEC:
+        value = params.get(arg)
+        if value in (None, ""):
+            value = os.environ.get(f"K8S_AUTH_{arg.upper()}") or os.environ.get(
+                f"K8S_AUTH_{names.get(arg, arg).upper()}"
+            )
+            if value is not None and AUTH_ARG_SPEC[arg].get("type") == "bool":
+                value = value.lower() not in ("0", "false", "no")
+            if value is not None and AUTH_ARG_SPEC[arg].get("type") == "list":
+                value = value.split(",")
+        if value not in (None, ""):
+            found[arg] = value
+    return found
+
+
+def _read_kubeconfig(option: Any) -> tuple[dict[str, Any], str, str]:
+    """Load a kubeconfig and give it with its folder and its name for messages.
+
+    :raises KubeError: it is missing, unreadable or no kubeconfig
+    """
+    if isinstance(option, dict):
+        return option, "", "the kubeconfig given as a dictionary"
+    path = os.path.expanduser(str(option))
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+    except FileNotFoundError:
+        raise KubeError(f"kubeconfig_path is '{option}': there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise KubeError(f"kubeconfig_path is '{option}': it cannot be read ({why})") from None
+    if text.startswith("$ANSIBLE_VAULT"):
+        raise KubeError(f"kubeconfig_path is '{option}': it is encrypted by Ansible Vault, and must be decrypted first")
+    try:
+        if text.lstrip().startswith("{"):
+            config = json.loads(text)
+        else:
+            import yaml  # noqa: PLC0415  only kubeconfigs in YAML need it
+
+            config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  a safe loader
+    except ImportError:
+        raise KubeError("the Python library PyYAML is missing on the host that runs this module") from None
+    except ValueError:
+        config = None
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict) or "clusters" not in config:
+        raise KubeError(f"kubeconfig_path is '{option}': it is not a kubeconfig, which is a mapping with 'clusters'")
+    return config, os.path.dirname(os.path.abspath(path)), str(option)
+
+
+def _named(config: dict[str, Any], plural: str, singular: str) -> dict[str, dict[str, Any]]:
+    """Give a list of a kubeconfig as a dictionary by name."""
+    return {each["name"]: each.get(singular) or {} for each in config.get(plural) or [] if "name" in each}
+
+
+def _pem(section: dict[str, Any], name: str, folder: str) -> tuple[str, str]:
+    """Give a certificate or key of a kubeconfig as (path, PEM text); data win over a path, as kubectl has it."""
+    data = section.get(f"{name}-data")
+    if data:
+        try:
+            return "", base64.b64decode(data).decode("ascii")
+        except ValueError:
+            raise KubeError(f"the kubeconfig's {name}-data is not base64 of a PEM text") from None
+    path = section.get(name) or ""
+    return (os.path.join(folder, path) if path else ""), ""
+
+
+def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
+    """Read the settings of a context; None where only the kubernetes client knows how to log in.
+
+    :raises KubeError: no such file, no such context, or a context that names what is not there
+    """
+    config, folder, name = _read_kubeconfig(option)
+    contexts = _named(config, "contexts", "context")
+    there_are = f"it has {', '.join(sorted(contexts))}" if contexts else "it has none"
+    wanted = context_name or config.get("current-context") or ""
+    if not wanted:
+        raise KubeError(f"kubeconfig_context is not set, and {name} has no current context: {there_are}")
+    if wanted not in contexts:
+        which = f"kubeconfig_context is '{wanted}'" if context_name else f"the current context is '{wanted}'"
+        raise KubeError(f"{which}: {name} has no such context ({there_are})")
+    context = contexts[wanted]
+    cluster = _named(config, "clusters", "cluster").get(context.get("cluster", ""))
+    user = _named(config, "users", "user").get(context.get("user", ""), {})
+    if not cluster or not cluster.get("server"):
+        raise KubeError(f"context '{wanted}' of {name} names the cluster '{context.get('cluster')}', which it lacks")
+    if "exec" in user or "auth-provider" in user:
+        return None
+    settings = Settings(
+        server=cluster["server"],
+        source=f"kubeconfig_path {name}, context {wanted}",
+        verify=not cluster.get("insecure-skip-tls-verify", False),
+        server_name=cluster.get("tls-server-name") or "",
+        proxy=cluster.get("proxy-url") or "",
+    )
+    settings.ca_file, settings.ca_data = _pem(cluster, "certificate-authority", folder)
+    settings.cert_file, settings.cert_data = _pem(user, "client-certificate", folder)
+    settings.key_file, settings.key_data = _pem(user, "client-key", folder)
+    if user.get("token"):
+        settings.headers["Authorization"] = f"Bearer {user['token']}"
+    elif user.get("tokenFile"):
+        settings.headers["Authorization"] = f"Bearer {_read_token(os.path.join(folder, user['tokenFile']))}"
+    elif user.get("username"):
+        settings.headers["Authorization"] = _basic(user["username"], user.get("password") or "")
+    for header, key in (("Impersonate-User", "as"), ("Impersonate-Uid", "as-uid")):
+        if user.get(key):
+            settings.headers[header] = user[key]
+    settings.groups = list(user.get("as-groups") or [])
+    return settings
+
+
+def _from_client(option: Any, context_name: str | None) -> Settings:
+    """Let the kubernetes client read the configuration: exec plugins, auth providers, merged files.
+
+    :raises KubeError: the client is missing, or cannot use the configuration
+    """
+    try:
+        from kubernetes import client, config  # noqa: PLC0415  slow, see above
+    except ImportError:
+        raise KubeError(
+            "the Python library kubernetes is missing on the host that runs this module, and this kubeconfig needs it"
+        ) from None
+    loaded = client.Configuration()
+    try:
+        if isinstance(option, dict):
+            config.load_kube_config_from_dict(option, context=context_name, client_configuration=loaded)
+        else:
+            config.load_kube_config(config_file=option, context=context_name, client_configuration=loaded)
+    except (config.ConfigException, OSError, ValueError) as error:
+        raise KubeError(f"kubeconfig_path is '{option}': {_one_line(str(error))}") from None
+    settings = Settings(
+        server=loaded.host,
+        source=f"kubeconfig_path {option}" + (f", context {context_name}" if context_name else ""),
+        verify=loaded.verify_ssl,
+        server_name=getattr(loaded, "tls_server_name", None) or "",
+        proxy=loaded.proxy or "",
+        ca_file=loaded.ssl_ca_cert or "",
+        cert_file=loaded.cert_file or "",
+        key_file=loaded.key_file or "",
+    )
+    token = loaded.get_api_key_with_prefix("authorization")
+    if token:
+        settings.headers["Authorization"] = token
+    elif loaded.username:
+        settings.headers["Authorization"] = _basic(loaded.username, loaded.password or "")
+    return settings
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+def _read_token(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as stream:
+            return stream.read().strip()
+    except (OSError, UnicodeDecodeError):
+        raise KubeError(f"the token file {path} cannot be read") from None
+
+
+def _from_pod() -> Settings | None:
+    """Give the settings of a pod's service account; None outside of a cluster."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    token = os.path.join(SERVICE_ACCOUNT, "token")
+    if not host or not port or not os.path.isfile(token):
+        return None
+    return Settings(
+        server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+        source="the service account of this pod",
+        headers={"Authorization": f"Bearer {_read_token(token)}"},
+        ca_file=os.path.join(SERVICE_ACCOUNT, "ca.crt"),
+    )
+
+
+def load_settings(params: dict[str, Any]) -> Settings:
+    """Work out how to reach the API server from a module's options, the environment and the kubeconfig.
+
+    The order is that of kubernetes.core: a host with credentials; a kubeconfig or a context that was asked for; the
+    service account of the pod; the default kubeconfig. Single options win over what a kubeconfig says.
+
+    :param params: the module's parameters
+    :raises KubeError: in one sentence, what is missing or wrong
+    """
+    options = _options(params)
+    kubeconfig, context = options.get("kubeconfig"), options.get("context")
+    settings: Settings | None = None
+    if options.get("host") and (options.get("api_key") or (options.get("username") and options.get("password"))):
+        settings = Settings(server=options["host"], source="host")
+    elif not kubeconfig and not context:
+        settings = _from_pod()
+    if settings is None:
+        default = not kubeconfig
+        kubeconfig = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        merged = isinstance(kubeconfig, str) and os.pathsep in kubeconfig
+        if default and not merged and not os.path.exists(os.path.expanduser(kubeconfig)):
+            raise KubeError(f"kubeconfig_path is not set, and there is no default kubeconfig at {kubeconfig}")
+        settings = (None if merged else _from_kubeconfig(kubeconfig, context)) or _from_client(kubeconfig, context)
+
+    settings.server = (options.get("host") or settings.server).rstrip("/")
+    if options.get("api_key"):
+        settings.headers["Authorization"] = f"Bearer {options['api_key']}"
+    elif options.get("username") and options.get("password"):
+        settings.headers["Authorization"] = _basic(options["username"], options["password"])
+    if "validate_certs" in options:
+        settings.verify = options["validate_certs"]
+    for option, path, data in (
+        ("ca_cert", "ca_file", "ca_data"),
+        ("client_cert", "cert_file", "cert_data"),
+        ("client_key", "key_file", "key_data"),
+    ):
+        if options.get(option):
+            setattr(settings, path, os.path.expanduser(options[option]))
+            setattr(settings, data, "")
+    settings.proxy = options.get("proxy") or settings.proxy
+    settings.no_proxy = options.get("no_proxy") or settings.no_proxy
+    if options.get("impersonate_user"):
+        settings.headers["Impersonate-User"] = options["impersonate_user"]
+    if options.get("impersonate_groups"):
+        settings.groups = list(options["impersonate_groups"])
+    return settings
+
+
+# --- speaking to the API server ---------------------------------------------------------------------------------------
+
+
+def _one_line(text: str) -> str:
+    """Put a text of several lines, such as a library's error, on one."""
+    return " ".join(text.split())
+
+
+class _TLSConnection(http.client.HTTPSConnection):
+    """An HTTPS connection that may expect another name in the server's certificate than the one it dials."""
+
+    def __init__(self, *args: Any, server_name: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._server_name = server_name
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        name = self._server_name or self._tunnel_host or self.host
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=name)
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    """Build the TLS context of the settings.
+
+    :raises KubeError: a certificate or key cannot be loaded
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file or None, cadata=settings.ca_data or None)
+    except (OSError, ValueError) as error:
+        raise KubeError(
+            f"the certificate authority of {settings.source} cannot be loaded: {_one_line(str(error))}"
+        ) from None
+    # Certificates of clusters are often older than RFC 5280's strictest reading, which Python 3.13 turned on.
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    cert, key = settings.cert_file, settings.key_file
+    if not cert and not settings.cert_data:
+        return context
+    try:
+        # OpenSSL reads certificates from files only: a folder of mode 0700 that lives as long as the reading.
+        with tempfile.TemporaryDirectory(prefix="mlops.mlflow.") as folder:
+            if settings.cert_data:
+                cert = _write_private(os.path.join(folder, "cert.pem"), settings.cert_data)
+            if settings.key_data:
+                key = _write_private(os.path.join(folder, "key.pem"), settings.key_data)
+            context.load_cert_chain(cert, key or None)
+    except (OSError, ValueError) as error:
+        raise KubeError(
+            f"the client certificate of {settings.source} cannot be loaded: {_one_line(str(error))}"
+        ) from None
+    return context
+
+
+def _write_private(path: str, text: str) -> str:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
+        stream.write(text)
+    return path
+
+
+class Api:
+    """Requests to one API server over one kept-alive connection. Not for several threads at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._url = urlsplit(settings.server if "//" in settings.server else f"https://{settings.server}")
+        self._tls = _tls_context(settings) if self._url.scheme == "https" else None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port or (443 if self._tls else 80)
+        proxy = urlsplit(self.settings.proxy) if self.settings.proxy and not self._bypasses_proxy(host) else None
+        target = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
+        connection: http.client.HTTPConnection
+        if self._tls:
+            connection = _TLSConnection(
+                *target, timeout=CONNECT_TIMEOUT, context=self._tls, server_name=self.settings.server_name
+            )
+        else:
+            connection = http.client.HTTPConnection(*target, timeout=CONNECT_TIMEOUT)
+        if proxy:
+            headers = {}
+            if proxy.username:
+                headers["Proxy-Authorization"] = _basic(unquote(proxy.username), unquote(proxy.password or ""))
+            connection.set_tunnel(host, port, headers)
+        connection.connect()
+        return connection
+
+    def _bypasses_proxy(self, host: str) -> bool:
+        entries = [each.strip().lstrip("*.") for each in self.settings.no_proxy.split(",") if each.strip()]
+        return any(host == each or host.endswith("." + each) for each in entries)
+
+    def close(self) -> None:
+        """Drop the connection; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _exchange(
+        self, method: str, target: str, body: bytes | None, headers: Message, timeout: float
+    ) -> tuple[int, bytes]:
+        """Send one request and read the answer, once more on a connection that went stale while kept alive."""
+        while True:
+            reused = self._connection is not None
+            try:
+                if self._connection is None:
+                    self._connection = self._connect()
+                if self._connection.sock is not None:
+                    self._connection.sock.settimeout(timeout)
+                self._connection.request(method, target, body=body, headers=headers)
+                response = self._connection.getresponse()
+                return response.status, response.read()
+            except (http.client.HTTPException, ConnectionError, BrokenPipeError):
+                self.close()
+                if not reused:
+                    raise
+            except BaseException:
+                self.close()
+                raise
+
+    def _sentence(self, error: Exception, timeout: float) -> str:
+        """Say in a sentence why no answer came."""
+        where = f"the API server {self.settings.server} ({self.settings.source})"
+        if isinstance(error, ConnectionRefusedError):
+            return f"{where} refused the connection: is the cluster running?"
+        if isinstance(error, TimeoutError):
+            return f"{where} did not answer within {timeout:g} s: is it reachable from here?"
+        if isinstance(error, socket.gaierror):
+            return f"{where} cannot be found: the name {self._url.hostname} does not resolve"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"{where} shows a certificate that is not trusted: {error.verify_message}"
+        if isinstance(error, ssl.SSLError):
+            return f"{where} does not agree on TLS: {_one_line(error.reason or str(error))}"
+        if isinstance(error, http.client.HTTPException):
+            return f"{where} ended the connection without an answer ({type(error).__name__})"
+        why = getattr(error, "strerror", None) or type(error).__name__
+        return f"{where} cannot be reached: {why}"
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, Any] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = READ_TIMEOUT,
+        accept: str = "application/json",
+    ) -> bytes:
+        """Send a request and give the body of the answer.
+
+        :param path: absolute path, quoted where needed
+        :param query: query parameters; those that are None are left out
+        :param body: what is sent as JSON; None sends nothing
+        :param timeout: seconds the server may be silent; a busy server is asked three times
+        :raises ApiError: the server answered with other than success
+        :raises KubeError: the server did not answer
+        """
+        query = {name: value for name, value in (query or {}).items() if value is not None}
+        target = urlsplit(self.settings.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+        data = None if body is None else json.dumps(body).encode()
+        headers = Message()  # a mapping in which a header may stand several times
+        for name, value in {"Accept": accept, "User-Agent": FIELD_MANAGER, **self.settings.headers}.items():
+            headers[name] = value
+        for group in self.settings.groups:
+            headers["Impersonate-Group"] = group
+        if data is not None:
+            headers["Content-Type"] = content_type
+        for attempt in range(3):
+            try:
+                status, answer = self._exchange(method, target, data, headers, timeout)
+            except (OSError, http.client.HTTPException) as error:
+                raise KubeError(self._sentence(error, timeout)) from None
+            if status in BUSY and attempt < 2 and "/proxy/" not in path:
+                time.sleep(1 + attempt)
+                continue
+            break
+        if 200 <= status < 300:
+            return answer
+        raise self._api_error(method, path, status, answer)
+
+    def _api_error(self, method: str, path: str, status: int, answer: bytes) -> ApiError:
+        """Turn an answer other than success into a sentence."""
+        try:
+            parsed = json.loads(answer)
+        except ValueError:
+            parsed = {}
+        reason, detail = "", ""
+        if isinstance(parsed, dict) and parsed.get("kind") == "Status":
+            reason, detail = str(parsed.get("reason") or ""), _one_line(str(parsed.get("message") or ""))
+        where = f"the API server {self.settings.server}"
+        if status == 401:
+            sentence = f"{where} does not accept the credentials of {self.settings.source} (401 Unauthorized)"
+        elif status == 403:
+            sentence = f"{where} forbids it to the user of {self.settings.source} (403 Forbidden): {detail or path}"
+        else:
+            sentence = f"{where} answered {method} {path} with {status}" + (f": {detail}" if detail else "")
+        return ApiError(sentence, status, reason, detail)
+
+    def json(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        """Send a request and give the answer parsed.
+
+        :raises ApiError, KubeError: as C(request) does, or the answer is no JSON object
+        """
+        answer = self.request(method, path, **kwargs)
+        try:
+            parsed = json.loads(answer)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise KubeError(f"{self.settings.server} ({self.settings.source}) does not answer as a Kubernetes API server")
+        return parsed
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        """GET an object or a list."""
+        return self.json("GET", path, query=query)
+
+    def find(self, path: str, **query: Any) -> dict[str, Any] | None:
+        """GET an object; None where there is none."""
+        try:
+            return self.get(path, **query)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+
+def connect(params: dict[str, Any]) -> Api:
+    """Give a client for a module's options; no request is sent yet.
+
+    :raises KubeError: in one sentence, what is missing or wrong
+    """
+    return Api(load_settings(params))
+
+
+def unmask(module: Any, *secret: str) -> None:
+    """Keep secrets hidden in a module's output, but let messages name the kubeconfig.
+
+    kubernetes.core marks the whole option kubeconfig as secret, so that Ansible would cut a path out of every message.
+
+    :param module: the AnsibleModule
+    :param secret: further texts to hide
+    """
+    kubeconfig = module.params.get("kubeconfig")
+    if isinstance(kubeconfig, str):
+        module.no_log_values.discard(kubeconfig)
+    module.no_log_values.update(secret)
+
+
+def quoted(name: str) -> str:
+    """Quote a name for a path."""
+    return quote(name, safe="")

@@ -1,0 +1,665 @@
+#!/usr/bin/python
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module C(credentials)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: credentials
+short_description: Ensures that Secrets hold their keys - supplied, already there, or generated once
+version_added: 0.1.0
+author: mlops.mlflow maintainers (@mlops-mlflow)
+description:
+  - Ensures several Secrets at once, each in one namespace or with the same values in several.
+  - A key's value is the one that was supplied, or else the literal one, or else the one that is already there, or else
+    a generated one. A key that is there is never generated again.
+  - Values stay within the module's process. It returns names, never values, in messages and differences too.
+  - Keys, labels and annotations of a Secret that are not named are kept.
+  - A value that was generated is kept by the first namespace of a Secret before any other gets it, and a write takes
+    place only if nobody else has written since. So the module may be interrupted at any time and run twice at once.
+options:
+  secrets:
+    description: The Secrets to ensure.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the Secret.
+        type: str
+        required: true
+      namespaces:
+        description:
+          - Namespaces that get the Secret, with the same values.
+          - Where they differ, the first of these that has a key is the source of it.
+        type: list
+        elements: str
+        required: true
+      type:
+        description: Type of the Secret where it is created. It can't be changed later.
+        type: str
+        default: Opaque
+      labels:
+        description: Labels that the Secret carries.
+        type: dict
+        default: {}
+      existing:
+        description:
+          - Whether the Secret is somebody else's. It is only verified then that it has the keys, none of them empty.
+        type: bool
+        default: false
+      keys:
+        description:
+          - Keys by name. Each is a dictionary with V(value), a literal that is no secret, or with V(generate), or empty.
+          - V(generate) is V(password) (letters and digits), V(hex) (hexadecimal digits), or V(fernet) (a key of the
+            Python library cryptography).
+          - V(length) is the number of characters, from 8 to 1024; by default 32 for V(password) and 64 for V(hex). A
+            V(fernet) key has 44.
+          - An empty dictionary means that the value must be supplied or already be there.
+        type: dict
+        required: true
+  supplied:
+    description:
+      - Values that a person supplies, by the names of Secret and key.
+      - Each is a dictionary with one of V(env), the name of an environment variable, V(file), the path of a file of
+        which one newline at the end is left out, or V(value), the value itself.
+      - Environment and files are those of the host on which the module runs, which is the controller as a rule.
+      - A supplied value replaces another one.
+      - Secrets that O(secrets) does not name are passed over, so that several calls can share one dictionary.
+      - Any character is kept. A V(value) which holds C({{) must be tagged C(!unsafe), as everywhere in Ansible.
+    type: dict
+    default: {}
+  create_namespaces:
+    description: Whether to create namespaces that are missing.
+    type: bool
+    default: true
+  namespace_labels:
+    description: Labels of namespaces that are created. Others keep theirs.
+    type: dict
+    default: {}
+  backend:
+    description: Where Secrets are kept.
+    type: str
+    choices: [kubernetes]
+    default: kubernetes
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+requirements:
+  - python >= 3.11
+  - PyYAML
+  - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
+attributes:
+  check_mode:
+    description: Reports what would be created and changed, on a cluster without the namespaces too.
+    support: full
+  diff_mode:
+    description: Shows the names of keys, never values.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Ensure what the database and its client log in with
+  mlops.mlflow.credentials:
+    secrets:
+      - name: mlflow-db-credentials
+        namespaces: [postgres, mlflow]
+        keys:
+          username:
+            value: mlflow
+          password:
+            generate: password
+            length: 32
+    namespace_labels:
+      pod-security.kubernetes.io/enforce: restricted
+  register: ensured
+
+- name: Show the digest that a pod carries so that it is replaced when the password changes
+  ansible.builtin.debug:
+    msg: "{{ ensured.fingerprints['mlflow/mlflow-db-credentials'] }}"
+
+- name: Take a password from a file
+  mlops.mlflow.credentials:
+    secrets:
+      - name: mlflow-db-credentials
+        namespaces: [mlflow]
+        keys:
+          password: {}
+    supplied:
+      mlflow-db-credentials:
+        password:
+          file: /run/secrets/mlflow-db-password
+
+- name: Verify what another team keeps
+  mlops.mlflow.credentials:
+    secrets:
+      - name: s3-access
+        namespaces: [mlflow]
+        existing: true
+        keys:
+          AWS_ACCESS_KEY_ID: {}
+          AWS_SECRET_ACCESS_KEY: {}
+"""
+
+RETURN = r"""
+secrets:
+  description: The Secrets that were ensured, one for each namespace.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the Secret.
+      type: str
+    namespace:
+      description: Its namespace.
+      type: str
+    created:
+      description: Whether it was created.
+      type: bool
+    keys:
+      description: Names of the keys that were asked for.
+      type: list
+      elements: str
+    generated:
+      description: Names of the keys of which the value was generated now.
+      type: list
+      elements: str
+    updated:
+      description: Names of the keys that were added to a Secret which was there, or changed in it.
+      type: list
+      elements: str
+namespaces_created:
+  description: Names of the namespaces that were created.
+  returned: success
+  type: list
+  elements: str
+fingerprints:
+  description:
+    - A salted, slow digest of the named keys' values, by namespace and name. It changes when one of them does.
+    - Empty in check mode, where a value would be generated.
+  returned: success
+  type: dict
+  sample: {"mlflow/mlflow-db-credentials": 5a1f0c3e9b7d2468}
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets as randomness
+import string
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError, auth_argument_spec, connect, unmask
+from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import Changed, KubernetesStore, Store, Stored
+
+ATTEMPTS = 10  # how often a Secret is read again because somebody else wrote it at the same time
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # a DNS subdomain
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label
+KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")  # https://kubernetes.io/docs/concepts/configuration/secret/#restriction-names-data
+DEFAULT_LENGTHS = {"password": 32, "hex": 64, "fernet": 44}
+LONGEST_DIGEST = 16  # characters of a fingerprint
+SHORTEST, LONGEST = 8, 1024  # characters of a generated value
+
+
+class WrongInputError(Exception):
+    """An option is wrong; the message says which in one sentence, without values."""
+
+
+@dataclass
+class Key:
+    """How a key gets its value: supplied, or else literal, or else what is there, or else generated."""
+
+    name: str
+    supplied: bytes | None = field(default=None, repr=False)
+    literal: bytes | None = None
+    generate: str = ""
+    length: int = 0
+
+    @property
+    def declared(self) -> bytes | None:
+        """The value that wins over what is there; None where what is there stays."""
+        return self.literal if self.supplied is None else self.supplied
+
+
+@dataclass
+class Wanted:
+    """A Secret that is asked for."""
+
+    name: str
+    namespaces: list[str]
+    type: str
+    labels: dict[str, str]
+    existing: bool
+    keys: list[Key]
+
+
+@dataclass
+class Outcome:
+    """What was done to a Secret in one namespace."""
+
+    name: str
+    namespace: str
+    keys: list[str]
+    created: bool = False
+    relabelled: bool = False
+    generated: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether the Secret was written."""
+        return self.created or self.relabelled or bool(self.updated)
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def generate(kind: str, length: int) -> bytes:
+    """Make a value of a kind, V(password), V(hex) or V(fernet), from the system's randomness."""
+    if kind == "fernet":
+        return base64.urlsafe_b64encode(randomness.token_bytes(32))
+    if kind == "hex":
+        return randomness.token_hex(length // 2 + 1)[:length].encode()
+    alphabet = string.ascii_letters + string.digits
+    while True:
+        value = "".join(randomness.choice(alphabet) for _ in range(length))
+        # Password policies ask for all three kinds of characters.
+        if any(c.islower() for c in value) and any(c.isupper() for c in value) and any(c.isdigit() for c in value):
+            return value.encode()
+
+
+def read_supplied(where: str, given: Any) -> bytes:
+    """Give a value that a person supplies.
+
+    :param where: name of the setting for messages
+    :param given: a dictionary with one of env, file and value
+    :raises WrongInputError: it is something else, or the variable or file is not there
+    """
+    if not isinstance(given, dict) or len(given) != 1 or next(iter(given)) not in ("env", "file", "value"):
+        raise WrongInputError(f"{where} must be a dictionary with exactly one of env, file and value")
+    kind, source = next(iter(given.items()))
+    if not isinstance(source, str):
+        raise WrongInputError(f"{where}.{kind} must be a string: put it in quotes")
+    if kind == "value":
+        value = source.encode("utf-8", "surrogateescape")
+    elif kind == "env":
+        if source not in os.environ:
+            raise WrongInputError(f"{where}: the environment variable {source} is not set")
+        value = os.environb[source.encode()]
+    else:
+        try:
+            with open(os.path.expanduser(source), "rb") as stream:
+                value = stream.read()
+        except OSError as error:
+            raise WrongInputError(f"{where}: the file {source} cannot be read ({error.strerror})") from None
+        value = value[:-2] if value.endswith(b"\r\n") else value.removesuffix(b"\n")
+    if not value:
+        raise WrongInputError(f"{where}: the value is empty")
+    return value
+
+
+def parse_key(secret: str, name: str, given: Any) -> Key:
+    """Read one entry of a Secret's keys.
+
+    :raises WrongInputError: it is not as documented
+    """
+    where = f"key {name} of Secret {secret}"
+    if not KEY.fullmatch(name):
+        raise WrongInputError(f"{where}: a key's name has letters, digits, '-', '_' and '.' only")
+    given = {} if given is None else given
+    if not isinstance(given, dict) or set(given) - {"value", "generate", "length"}:
+        raise WrongInputError(f"{where} must be a dictionary with value, or with generate and length, or an empty one")
+    if "value" in given:
+        if not isinstance(given["value"], str) or not given["value"] or len(given) > 1:
+            raise WrongInputError(f"{where}: value must be a string that is not empty, and stands alone")
+        return Key(name, literal=given["value"].encode())
+    kind = given.get("generate", "")
+    if "generate" not in given:
+        if given:
+            raise WrongInputError(f"{where}: length needs generate")
+        return Key(name)
+    if kind not in DEFAULT_LENGTHS:
+        raise WrongInputError(f"{where}: generate is '{kind}', and must be one of {', '.join(DEFAULT_LENGTHS)}")
+    length = given.get("length", DEFAULT_LENGTHS[kind])
+    try:
+        length = int(length) if not isinstance(length, (bool, float)) else 0
+    except (TypeError, ValueError):
+        length = 0
+    if not SHORTEST <= length <= LONGEST or (kind == "fernet" and length != DEFAULT_LENGTHS[kind]):
+        allowed = "44 for fernet" if kind == "fernet" else f"from {SHORTEST} to {LONGEST}"
+        raise WrongInputError(f"{where}: length is {given['length']!r}, and must be {allowed}")
+    return Key(name, generate=kind, length=length)
+
+
+def parse(params: dict[str, Any]) -> list[Wanted]:
+    """Read the options secrets and supplied.
+
+    :raises WrongInputError: in one sentence, what is wrong with them
+    """
+    wanted: list[Wanted] = []
+    supplied = params["supplied"] or {}
+    for each in params["secrets"]:
+        name = each["name"]
+        if not NAME.fullmatch(name):
+            raise WrongInputError(f"'{name}' is no name of a Secret: it has lower-case letters, digits, '-' and '.'")
+        if not each["namespaces"]:
+            raise WrongInputError(f"Secret {name} needs a namespace")
+        for namespace in each["namespaces"]:
+            if not NAMESPACE.fullmatch(namespace):
+                raise WrongInputError(
+                    f"'{namespace}' is no name of a namespace for Secret {name}: "
+                    "it has up to 63 lower-case letters, digits and '-'"
+                )
+        if not each["keys"]:
+            raise WrongInputError(f"Secret {name} needs at least one key")
+        keys = [parse_key(name, key, given) for key, given in each["keys"].items()]
+        given = supplied.get(name) or {}
+        if not isinstance(given, dict):
+            raise WrongInputError(f"platform_credentials.{name} must be a dictionary by the names of keys")
+        if given and each["existing"]:
+            raise WrongInputError(
+                f"platform_credentials.{name} supplies values of a Secret that is declared as somebody else's"
+            )
+        unknown = sorted(set(given) - {key.name for key in keys})
+        if unknown:
+            raise WrongInputError(
+                f"platform_credentials.{name} has '{unknown[0]}', and may have {', '.join(key.name for key in keys)}"
+            )
+        for key in keys:
+            if key.name in given:
+                key.supplied = read_supplied(f"platform_credentials.{name}.{key.name}", given[key.name])
+        wanted.append(
+            Wanted(
+                name=name,
+                namespaces=list(dict.fromkeys(each["namespaces"])),
+                type=each["type"],
+                labels={label: str(value) for label, value in each["labels"].items()},
+                existing=each["existing"],
+                keys=keys,
+            )
+        )
+    return wanted
+
+
+# --- what is done about it --------------------------------------------------------------------------------------------
+
+
+def fingerprint(namespace: str, name: str, values: dict[str, bytes]) -> str:
+    """Give a digest of 16 hexadecimal digits that tells nothing of short values: salted by the place, and slow."""
+    canonical = json.dumps(sorted((key, value.hex()) for key, value in values.items())).encode()
+    salt = f"mlops.mlflow/{namespace}/{name}".encode()
+    return hashlib.scrypt(canonical, salt=salt, n=2**14, r=8, p=1, dklen=8).hex()
+
+
+class Ensurer:
+    """Ensures Secrets in a store.
+
+    :param store: where they are kept
+    :param check_mode: whether to write nothing
+    :param create_namespaces: whether to create namespaces that are missing
+    :param namespace_labels: labels of namespaces that are created
+    """
+
+    def __init__(
+        self, store: Store, check_mode: bool, create_namespaces: bool, namespace_labels: dict[str, str]
+    ) -> None:
+        self._store = store
+        self._check_mode = check_mode
+        self._create_namespaces = create_namespaces
+        self._namespace_labels = namespace_labels
+        self._namespaces: set[str] = set()  # known to be there
+        self.namespaces_created: list[str] = []
+        self.fingerprints: dict[str, str] = {}
+
+    def ensure(self, wanted: Wanted) -> list[Outcome]:
+        """Ensure one Secret in all its namespaces.
+
+        :raises KubeError: in one sentence with Secret, namespace and key, why it cannot be
+        """
+        if wanted.existing:
+            return self._verify(wanted)
+        generated: dict[str, bytes] = {}
+        outcomes = {
+            namespace: Outcome(wanted.name, namespace, [key.name for key in wanted.keys])
+            for namespace in wanted.namespaces
+        }
+        for _attempt in range(ATTEMPTS):
+            stored = {namespace: self._store.read(namespace, wanted.name) for namespace in wanted.namespaces}
+            values, fresh = self._values(wanted, stored, generated)
+            try:
+                # In this order: the first namespace decides which of two generated values stays.
+                for namespace in wanted.namespaces:
+                    self._write(wanted, stored[namespace], values, fresh, outcomes[namespace])
+            except Changed:
+                continue
+            for namespace in wanted.namespaces:
+                unknown = self._check_mode and fresh
+                digest = "" if unknown else fingerprint(namespace, wanted.name, values)
+                self.fingerprints[f"{namespace}/{wanted.name}"] = digest
+            return list(outcomes.values())
+        raise KubeError(
+            f"Secret {wanted.namespaces[0]}/{wanted.name} is written by somebody else all the time: "
+            f"gave up after {ATTEMPTS} attempts"
+        )
+
+    def _verify(self, wanted: Wanted) -> list[Outcome]:
+        """Verify somebody else's Secret."""
+        outcomes = []
+        names = [key.name for key in wanted.keys]
+        for namespace in wanted.namespaces:
+            stored = self._store.read(namespace, wanted.name)
+            if stored is None:
+                raise KubeError(
+                    f"Secret {namespace}/{wanted.name} is not there, and must hold the keys {', '.join(names)}"
+                )
+            for name in names:
+                if name not in stored.data:
+                    has = ", ".join(sorted(stored.data)) or "no keys"
+                    raise KubeError(f"Secret {namespace}/{wanted.name} lacks the key {name}: it has {has}")
+                if not stored.data[name]:
+                    raise KubeError(f"Secret {namespace}/{wanted.name} has nothing in its key {name}")
+            self.fingerprints[f"{namespace}/{wanted.name}"] = fingerprint(
+                namespace, wanted.name, {name: stored.data[name] for name in names}
+            )
+            outcomes.append(Outcome(wanted.name, namespace, names))
+        return outcomes
+
+    @staticmethod
+    def _values(
+        wanted: Wanted, stored: dict[str, Stored | None], generated: dict[str, bytes]
+    ) -> tuple[dict[str, bytes], set[str]]:
+        """Decide on the values; also gives the names of the keys that are generated.
+
+        :param generated: what was generated in earlier attempts, and is used again
+        """
+        values: dict[str, bytes] = {}
+        fresh: set[str] = set()
+        for key in wanted.keys:
+            there = [one.data[key.name] for one in stored.values() if one is not None and one.data.get(key.name)]
+            if key.declared is not None:
+                values[key.name] = key.declared
+            elif there:
+                values[key.name] = there[0]
+            elif key.generate:
+                generated[key.name] = generated.get(key.name) or generate(key.generate, key.length)
+                values[key.name] = generated[key.name]
+            else:
+                raise KubeError(
+                    f"Secret {wanted.namespaces[0]}/{wanted.name} lacks the key {key.name}, and "
+                    f"platform_credentials.{wanted.name}.{key.name} does not supply it"
+                )
+            if key.name in generated and values[key.name] == generated[key.name]:
+                fresh.add(key.name)
+        return values, fresh
+
+    def _write(
+        self, wanted: Wanted, stored: Stored | None, values: dict[str, bytes], fresh: set[str], outcome: Outcome
+    ) -> None:
+        """Bring the Secret of one namespace in line, and note in the outcome what that took."""
+        namespace, where = outcome.namespace, f"Secret {outcome.namespace}/{wanted.name}"
+        if stored is None:
+            self._ensure_namespace(namespace, where)
+            if not self._check_mode:
+                self._store.create(namespace, wanted.name, Stored(wanted.type, values, wanted.labels))
+            outcome.created = True
+            outcome.generated = sorted(fresh)
+            outcome.after = sorted(values)
+            return
+        if wanted.type not in ("Opaque", stored.type):
+            raise KubeError(
+                f"{where} is of type {stored.type} and must be {wanted.type}, which cannot be changed: delete it first"
+            )
+        data = {key: value for key, value in values.items() if stored.data.get(key) != value}
+        labels = {label: value for label, value in wanted.labels.items() if stored.labels.get(label) != value}
+        if data and stored.immutable:
+            raise KubeError(f"{where} is immutable, so that its key {min(data)} cannot be written: delete it first")
+        if not data and not labels:
+            return
+        if not self._check_mode:
+            self._store.update(namespace, wanted.name, stored, data, labels)
+        # An attempt that was repeated may have written some already, hence the union.
+        outcome.updated = sorted({*outcome.updated, *data} if not outcome.created else set())
+        outcome.generated = sorted({*outcome.generated, *(fresh & set(data))})
+        outcome.relabelled = outcome.relabelled or bool(labels)
+        outcome.before = outcome.before or sorted(stored.data)
+        outcome.after = sorted(
+            [f"{key} (new value)" if key in outcome.updated and key in outcome.before else key]
+            for key in {*stored.data, *data}
+        )
+
+    def _ensure_namespace(self, namespace: str, where: str) -> None:
+        if namespace in self._namespaces:
+            return
+        if not self._store.has_namespace(namespace):
+            if not self._create_namespaces:
+                raise KubeError(f"{where} cannot be created: its namespace is not there")
+            if not self._check_mode:
+                self._store.create_namespace(namespace, self._namespace_labels)
+            self.namespaces_created.append(namespace)
+        self._namespaces.add(namespace)
+
+
+def difference(outcomes: list[Outcome], namespaces: list[str]) -> list[dict[str, str]]:
+    """Give Ansible's form of a difference, with the names of keys."""
+    lines = [
+        {"before_header": f"Namespace {each}", "after_header": f"Namespace {each}", "before": "", "after": f"{each}\n"}
+        for each in namespaces
+    ]
+    for each in outcomes:
+        if each.changed:
+            header = f"Secret {each.namespace}/{each.name} (names of keys)"
+            lines.append(
+                {
+                    "before_header": header,
+                    "after_header": header,
+                    "before": "".join(f"{key}\n" for key in each.before),
+                    "after": "".join(f"{key}\n" for key in each.after),
+                }
+            )
+    return lines
+
+
+# --- the module -------------------------------------------------------------------------------------------------------
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "secrets": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "no_log": False,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "namespaces": {"type": "list", "elements": "str", "required": True},
+            "type": {"type": "str", "default": "Opaque"},
+            "labels": {"type": "dict", "default": {}},
+            "existing": {"type": "bool", "default": False},
+            "keys": {"type": "dict", "required": True, "no_log": False},
+        },
+    },
+    "supplied": {"type": "dict", "default": {}, "no_log": True},
+    "create_namespaces": {"type": "bool", "default": True},
+    "namespace_labels": {"type": "dict", "default": {}},
+    "backend": {"type": "str", "choices": ["kubernetes"], "default": "kubernetes"},
+}
+
+
+def redacted(params: dict[str, Any]) -> dict[str, Any]:
+    """Give the module's parameters as they may be shown: of what is supplied only from where."""
+
+    def source(given: Any) -> Any:
+        if isinstance(given, dict) and "value" not in given:
+            return {kind: given[kind] for kind in ("env", "file") if kind in given}
+        return {"value": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"}
+
+    supplied = {
+        secret: {key: source(given) for key, given in keys.items()} if isinstance(keys, dict) else source(keys)
+        for secret, keys in (params["supplied"] or {}).items()
+    }
+    shown = {name: value for name, value in params.items() if value is not None and name != "supplied"}
+    for name in ("api_key", "password", "proxy_headers"):
+        if name in shown:
+            shown[name] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    if isinstance(shown.get("kubeconfig"), dict):
+        shown["kubeconfig"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    return {**shown, "supplied": supplied}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec={**auth_argument_spec(), **ARGUMENT_SPEC}, supports_check_mode=True)
+    invocation = {"module_args": redacted(module.params)}
+    # Ansible hides every text of the option, the names of variables and files too, wherever it stands in the output:
+    # a short value would cut holes into names and digests. Nothing that we return holds a value.
+    module.no_log_values.clear()
+    unmask(module, *(module.params[name] for name in ("api_key", "password") if module.params.get(name)))
+    try:
+        wanted = parse(module.params)
+        # All the same, hide what is long enough to stand for nothing else.
+        values = [key.supplied.decode("utf-8", "replace") for each in wanted for key in each.keys if key.supplied]
+        unmask(module, *(value for value in values if len(value) > LONGEST_DIGEST))
+        ensurer = Ensurer(
+            KubernetesStore(connect(module.params)),
+            check_mode=module.check_mode,
+            create_namespaces=module.params["create_namespaces"],
+            namespace_labels={label: str(value) for label, value in module.params["namespace_labels"].items()},
+        )
+        outcomes = [outcome for each in wanted for outcome in ensurer.ensure(each)]
+    except WrongInputError as error:
+        module.fail_json(msg=str(error), invocation=invocation)
+    except KubeError as error:
+        module.fail_json(msg=f"The credentials are not ensured: {error}", invocation=invocation)
+    except Exception as error:  # whatever else: its message may hold a value
+        module.fail_json(
+            msg=f"The credentials are not ensured: {type(error).__name__}, not shown since it may hold a value",
+            invocation=invocation,
+        )
+    result: dict[str, Any] = {
+        "changed": any(each.changed for each in outcomes) or bool(ensurer.namespaces_created),
+        "secrets": [
+            {
+                "name": each.name,
+                "namespace": each.namespace,
+                "created": each.created,
+                "keys": each.keys,
+                "generated": each.generated,
+                "updated": each.updated,
+            }
+            for each in outcomes
+        ],
+        "namespaces_created": ensurer.namespaces_created,
+        "fingerprints": ensurer.fingerprints,
+    }
+    module.exit_json(**result, diff=difference(outcomes, ensurer.namespaces_created), invocation=invocation)
+
+
+if __name__ == "__main__":
+    main()
