@@ -4,11 +4,16 @@ import logging
 
 from mlflow_oidc_auth.app import app as _application
 
-from mlops_mlflow_server import lanes
+from mlops_mlflow_server import auth, lanes
+from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 
 _logger = logging.getLogger("mlflow.mlops")
 
 if not lanes.install(_application):
     _logger.warning("This mlflow-oidc-auth mounts MLflow in another way: all calls of a worker share one thread")
+if not auth.install(_application):
+    _logger.warning("This mlflow-oidc-auth looks users up in another way: a slow database stops a worker's event loop")
 
-app = _application
+_watch = Watch()
+_watch.listen()
+app = OutageAware(_application, _watch, Readiness())

@@ -9,11 +9,11 @@ It also bounds how long a vanished object store is waited for: botocore's defaul
 connection to a pod that is gone is not noticed before.
 """
 
-import contextlib
 import functools
 import logging
 import os
 import socket
+import time
 
 from mlflow.environment_variables import (
     MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE,
@@ -98,7 +98,7 @@ def _client(endpoint, verify, signature_version, addressing_style, region, key, 
             read_timeout=number("MLOPS_S3_READ_TIMEOUT", 15.0),
             tcp_keepalive=True,
             max_pool_connections=count("MLOPS_S3_MAX_CONNECTIONS", 32),
-            retries={"mode": "standard", "total_max_attempts": count("MLOPS_S3_MAX_ATTEMPTS", 5)},
+            retries={"mode": "standard", "total_max_attempts": count("MLOPS_S3_MAX_ATTEMPTS", 3)},
         ),
     )
     # botocore has no public way to set further socket options: this list is what its pools connect with.
@@ -110,48 +110,86 @@ def _client(endpoint, verify, signature_version, addressing_style, region, key, 
     return client
 
 
-@contextlib.contextmanager
-def _in_mlflows_terms(what: str):
-    """Turn botocore's errors into MLflow's, so that a client knows a missing artifact from an outage.
+class Patience:
+    """Waits for an object store that is away for a moment, and for one that stays away waits no longer.
+
+    Calls are repeated until the store has been away for `limit` seconds, counted from the first failure of any
+    call; from then on each call is tried once, until one succeeds. So a restart of the store is a pause, and a
+    longer outage neither hangs clients nor fills the server's threads.
+    """
+
+    PAUSE_SECONDS = 0.5
+
+    def __init__(self, limit: float):
+        self.limit = limit
+        self._away_since: float | None = None
+
+    def call(self, what: str, function):
+        """Return `function()`, which must be safe to repeat.
+
+        Args:
+            what: what it does, for the message.
+
+        Raises:
+            MlflowException: the code, and so the HTTP status, fits: 503 for what may pass, 404, 403 and so on.
+        """
+        while True:
+            try:
+                result = function()
+            except Exception as error:
+                known = in_mlflows_terms(error, what)
+                if known is None:
+                    raise
+                if known.error_code != "TEMPORARILY_UNAVAILABLE":
+                    raise known from error
+                now = time.monotonic()
+                if self._away_since is None:
+                    self._away_since = now
+                    _logger.warning("%s", known)
+                if now - self._away_since + self.PAUSE_SECONDS > self.limit:
+                    raise known from error
+                time.sleep(self.PAUSE_SECONDS)
+            else:
+                if self._away_since is not None:
+                    self._away_since = None
+                    _logger.warning("The object store answers again")
+                return result
+
+
+@functools.cache
+def _patience() -> Patience:
+    return Patience(number("MLOPS_S3_PATIENCE", 15.0, minimum=0))
+
+
+def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
+    """Return boto's error as MLflow's, so that a client knows a missing artifact from an outage.
 
     Args:
+        error: what was raised.
         what: what was being done, for the message.
 
-    Raises:
-        MlflowException: with the code (and so the HTTP status) that fits; 503 for what may pass.
+    Returns:
+        The exception to raise, or None if `error` is none of boto's.
     """
-    from boto3.exceptions import Boto3Error, RetriesExceededError
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
-    try:
-        yield
-    except ClientError as error:
-        _raise(error, what)
-    except (RetriesExceededError, HTTPClientError) as error:
-        # HTTPClientError is the parent of refused connections, timeouts and closed connections.
-        raise MlflowException(
-            f"The object store did not answer while {what}: {error}", error_code=TEMPORARILY_UNAVAILABLE
-        ) from error
-    except Boto3Error as error:
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, ClientError):
-            _raise(cause, what)
-        if isinstance(cause, HTTPClientError):
-            raise MlflowException(
-                f"The object store did not answer while {what}: {cause}", error_code=TEMPORARILY_UNAVAILABLE
-            ) from error
-        raise MlflowException(f"Failed while {what}: {error}", error_code=INTERNAL_ERROR) from error
-    except BotoCoreError as error:
-        raise MlflowException(f"Failed while {what}: {error}", error_code=INTERNAL_ERROR) from error
-
-
-def _raise(error, what):
-    answer = error.response.get("Error", {})
-    code = str(answer.get("Code", ""))
-    raise MlflowException(
-        f"The object store answered {code or 'an error'} while {what}: {answer.get('Message', '')}",
-        error_code=_ERROR_CODES.get(code, INTERNAL_ERROR),
-    ) from error
+    # boto3's transfers wrap what happened.
+    cause = (error.__cause__ or error.__context__ or error) if isinstance(error, Boto3Error) else error
+    if isinstance(cause, ClientError):
+        answer = cause.response.get("Error", {})
+        code = str(answer.get("Code", ""))
+        return MlflowException(
+            f"The object store answered {code or 'an error'} while {what}: {answer.get('Message', '')}",
+            error_code=_ERROR_CODES.get(code, INTERNAL_ERROR),
+        )
+    if isinstance(cause, (ConnectionError, HTTPClientError)) or type(error).__name__ == "RetriesExceededError":
+        return MlflowException(
+            f"The object store did not answer while {what}: {cause}", error_code=TEMPORARILY_UNAVAILABLE
+        )
+    if isinstance(error, (Boto3Error, BotoCoreError)):
+        return MlflowException(f"Failed while {what}: {error}", error_code=INTERNAL_ERROR)
+    return None
 
 
 class _BoundedS3ArtifactRepository(S3ArtifactRepository):
@@ -181,25 +219,22 @@ class ProxiedS3ArtifactRepository(ArtifactRepository):
         self._s3 = _BoundedS3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
 
     def log_artifact(self, local_file, artifact_path=None):
-        with _in_mlflows_terms(f"storing an artifact in {self.artifact_uri}"):
-            self._s3.log_artifact(local_file, artifact_path)
+        self._call("storing an artifact", self._s3.log_artifact, local_file, artifact_path)
 
     def log_artifacts(self, local_dir, artifact_path=None):
-        with _in_mlflows_terms(f"storing artifacts in {self.artifact_uri}"):
-            self._s3.log_artifacts(local_dir, artifact_path)
+        self._call("storing artifacts", self._s3.log_artifacts, local_dir, artifact_path)
 
     def list_artifacts(self, path=None):
-        with _in_mlflows_terms(f"listing artifacts in {self.artifact_uri}"):
-            return self._s3.list_artifacts(path)
+        return self._call("listing artifacts", self._s3.list_artifacts, path)
 
     def _download_file(self, remote_file_path, local_path):
-        with _in_mlflows_terms(f"fetching {remote_file_path}"):
-            self._s3._download_file(remote_file_path, local_path)
+        self._call(f"fetching {remote_file_path}", self._s3._download_file, remote_file_path, local_path)
 
     def delete_artifacts(self, artifact_path=None):
-        with _in_mlflows_terms(f"deleting artifacts in {self.artifact_uri}"):
-            self._s3.delete_artifacts(artifact_path)
+        self._call("deleting artifacts", self._s3.delete_artifacts, artifact_path)
 
     def upload_archived_trace_data_bytes(self, data: bytes) -> None:
-        with _in_mlflows_terms(f"archiving a trace in {self.artifact_uri}"):
-            self._s3.upload_archived_trace_data_bytes(data)
+        self._call("archiving a trace", self._s3.upload_archived_trace_data_bytes, data)
+
+    def _call(self, what, method, *args):
+        return _patience().call(f"{what} ({self.artifact_uri})", lambda: method(*args))

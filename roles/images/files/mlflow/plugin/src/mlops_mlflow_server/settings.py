@@ -5,7 +5,8 @@ Variable, unit and default:
 - `MLOPS_S3_CONNECT_TIMEOUT` (s, 3): how long a connection to the object store may take.
 - `MLOPS_S3_READ_TIMEOUT` (s, 15): how long the object store may be silent within one request.
 - `MLOPS_S3_USER_TIMEOUT` (s, 5): after how long without an acknowledgement a connection counts as dead.
-- `MLOPS_S3_MAX_ATTEMPTS` (count, 5): attempts for one request, the first one included.
+- `MLOPS_S3_MAX_ATTEMPTS` (count, 3): attempts for one request, the first one included.
+- `MLOPS_S3_PATIENCE` (s, 15): for how long an object store that is away is waited for.
 - `MLOPS_S3_MAX_CONNECTIONS` (count, 32): kept connections of one worker.
 - `MLOPS_ARTIFACT_THREADS` (count, 16): artifact calls that one worker serves at a time.
 - `MLOPS_TRACKING_THREADS` (count, 16): all other calls that one worker serves at a time.

@@ -1,0 +1,155 @@
+"""Answer an outage of a database as an outage.
+
+mlflow-oidc-auth takes a failed look-up for a refused user: while its database restarts, clients get 401 with
+good credentials, browsers are sent to the login page, and MLflow's clients, which retry 503 but not 401, give
+up. Here every such answer that was made while a database call failed becomes 503 with `Retry-After`.
+
+`/health/ready` asks both databases, by connections of its own and never on the event loop, so that a slow
+database neither hides behind a busy pool nor stops the process from answering `/health/live`.
+"""
+
+import asyncio
+import concurrent.futures
+import json
+import logging
+import os
+import time
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+_logger = logging.getLogger("mlflow.mlops")
+
+RETRY_AFTER_SECONDS = 1
+# Refusals, redirects to the login page and unhandled errors: what a failed look-up may look like.
+_DISGUISES = frozenset({302, 303, 307, 401, 403, 404, 500})
+# One probe may take this long; the pods' probes allow a second more.
+PING_SECONDS = 4.0
+
+_BODY = json.dumps(
+    {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "The database does not answer. Try again in a moment."}
+).encode()
+
+
+class Watch:
+    """Remembers when a call to any database of this process last failed for want of a database."""
+
+    def __init__(self):
+        self.last = float("-inf")
+
+    def listen(self) -> None:
+        """Begin to watch every SQLAlchemy engine of the process, those made later included."""
+        event.listen(Engine, "handle_error", self._note)
+
+    def _note(self, context) -> None:
+        original = context.original_exception
+        kinds = {kind.__name__ for kind in type(original).__mro__}
+        if context.is_disconnect or kinds & {"OperationalError", "InterfaceError"} and not _is_of_the_query(original):
+            self.last = time.monotonic()
+
+
+def _is_of_the_query(error) -> bool:
+    """Tell whether the database answered and found fault with the query (lock not available, out of memory)."""
+    code = getattr(error, "pgcode", None) or ""
+    # 08 connection, 57P shutdown and start, 53300 too many connections: https://www.postgresql.org/docs/17/errcodes-appendix.html
+    return bool(code) and not (code.startswith(("08", "57P")) or code == "53300")
+
+
+class Readiness:
+    """What `/health/ready` says: the identity provider is configured, and both databases answer."""
+
+    def __init__(self):
+        self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=4, thread_name_prefix="mlops-ready")
+        self._engines = {}
+        self._told: dict[str, bool] = {}
+
+    def _ping(self, uri: str) -> None:
+        if uri not in self._engines:
+            self._engines[uri] = sqlalchemy.create_engine(uri, pool_size=1, max_overflow=1, pool_timeout=1, pool_pre_ping=True)
+        with self._engines[uri].connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT 1"))
+
+    async def _answers(self, name: str, uri: str) -> bool:
+        reason = ""
+        try:
+            call = asyncio.get_running_loop().run_in_executor(self._pool, self._ping, uri)
+            await asyncio.wait_for(call, PING_SECONDS)
+        except TimeoutError:
+            reason = f"no answer within {PING_SECONDS:g} s"
+        except Exception as error:
+            reason = " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
+        if self._told.get(name, True) != (not reason):
+            self._told[name] = not reason
+            if reason:
+                _logger.error("Not ready: the %s database does not answer: %s", name, reason)
+            else:
+                _logger.warning("Ready again: the %s database answers", name)
+        return not reason
+
+    async def checks(self) -> dict[str, bool]:
+        """Return what was asked, and whether it is well."""
+        from mlflow.server import BACKEND_STORE_URI_ENV_VAR
+        from mlflow_oidc_auth.config import config
+        from mlflow_oidc_auth.oauth import is_oidc_configured
+
+        tracking, permissions = await asyncio.gather(
+            self._answers("tracking", os.environ.get(BACKEND_STORE_URI_ENV_VAR) or os.environ["MLFLOW_BACKEND_STORE_URI"]),
+            self._answers("permissions", config.OIDC_USERS_DB_URI),
+        )
+        return {"oidc": bool(is_oidc_configured()), "database": permissions, "tracking_database": tracking}
+
+
+class OutageAware:
+    """ASGI application around mlflow-oidc-auth's; see the module."""
+
+    def __init__(self, application, watch: Watch, readiness: Readiness):
+        self._application = application
+        self._watch = watch
+        self._readiness = readiness
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+        elif scope["path"] == "/health/ready":
+            await self._ready(send)
+        else:
+            await self._guarded(scope, receive, send)
+
+    async def _ready(self, send):
+        checks = await self._readiness.checks()
+        well = all(checks.values())
+        body = json.dumps({"status": "ready" if well else "not_ready", "checks": checks}).encode()
+        await _answer(send, 200 if well else 503, body)
+
+    async def _guarded(self, scope, receive, send):
+        began = time.monotonic()
+        replaced = False
+
+        async def guarded_send(message):
+            nonlocal replaced
+            if message["type"] == "http.response.start":
+                if message["status"] in _DISGUISES and self._watch.last >= began:
+                    replaced = True
+                    await _answer(send, 503, _BODY, [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())])
+                    return
+            if not replaced:
+                await send(message)
+
+        await self._application(scope, receive, guarded_send)
+
+
+async def _answer(send, status, body, headers=()):
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"cache-control", b"no-store"),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
