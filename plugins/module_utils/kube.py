@@ -65,6 +65,8 @@ class Settings:
 
     server: str
     source: str
+    kubeconfig: str = ""
+    context: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
     verify: bool = True
@@ -178,6 +180,8 @@ def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
     settings = Settings(
         server=cluster["server"],
         source=f"kubeconfig_path {name}, context {wanted}",
+        kubeconfig=name if folder else "",
+        context=wanted,
         verify=not cluster.get("insecure-skip-tls-verify", False),
         server_name=cluster.get("tls-server-name") or "",
         proxy=cluster.get("proxy-url") or "",
@@ -220,6 +224,8 @@ def _from_client(option: Any, context_name: str | None) -> Settings:
     settings = Settings(
         server=loaded.host,
         source=f"kubeconfig_path {option}" + (f", context {context_name}" if context_name else ""),
+        kubeconfig=option if isinstance(option, str) else "",
+        context=context_name or "",
         verify=loaded.verify_ssl,
         server_name=getattr(loaded, "tls_server_name", None) or "",
         proxy=loaded.proxy or "",
@@ -432,26 +438,29 @@ class Api:
 
     def _sentence(self, error: Exception, timeout: float) -> str:
         """Say in a sentence why no answer came."""
-        where = f"the API server {self.settings.server} ({self.settings.source})"
-        if isinstance(error, ConnectionRefusedError):
-            return f"{where} refused the connection: is the cluster running?"
-        if isinstance(error, TimeoutError):
-            return f"{where} did not answer within {timeout:g} s: is it reachable from here?"
-        if isinstance(error, socket.gaierror):
-            return f"{where} cannot be found: the name {self._url.hostname} does not resolve"
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return f"{where} shows a certificate that is not trusted: {error.verify_message}"
-        if isinstance(error, ssl.SSLError):
-            return f"{where} does not agree on TLS: {_one_line(error.reason or str(error))}"
-        if isinstance(error, http.client.HTTPException):
-            return f"{where} ended the connection without an answer ({type(error).__name__})"
-        why = getattr(error, "strerror", None) or type(error).__name__
-        return f"{where} cannot be reached: {why}"
+        host = self._url.hostname
+        strerror = getattr(error, "strerror", None) or type(error).__name__
+        for kind, words in (  # the special before the general
+            (ConnectionRefusedError, "refused the connection: is the cluster running?"),
+            (TimeoutError, f"did not answer within {timeout:g} s: is it reachable from here?"),
+            (socket.gaierror, f"cannot be found: the name {host} does not resolve"),
+            (
+                ssl.SSLCertVerificationError,
+                f"shows a certificate that is not trusted: {getattr(error, 'verify_message', '')}",
+            ),
+            (ssl.SSLError, f"does not agree on TLS: {_one_line(getattr(error, 'reason', '') or str(error))}"),
+            (http.client.HTTPException, f"ended the connection without an answer ({type(error).__name__})"),
+            (Exception, f"cannot be reached: {strerror}"),
+        ):
+            if isinstance(error, kind):
+                return f"the API server {self.settings.server} ({self.settings.source}) {words}"
+        return str(error)
 
     def request(
         self,
         method: str,
         path: str,
+        *,
         query: dict[str, Any] | None = None,
         body: Any = None,
         content_type: str = "application/json",
@@ -519,7 +528,7 @@ class Api:
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
-            raise KubeError(f"{self.settings.server} ({self.settings.source}) does not answer as a Kubernetes API server")
+            raise KubeError(f"{self.settings.server} ({self.settings.source}) does not answer as a Kubernetes API does")
         return parsed
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:

@@ -58,9 +58,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def update(
-        self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]
-    ) -> None:
+    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
         """Write some keys and labels of a Secret, and keep all others.
 
         :param secret: what was read
@@ -114,36 +112,26 @@ class KubernetesStore(Store):
             "data": _encode(secret.data),
         }
         # A create and not an apply: of two at once, the API server lets only one through.
-        self._write("POST", self._path(namespace), body, "application/json", namespace, name, secret.data)
+        self._write("POST", self._path(namespace), body, where=f"{namespace}/{name}", data=secret.data)
 
-    def update(
-        self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]
-    ) -> None:
+    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
         # A merge and not an apply, which would take away keys that an earlier version of us applied.
         body = {
             "metadata": {"resourceVersion": secret.version, **({"labels": labels} if labels else {})},
             **({"data": _encode(data)} if data else {}),
         }
-        self._write("PATCH", self._path(namespace, name), body, MERGE_PATCH, namespace, name, data)
+        self._write("PATCH", self._path(namespace, name), body, where=f"{namespace}/{name}", data=data)
 
-    def _write(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any],
-        content_type: str,
-        namespace: str,
-        name: str,
-        data: dict[str, bytes],
-    ) -> None:
+    def _write(self, method: str, path: str, body: dict[str, Any], *, where: str, data: dict[str, bytes]) -> None:
+        kind = MERGE_PATCH if method == "PATCH" else "application/json"
         try:
-            self._api.json(method, path, query={"fieldManager": FIELD_MANAGER}, body=body, content_type=content_type)
+            self._api.json(method, path, query={"fieldManager": FIELD_MANAGER}, body=body, content_type=kind)
         except ApiError as error:
             if error.status == 409 or (method == "PATCH" and error.status == 404):
                 raise Changed from None
             detail = f": {error.detail}" if error.detail and not _holds(error.detail, data) else ""
             raise KubeError(
-                f"Secret {namespace}/{name} cannot be written, the API server answered with {error.status}{detail}"
+                f"Secret {where} cannot be written, the API server answered with {error.status}{detail}"
             ) from None
 
     def has_namespace(self, namespace: str) -> bool:

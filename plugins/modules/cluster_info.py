@@ -96,7 +96,6 @@ import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     Api,
     ApiError,

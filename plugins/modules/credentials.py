@@ -52,7 +52,7 @@ options:
         default: false
       keys:
         description:
-          - Keys by name. Each is a dictionary with V(value), a literal that is no secret, or with V(generate), or empty.
+          - Keys by name. Each is a dictionary with V(value), a literal that is no secret, or V(generate), or empty.
           - V(generate) is V(password) (letters and digits), V(hex) (hexadecimal digits), or V(fernet) (a key of the
             Python library cryptography).
           - V(length) is the number of characters, from 8 to 1024; by default 32 for V(password) and 64 for V(hex). A
@@ -195,14 +195,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError, auth_argument_spec, connect, unmask
 from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import Changed, KubernetesStore, Store, Stored
 
 ATTEMPTS = 10  # how often a Secret is read again because somebody else wrote it at the same time
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # a DNS subdomain
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label
-KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")  # https://kubernetes.io/docs/concepts/configuration/secret/#restriction-names-data
+# https://kubernetes.io/docs/concepts/configuration/secret/#restriction-names-data
+KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 DEFAULT_LENGTHS = {"password": 32, "hex": 64, "fernet": 44}
 LONGEST_DIGEST = 16  # characters of a fingerprint
 SHORTEST, LONGEST = 8, 1024  # characters of a generated value
