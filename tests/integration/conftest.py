@@ -1,0 +1,120 @@
+"""The stack under test, who uses it, and what is kept of it when a test fails."""
+
+import datetime
+import pathlib
+import shutil
+
+import access_token
+import pytest
+import quickstart
+import requests
+import stack as stacks
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("mlops.mlflow")
+    group.addoption("--stack-dir", default=stacks.REPOSITORY / "build" / "test", help="directory of the stack to test")
+    group.addoption("--stack-inventory", help="inventory that deployed it")
+
+
+@pytest.fixture(scope="session")
+def stack(request):
+    """The stack that --stack-dir names."""
+    directory = pathlib.Path(request.config.getoption("--stack-dir"))
+    inventory = request.config.getoption("--stack-inventory")
+    if not inventory:
+        quick = directory.name == "quickstart"
+        inventory = stacks.REPOSITORY / ("inventory/kind" if quick else "tests/inventory")
+    found = stacks.Stack(directory, inventory)
+    if not found.kubeconfig.exists():
+        pytest.fail(f"There is no {found.kubeconfig}: make the stack first, or name another with --stack-dir")
+    return found
+
+
+@pytest.fixture(scope="session")
+def admin_token(stack):
+    """An access token of demo-admin."""
+    return stack.environment["MLFLOW_TRACKING_PASSWORD"]
+
+
+@pytest.fixture(scope="session")
+def user_token(stack):
+    """An access token of demo-user, for as long as the tests run."""
+    session = stack.login(stacks.USER)
+    token = access_token.mint(stack.mlflow_url, session, name="tests", days=1)
+    yield token
+    for listed in session.get(stack.mlflow_url + access_token.TOKENS, timeout=60).json().get("tokens", []):
+        if listed["name"] == "tests":
+            session.delete(f"{stack.mlflow_url}{access_token.TOKENS}/{listed['id']}", timeout=60)
+
+
+@pytest.fixture(scope="session")
+def example(stack, admin_token):
+    """The run and the model of docs/examples/iris.py, which is run if it has not been yet."""
+    if not quickstart.example_ran(stack.mlflow_url, admin_token):
+        quickstart.run_example(stack.mlflow_url, admin_token)
+    answer = requests.get(
+        f"{stack.mlflow_url}/api/2.0/mlflow/registered-models/get",
+        params={"name": quickstart.MODEL},
+        auth=(stacks.ADMIN, admin_token),
+        timeout=60,
+    )
+    version = answer.json()["registered_model"]["latest_versions"][0]
+    run = requests.get(
+        f"{stack.mlflow_url}/api/2.0/mlflow/runs/get",
+        params={"run_id": version["run_id"]},
+        auth=(stacks.ADMIN, admin_token),
+        timeout=60,
+    ).json()["run"]
+    return {
+        "run_id": version["run_id"],
+        "experiment_id": run["info"]["experiment_id"],
+        "model": quickstart.MODEL,
+        "version": version["version"],
+        "run": run,
+    }
+
+
+@pytest.fixture(scope="session")
+def screenshots(stack):
+    """Where the browser's pictures are kept."""
+    place = stack.directory / "screenshots"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+@pytest.fixture(scope="session")
+def mark():
+    """A name of this run, for what its tests make."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+
+
+@pytest.fixture(scope="session")
+def browser_path():
+    """The browser of this machine."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(name)
+        if path:
+            return path
+    pytest.fail("No chromium, chromium-browser or google-chrome is on the PATH: install one")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed and "stack" in item.fixturenames and "stack" in item.funcargs:
+        _keep_diagnostics(item.funcargs["stack"], item.name)
+    return report
+
+
+def _keep_diagnostics(stack, name):
+    """Writes pods, events and the ends of their logs to a file, since the cluster is removed after a failed run."""
+    place = stack.directory / "diagnostics"
+    place.mkdir(exist_ok=True)
+    with (place / f"{''.join(c if c.isalnum() else '-' for c in name)[:80]}.txt").open("w") as stream:
+        stream.write(stack.kubectl("get", "pods", "-A", "-o", "wide", check=False))
+        stream.write(stack.kubectl("get", "events", "-A", "--sort-by=.lastTimestamp", check=False)[-8000:])
+        for namespace in stacks.NAMESPACES.values():
+            for pod in stack.kubectl("-n", namespace, "get", "pods", "-o", "name", check=False).split():
+                stream.write(f"\n== {namespace} {pod}\n")
+                stream.write(stack.kubectl("-n", namespace, "logs", pod, "--all-containers", "--tail=60", check=False))

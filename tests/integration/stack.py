@@ -1,0 +1,287 @@
+"""What the tests know of a running stack: where it is, who may log in, and how to look inside."""
+
+import base64
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import shlex
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import kubernetes
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLES = REPOSITORY / "docs" / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+import access_token
+import quickstart
+
+NAMESPACES = {
+    "sealed_secrets": "sealed-secrets",
+    "postgres": "postgres",
+    "minio": "minio",
+    "keycloak": "keycloak",
+    "mlflow": "mlflow",
+}
+ADMIN = quickstart.ADMIN
+USER = quickstart.USER
+
+
+class NotYetError(Exception):
+    """What was waited for did not come about in its time."""
+
+
+def wait_until(condition, timeout, what, interval=0.5):
+    """Returns the first true value of `condition()`; raises NotYetError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(interval)
+    raise NotYetError(f"{what}: not within {timeout} s")
+
+
+@dataclasses.dataclass
+class Playbook:
+    """How a run of ansible-playbook ended."""
+
+    code: int
+    output: str
+
+    def count(self, what):
+        """A figure of the recap, such as "changed", added up over its hosts."""
+        recap = self.output.rpartition("PLAY RECAP")[2]
+        return sum(int(word.partition("=")[2]) for word in recap.split() if word.startswith(f"{what}="))
+
+
+class Stack:
+    """A stack that stands, found by its directory.
+
+    Args:
+        directory: where the cluster's kubeconfig is, such as build/test.
+        inventory: the inventory that deployed it.
+    """
+
+    def __init__(self, directory, inventory):
+        self.directory = pathlib.Path(directory).resolve()
+        self.inventory = pathlib.Path(inventory).resolve()
+        self.kubeconfig = self.directory / "kubeconfig"
+
+    @functools.cached_property
+    def variables(self):
+        """The inventory's variables of the stack, untemplated."""
+        command = ["ansible-inventory", "-i", self.inventory, "--list"]
+        listed = json.loads(subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout)
+        return next(iter(listed["_meta"]["hostvars"].values()))
+
+    @property
+    def mlflow_url(self):
+        return self.variables.get("mlflow_url", "http://localhost:30800")
+
+    @property
+    def keycloak_url(self):
+        return self.variables.get("keycloak_url", "http://localhost:30880")
+
+    @functools.cached_property
+    def environment(self):
+        """The variables of the file `env` in the directory, which docs/examples/quickstart.py writes or renews."""
+        command = [
+            sys.executable,
+            EXAMPLES / "quickstart.py",
+            *("--directory", self.directory, "--mlflow-url", self.mlflow_url, "--keycloak-url", self.keycloak_url),
+            "--skip-example",
+        ]
+        subprocess.run(command, cwd=REPOSITORY, check=True)
+        return quickstart.read_env(self.directory / "env")
+
+    def password(self, user):
+        return self.environment["DEMO_ADMIN_PASSWORD" if user == ADMIN else "DEMO_USER_PASSWORD"]
+
+    # Kubernetes
+
+    @functools.cached_property
+    def api(self):
+        return kubernetes.config.new_client_from_config(config_file=str(self.kubeconfig))
+
+    @functools.cached_property
+    def core(self):
+        return kubernetes.client.CoreV1Api(self.api)
+
+    @functools.cached_property
+    def apps(self):
+        return kubernetes.client.AppsV1Api(self.api)
+
+    def kubectl(self, *words, check=True, text=None):
+        """Runs kubectl and returns its standard output."""
+        command = ["kubectl", "--kubeconfig", self.kubeconfig, *words]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"kubectl {shlex.join(map(str, words))}: {done.stderr.strip()}")
+        return done.stdout
+
+    def pods(self, component):
+        """The running pods of a component's workloads, oldest first; pods of Jobs are not among them."""
+        listed = self.core.list_namespaced_pod(NAMESPACES[component]).items
+        return sorted(
+            (
+                pod
+                for pod in listed
+                if pod.status.phase == "Running"
+                and not pod.metadata.deletion_timestamp
+                and all(owner.kind != "Job" for owner in pod.metadata.owner_references or [])
+            ),
+            key=lambda pod: pod.metadata.creation_timestamp,
+        )
+
+    def ready(self, component):
+        """The pods of a component whose containers are all ready."""
+        return [
+            pod for pod in self.pods(component) if all(status.ready for status in pod.status.container_statuses or [])
+        ]
+
+    def execute(self, component, *command, text=None, container=None):
+        """Runs a command in a component's first pod and returns its output."""
+        pod = self.pods(component)[0].metadata.name
+        where = ["-n", NAMESPACES[component], "exec", *(["-i"] if text is not None else []), pod]
+        return self.kubectl(*where, *(["-c", container] if container else []), "--", *command, text=text)
+
+    def sql(self, database, statement):
+        """The rows that a statement returns, each a list of strings, asked inside PostgreSQL's pod."""
+        command = [
+            "psql",
+            "-X",
+            "-A",
+            "-t",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-F",
+            "\x1f",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ]
+        output = self.execute("postgres", *command, text=statement)
+        return [line.split("\x1f") for line in output.splitlines() if line]
+
+    def s3_key(self):
+        """MLflow's access key and secret key."""
+        data = self.core.read_namespaced_secret("mlflow-s3-secret", NAMESPACES["mlflow"]).data
+        return tuple(base64.b64decode(data[name]).decode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+
+    def _mc(self, words):
+        """Runs MinIO's client inside its pod, with MLflow's key, which goes there by standard input."""
+        key, secret = self.s3_key()
+        script = f"""
+            set -e
+            export MC_HOST_tests=http://{key}:{secret}@127.0.0.1:9000 MC_CONFIG_DIR=/tmp/tests-mc
+            mc {words}
+        """
+        return self.execute("minio", "sh", "-s", text=script)
+
+    def objects(self):
+        """What lies in MLflow's bucket: dictionaries with `key` and `size`."""
+        listed = self._mc("ls --recursive --json tests/mlflow/")
+        return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
+
+    def object(self, key):
+        """The content of an object, as text."""
+        return self._mc(f"cat {shlex.quote(f'tests/mlflow/{key}')}")
+
+    def secret_values(self):
+        """The values of all Secrets of the stack that are worth hiding, by "namespace/name/key"."""
+        values = {}
+        for namespace in NAMESPACES.values():
+            for secret in self.core.list_namespaced_secret(namespace).items:
+                for key, encoded in (secret.data or {}).items():
+                    value = base64.b64decode(encoded).decode(errors="replace")
+                    if len(value) >= 12 and not key.endswith((".crt", "username")):
+                        values[f"{namespace}/{secret.metadata.name}/{key}"] = value
+        return values
+
+    @contextlib.contextmanager
+    def forwarded(self, component, port, pod=None):
+        """A port of this machine that leads to a component's pod. Yields its number."""
+        with contextlib.closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            local = probe.getsockname()[1]
+        pod = pod or self.pods(component)[0].metadata.name
+        command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", NAMESPACES[component]]
+        with subprocess.Popen(
+            [*command, "port-forward", f"pod/{pod}", f"{local}:{port}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                wait_until(lambda: not _closed(local), 20, f"a port forwarded to {pod}", 0.1)
+                yield local
+            finally:
+                process.terminate()
+
+    # Ansible
+
+    def playbook(self, *words, playbook="playbooks/site.yml", environment=None):
+        """Runs a playbook against the stack and returns how it ended."""
+        command = ["ansible-playbook", "-i", self.inventory, playbook, *map(str, words)]
+        done = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_FORCE_COLOR": "0",
+                **(environment or {}),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return Playbook(done.returncode, done.stdout)
+
+    # MLflow
+
+    def client(self, script, user, token, *arguments, check=True):
+        """Runs Python in the stock client's environment, as this person; returns the finished process."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment |= {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": token,
+        }
+        command = [quickstart.client_python(), "-c", textwrap.dedent(script), *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if check and done.returncode != 0:
+            raise AssertionError(f"the client failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def start_client(self, script, user, token, *arguments):
+        """As `client`, but returns the process while it runs."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment |= {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": token,
+        }
+        command = [quickstart.client_python(), "-c", textwrap.dedent(script), *map(str, arguments)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def login(self, user):
+        """A session of `requests` in which this person is logged in at MLflow."""
+        return access_token.login(self.mlflow_url, user, self.password(user))
+
+
+def _closed(port):
+    with contextlib.closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,0 +1,123 @@
+"""No secret that the stack holds shows up where somebody else may read it."""
+
+import base64
+import pathlib
+import re
+import threading
+import time
+
+import pytest
+import stack as stacks
+
+
+def forms(value):
+    """A secret as it may show up: as it is, as base64, quoted for JSON."""
+    encoded = base64.b64encode(value.encode()).decode()
+    return {value, encoded, encoded.rstrip("=")}
+
+
+def leaks(secrets, text):
+    """The names of the secrets that a text holds in any form."""
+    return sorted(name for name, value in secrets.items() if any(form in text for form in forms(value)))
+
+
+@pytest.fixture(scope="module")
+def secrets(stack):
+    found = stack.secret_values()
+    kinds = {name.split("/")[1] for name in found}
+    assert {"mlflow-db-credentials", "mlflow-s3-secret", "mlflow-oidc-credentials", "keycloak-users"} <= kinds
+    return found
+
+
+class Watcher(threading.Thread):
+    """Collects the arguments of every process of this machine: pods of a kind cluster are among them."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.done = threading.Event()
+        self.seen = set()
+
+    def run(self):
+        while not self.done.wait(0.02):
+            for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.add(path.read_bytes())
+                except OSError:
+                    continue
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.join()
+
+    @property
+    def text(self):
+        return b"\n".join(self.seen).replace(b"\0", b" ").decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def run(stack):
+    """A run of site.yml at its most talkative, with its Jobs run anew, and the processes that it was made of."""
+    for component in ("postgres", "minio", "mlflow"):
+        stack.kubectl("-n", stacks.NAMESPACES[component], "delete", "jobs", "--all", "--wait=true")
+    with Watcher() as watcher:
+        done = stack.playbook("-vvv", "--diff", environment={"ANSIBLE_LOG_PATH": ""})
+        time.sleep(0.5)
+    assert done.code == 0, done.output
+    return done.output, watcher.text
+
+
+def test_output_of_a_run(run, secrets):
+    output, _ = run
+    assert "mlflow-db-credentials" in output
+    assert leaks(secrets, output) == []
+
+
+def test_arguments_of_processes(run, secrets):
+    _, arguments = run
+    assert "ansible-playbook" in arguments
+    assert re.search(r"\bpsql\b", arguments), "the provision Job was not seen"
+    assert leaks(secrets, arguments) == []
+
+
+def test_objects_of_the_cluster(stack, secrets):
+    """Nothing but Secrets holds one: pod specifications, ConfigMaps, annotations and events are free of them."""
+    kinds = [
+        kind
+        for kind in stack.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
+        if kind != "secrets"
+    ]
+    for namespace in stacks.NAMESPACES.values():
+        listed = stack.kubectl("-n", namespace, "get", ",".join(kinds), "-o", "json", "--show-managed-fields")
+        assert '"kind": "Pod"' in listed
+        assert leaks(secrets, listed) == []
+        names = stack.kubectl("-n", namespace, "get", "secrets", "-o", "jsonpath={.items[*].metadata}")
+        assert leaks(secrets, names) == []
+
+
+def test_logs_of_the_pods(stack, secrets):
+    for namespace in stacks.NAMESPACES.values():
+        for pod in stack.kubectl("-n", namespace, "get", "pods", "-o", "name").split():
+            logs = stack.kubectl("-n", namespace, "logs", pod, "--all-containers", "--tail=-1")
+            assert leaks(secrets, logs) == [], pod
+
+
+@pytest.mark.parametrize("form", ["as it is", "base64"])
+def test_planted_secret_is_found(stack, secrets, form):
+    """The search sees what is there: in a ConfigMap, in a process's arguments, in a run's output."""
+    name, value = next(iter(secrets.items()))
+    planted = value if form == "as it is" else base64.b64encode(value.encode()).decode()
+    stack.kubectl("-n", "mlflow", "create", "configmap", "planted", f"--from-literal=key={planted}")
+    try:
+        listed = stack.kubectl("-n", "mlflow", "get", "configmaps", "-o", "json")
+    finally:
+        stack.kubectl("-n", "mlflow", "delete", "configmap", "planted")
+    assert name in leaks(secrets, listed)
+
+    with Watcher() as watcher:
+        done = stack.playbook("--check", "-e", f"planted={planted}", "--tags", "none-such", "-vvv")
+    assert name in leaks(secrets, watcher.text)
+    assert done.code == 0

@@ -1,0 +1,180 @@
+"""People at the login page, in a real browser and against two replicas."""
+
+import contextlib
+import re
+import tempfile
+import urllib.parse
+
+import access_token
+import pytest
+import requests
+import stack as stacks
+from playwright.sync_api import TimeoutError as NotShown
+from playwright.sync_api import expect, sync_playwright
+
+# A test's browser has nothing to fetch but the pages of the stack.
+FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-sandbox",
+]
+PATIENCE = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser(browser_path):
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        started = playwright.chromium.launch(
+            executable_path=browser_path, args=FLAGS, headless=True, env={"HOME": profile, "PATH": "/usr/bin:/bin"}
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-US")
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    shown = context.new_page()
+    yield shown
+    context.close()
+
+
+def go_to_login(stack, page):
+    """From MLflow's front door to Keycloak's form, as a person who has no session."""
+    page.goto(stack.mlflow_url)
+    way_in = page.get_by_role("link", name=re.compile("log ?in|sign ?in", re.I)).or_(
+        page.get_by_role("button", name=re.compile("log ?in|sign ?in", re.I))
+    )
+    form = page.locator("#kc-form-login")
+    expect(form.or_(way_in).first).to_be_visible()
+    if not form.is_visible():
+        way_in.first.click()
+    expect(form).to_be_visible()
+    assert page.url.startswith(stack.keycloak_url)
+
+
+def log_in(stack, page, user, password):
+    page.locator("#username").fill(user)
+    page.locator("#password").fill(password)
+    page.locator("#kc-login").click()
+
+
+@pytest.mark.parametrize("user", [stacks.ADMIN, stacks.USER])
+def test_person_logs_in(stack, page, screenshots, user):
+    go_to_login(stack, page)
+    page.screenshot(path=screenshots / "login.png")
+    log_in(stack, page, user, stack.password(user))
+    page.wait_for_url(lambda url: url.startswith(stack.mlflow_url))
+    profile = page.request.get(f"{stack.mlflow_url}/api/2.0/mlflow/users/current").json()
+    assert (profile["username"], profile["is_admin"]) == (user, user == stacks.ADMIN)
+
+    # Each load asks both replicas, and neither sends the person back to the login page.
+    for _ in range(4):
+        page.goto(f"{stack.mlflow_url}/#/experiments")
+        page.reload()
+        expect(page.get_by_text("Experiments").first).to_be_visible()
+        assert page.url.startswith(stack.mlflow_url)
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=screenshots / f"{user}.png")
+
+
+def test_run_of_the_example_is_shown(stack, page, screenshots, example):
+    go_to_login(stack, page)
+    log_in(stack, page, stacks.ADMIN, stack.password(stacks.ADMIN))
+    page.wait_for_url(lambda url: url.startswith(stack.mlflow_url))
+    page.goto(f"{stack.mlflow_url}/#/experiments/{example['experiment_id']}/runs/{example['run_id']}")
+    expect(page.get_by_text("accuracy").first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=screenshots / "run.png")
+    page.goto(f"{stack.mlflow_url}/#/models/iris-classifier")
+    expect(page.get_by_text("iris-classifier").first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=screenshots / "model.png")
+
+
+def test_other_person_is_not_shown_it(stack, page, screenshots, example):
+    go_to_login(stack, page)
+    log_in(stack, page, stacks.USER, stack.password(stacks.USER))
+    page.wait_for_url(lambda url: url.startswith(stack.mlflow_url))
+    page.goto(f"{stack.mlflow_url}/#/experiments/{example['experiment_id']}/runs/{example['run_id']}")
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=screenshots / "refused.png")
+    expect(page.get_by_text("logistic-regression")).to_have_count(0)
+    expect(page.get_by_text("accuracy")).to_have_count(0)
+
+
+def test_wrong_password_stays_at_the_form(stack, page, screenshots):
+    go_to_login(stack, page)
+    log_in(stack, page, stacks.ADMIN, "wrong")
+    expect(page.get_by_text(re.compile("invalid username or password", re.I)).first).to_be_visible()
+    assert page.url.startswith(stack.keycloak_url)
+    page.screenshot(path=screenshots / "wrong-password.png")
+
+
+def test_logout_ends_the_session(stack, page):
+    go_to_login(stack, page)
+    log_in(stack, page, stacks.USER, stack.password(stacks.USER))
+    page.wait_for_url(lambda url: url.startswith(stack.mlflow_url))
+    cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies(stack.mlflow_url)}
+    page.goto(f"{stack.mlflow_url}/logout")
+    # Keycloak asks whether one means it when it is not handed the ID token.
+    with contextlib.suppress(NotShown):
+        page.locator("#kc-logout").click(timeout=3000)
+    answer = requests.get(
+        f"{stack.mlflow_url}/api/2.0/mlflow/users/current", cookies=cookies, timeout=60, allow_redirects=False
+    )
+    assert answer.status_code in (401, 302)
+    go_to_login(stack, page)
+
+
+class _Replicas(requests.Session):
+    """A session that sends what goes to MLflow's URL to one replica after the other."""
+
+    def __init__(self, url, ports):
+        super().__init__()
+        self.home = urllib.parse.urlsplit(url)
+        self.ports = ports
+        self.asked = []
+        self.cookies.set_policy(access_token.session_for(url).cookies.get_policy())
+
+    def send(self, request, **options):
+        place = urllib.parse.urlsplit(request.url)
+        if place.netloc == self.home.netloc and "Host" not in request.headers:
+            port = self.ports[len(self.asked) % len(self.ports)]
+            self.asked.append((port, place.path))
+            request.headers["Host"] = place.netloc
+            public = request.url
+            request.url = place._replace(netloc=f"localhost:{port}").geturl()
+            answer = super().send(request, **{**options, "allow_redirects": False})
+            answer.url = public
+            if options.get("allow_redirects") and answer.is_redirect:
+                del request.headers["Host"]
+                request.url = public
+                return list(
+                    self.resolve_redirects(
+                        answer, request, **{name: value for name, value in options.items() if name != "allow_redirects"}
+                    )
+                )[-1]
+            return answer
+        return super().send(request, **options)
+
+
+def test_login_begins_at_one_replica_and_ends_at_the_other(stack):
+    first, second = (pod.metadata.name for pod in stack.ready("mlflow"))
+    with stack.forwarded("mlflow", 5000, first) as one, stack.forwarded("mlflow", 5000, second) as two:
+        session = _Replicas(stack.mlflow_url, [one, two])
+        access_token.login(stack.mlflow_url, stacks.ADMIN, stack.password(stacks.ADMIN), session)
+        begun = [port for port, path in session.asked if path == "/login"]
+        ended = [port for port, path in session.asked if path == "/callback"]
+        assert begun == [one]
+        assert ended == [two]
+        for _ in range(2):
+            profile = session.get(f"{stack.mlflow_url}/api/2.0/mlflow/users/current", timeout=60)
+            assert profile.json()["username"] == stacks.ADMIN
+        assert {port for port, path in session.asked if path.endswith("/current")} == {one, two}
