@@ -38,7 +38,7 @@ class Refused(KeycloakError):
     """
 
     def __init__(self, what: str, status: int, reason: str) -> None:
-        super().__init__(f"Keycloak refused to {what}: {reason} (HTTP {status}).")
+        super().__init__(f"Keycloak refused to {what}: {reason} (HTTP {status})")
         self.status = status
         self.reason = reason
 
@@ -110,12 +110,11 @@ class Admin:
                 response = self._connection.getresponse()
                 return response.status, response.headers, response.read()
             except BROKEN as error:
-                explain = getattr(self._connection, "explain", str)
-                cause = explain(error)
+                cause = str(error) or type(error).__name__
                 self._connection.close()
                 if not repeatable or attempt == 2:
                     raise Unreachable(
-                        f"The connection to Keycloak broke during {method} {path.partition('?')[0]}: {cause}.",
+                        f"the connection broke during {method} {path.partition('?')[0]}: {cause}",
                         transient=True,
                     ) from None
         raise AssertionError  # the loop returns or raises
@@ -333,7 +332,7 @@ class Reconciler:
         if after:
             raise KeycloakError(
                 f"Keycloak did not keep {_listed(after)} of the {thing}: "
-                "there is no such field, or it does not take this value."
+                "there is no such field, or it does not take this value"
             )
 
     def _reconcile_realm(self, settings: dict) -> None:
@@ -368,7 +367,7 @@ class Reconciler:
         thing = f"client {client_id}"
         want = desired_client(client)
         mappers = [desired_mapper(mapper) for mapper in client.get("mappers") or []]
-        secret = self._read_secret(client["secret"], thing) if client.get("secret") else None
+        secret = self._read_secret(client["secret"], f"secret of {thing}") if client.get("secret") else None
         found = self._get(f"read the {thing}", "/clients", clientId=client_id) or []
         if not found:
             if self._note(thing, "created", after={**want, "protocolMappers": [m["name"] for m in mappers]}):
@@ -444,7 +443,7 @@ class Reconciler:
         self._verify(thing, want, self._get(f"read the {thing}", f"/users/{uuid}"))
 
     def _credential(self, thing: str, user: dict) -> dict:
-        value = self._read_secret(user["password_secret"], thing)
+        value = self._read_secret(user["password_secret"], f"first password of {thing}")
         return {"type": "password", "value": value, "temporary": user["temporary"]}
 
     def _reconcile_membership(self, thing: str, path: str, wanted: list, groups: dict[str, str | None]) -> None:
