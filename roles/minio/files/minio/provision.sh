@@ -1,0 +1,60 @@
+#!/bin/sh
+# Makes the buckets, and for each an access key that is limited to it. Only sh and mc are needed.
+# Keys go to mc through its standard input, where no list of processes shows them.
+set -eu
+
+# Prints a key of a Secret. mc takes one line, and shows a key in its message when it refuses it, so that is checked here.
+credential() { # file, least length, what it is
+  value=""
+  lines=0
+  while IFS= read -r line || [ -n "$line" ]; do
+    value="$line"
+    lines=$((lines + 1))
+  done <"$1"
+  if [ "$lines" -ne 1 ] || [ "${#value}" -lt "$2" ]; then
+    echo "$3 has to be one line of $2 characters or more" >&2
+    return 1
+  fi
+  printf '%s\n' "$value"
+}
+
+root="$(credential /credentials/root/username 3 "username of Secret minio-root" &&
+  credential /credentials/root/password 8 "password of Secret minio-root")"
+printf '%s\n' "$root" | mc --quiet alias set minio "$MINIO_ENDPOINT" --api S3v4 >/dev/null
+
+waited=0
+until reason="$(mc --quiet ls minio 2>&1 >/dev/null)"; do
+  if [ "$waited" -ge "$WAIT_SECONDS" ]; then
+    echo "MinIO did not let its root key in within $WAIT_SECONDS s: $reason" >&2
+    exit 1
+  fi
+  sleep 1
+  waited=$((waited + 1))
+done
+
+while read -r number bucket versioning; do
+  echo "bucket $bucket"
+  mc --quiet mb --ignore-existing "minio/$bucket"
+
+  # Where versions were never kept, nothing is to be suspended.
+  state="$(mc --quiet version info "minio/$bucket")"
+  case "$versioning:$state" in
+    on:*enabled*) ;;
+    on:*) mc --quiet version enable "minio/$bucket" ;;
+    off:*enabled*) mc --quiet version suspend "minio/$bucket" ;;
+  esac
+
+  policy="bucket-$bucket"
+  mc --quiet admin policy create minio "$policy" "/etc/provision/policy-$number.json"
+
+  key="$(credential "/credentials/$number/AWS_ACCESS_KEY_ID" 3 "AWS_ACCESS_KEY_ID for bucket $bucket")"
+  secret="$(credential "/credentials/$number/AWS_SECRET_ACCESS_KEY" 8 "AWS_SECRET_ACCESS_KEY for bucket $bucket")"
+  printf '%s\n%s\n' "$key" "$secret" | mc --quiet admin user add minio
+  # mc fails where nothing is to be done.
+  if ! reason="$(mc --quiet admin policy attach minio "$policy" --user "$key" 2>&1)"; then
+    case "$reason" in
+      *"already in effect"*) ;;
+      *) echo "$reason" >&2 && exit 1 ;;
+    esac
+  fi
+done </etc/provision/buckets
