@@ -32,9 +32,9 @@ class LaneWSGIMiddleware(AuthAwareWSGIMiddleware):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        async with self._artifacts if touches_object_store(scope["path"]) else self._others:
-            async with ThreadSensitiveContext():
-                await super().__call__(scope, receive, send)
+        lane = self._artifacts if touches_object_store(scope["path"]) else self._others
+        async with lane, ThreadSensitiveContext():
+            await super().__call__(scope, receive, send)
 
 
 def install(application) -> int:

@@ -10,6 +10,9 @@ import sys
 import time
 
 import sqlalchemy
+from mlflow.store.db.utils import _initialize_tables, _upgrade_db
+from mlflow.store.tracking.dbmodels.models import SqlExperiment
+from mlflow_oidc_auth.db import utils as auth_utils
 
 from mlops_mlflow_server.settings import number
 
@@ -32,10 +35,20 @@ def is_final(error: Exception) -> bool:
     """Tell whether waiting cannot help: wrong credentials, no such database, no right to connect."""
     code = getattr(getattr(error, "orig", None), "pgcode", None) or ""
     text = str(getattr(error, "orig", error))
-    return code[:2] in ("28", "3D", "42") or any(
-        sign in text
-        for sign in ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "permission denied for database")
-    ) or ('database "' in text and "does not exist" in text) or ('role "' in text and "does not exist" in text)
+    return (
+        code[:2] in ("28", "3D", "42")
+        or any(
+            sign in text
+            for sign in (
+                "password authentication failed",
+                "no password supplied",
+                "no pg_hba.conf entry",
+                "permission denied for database",
+            )
+        )
+        or ('database "' in text and "does not exist" in text)
+        or ('role "' in text and "does not exist" in text)
+    )
 
 
 def wait_for(engine: sqlalchemy.Engine, limit: float) -> None:
@@ -83,9 +96,6 @@ def engine_of(variable: str) -> sqlalchemy.Engine:
 
 def migrate_tracking() -> None:
     """Create or upgrade MLflow's own tables."""
-    from mlflow.store.db.utils import _initialize_tables, _upgrade_db
-    from mlflow.store.tracking.dbmodels.models import SqlExperiment
-
     engine = engine_of("MLFLOW_BACKEND_STORE_URI")
     if sqlalchemy.inspect(engine).has_table(SqlExperiment.__tablename__):
         _upgrade_db(engine)
@@ -96,10 +106,8 @@ def migrate_tracking() -> None:
 
 def migrate_auth() -> None:
     """Create or upgrade the tables of mlflow-oidc-auth."""
-    from mlflow_oidc_auth.db import utils
-
     engine = engine_of("OIDC_USERS_DB_URI")
-    utils.migrate(engine, "head")
+    auth_utils.migrate(engine, "head")
     engine.dispose()
 
 

@@ -16,6 +16,8 @@ import os
 import time
 
 import sqlalchemy
+from mlflow_oidc_auth.config import config
+from mlflow_oidc_auth.oauth import is_oidc_configured
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -45,7 +47,8 @@ class Watch:
     def _note(self, context) -> None:
         original = context.original_exception
         kinds = {kind.__name__ for kind in type(original).__mro__}
-        if context.is_disconnect or kinds & {"OperationalError", "InterfaceError"} and not _is_of_the_query(original):
+        is_operational = bool(kinds & {"OperationalError", "InterfaceError"})
+        if context.is_disconnect or (is_operational and not _is_of_the_query(original)):
             self.last = time.monotonic()
 
 
@@ -66,7 +69,9 @@ class Readiness:
 
     def _ping(self, uri: str) -> None:
         if uri not in self._engines:
-            self._engines[uri] = sqlalchemy.create_engine(uri, pool_size=1, max_overflow=1, pool_timeout=1, pool_pre_ping=True)
+            self._engines[uri] = sqlalchemy.create_engine(
+                uri, pool_size=1, max_overflow=1, pool_timeout=1, pool_pre_ping=True
+            )
         with self._engines[uri].connect() as connection:
             connection.execute(sqlalchemy.text("SELECT 1"))
 
@@ -89,12 +94,8 @@ class Readiness:
 
     async def checks(self) -> dict[str, bool]:
         """Return what was asked, and whether it is well."""
-        from mlflow.server import BACKEND_STORE_URI_ENV_VAR
-        from mlflow_oidc_auth.config import config
-        from mlflow_oidc_auth.oauth import is_oidc_configured
-
         tracking, permissions = await asyncio.gather(
-            self._answers("tracking", os.environ.get(BACKEND_STORE_URI_ENV_VAR) or os.environ["MLFLOW_BACKEND_STORE_URI"]),
+            self._answers("tracking", os.environ["MLFLOW_BACKEND_STORE_URI"]),
             self._answers("permissions", config.OIDC_USERS_DB_URI),
         )
         return {"oidc": bool(is_oidc_configured()), "database": permissions, "tracking_database": tracking}
@@ -128,12 +129,11 @@ class OutageAware:
 
         async def guarded_send(message):
             nonlocal replaced
-            if message["type"] == "http.response.start":
-                if message["status"] in _DISGUISES and self._watch.last >= began:
-                    replaced = True
-                    await _answer(send, 503, _BODY, [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())])
-                    return
-            if not replaced:
+            is_start = message["type"] == "http.response.start"
+            if is_start and message["status"] in _DISGUISES and self._watch.last >= began:
+                replaced = True
+                await _answer(send, 503, _BODY, [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())])
+            elif not replaced:
                 await send(message)
 
         await self._application(scope, receive, guarded_send)

