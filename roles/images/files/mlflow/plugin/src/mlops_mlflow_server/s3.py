@@ -216,7 +216,8 @@ class _BoundedS3ArtifactRepository(S3ArtifactRepository):
 class ProxiedS3ArtifactRepository(ArtifactRepository):
     """`s3://` without the mixins that let a server advertise multipart and presigned transfers.
 
-    Made by the entry point `mlflow.artifact_repository: s3` (`mlops_mlflow_server.repositories`), which overrides MLflow's own class.
+    Made by the entry point `mlflow.artifact_repository: s3` (`mlops_mlflow_server.repositories`), which overrides
+    MLflow's own class.
     """
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None):
