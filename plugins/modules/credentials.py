@@ -205,7 +205,8 @@ NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label
 KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 DEFAULT_LENGTHS = {"password": 32, "hex": 64, "fernet": 44}
 LONGEST_DIGEST = 16  # characters of a fingerprint
-SHORTEST, LONGEST = 8, 1024  # characters of a generated value
+SHORTEST = 8  # characters of a generated value
+LONGEST = 1024
 
 
 class WrongInputError(Exception):
@@ -531,10 +532,8 @@ class Ensurer:
         outcome.generated = sorted({*outcome.generated, *(fresh & set(data))})
         outcome.relabelled = outcome.relabelled or bool(labels)
         outcome.before = outcome.before or sorted(stored.data)
-        outcome.after = sorted(
-            [f"{key} (new value)" if key in outcome.updated and key in outcome.before else key]
-            for key in {*stored.data, *data}
-        )
+        replaced = {key for key in outcome.updated if key in outcome.before}
+        outcome.after = [f"{key} (new value)" if key in replaced else key for key in sorted({*stored.data, *data})]
 
     def _ensure_namespace(self, namespace: str, where: str) -> None:
         if namespace in self._namespaces:

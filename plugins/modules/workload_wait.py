@@ -216,7 +216,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.workload import (
 INTERVAL = 1.0  # seconds between two looks
 MISSING_FOR = 10.0  # seconds that a workload may be missing
 CONFIG_FOR = 30.0  # seconds that a container's configuration may be wrong, or no pod be created
-PODS, LOG_LINES, LOG_BYTES = 5, 20, 16384  # what a report shows: pods a workload, and of the end of each log
+PODS = 5  # that a report shows of each workload
+LOG_LINES = 20  # that a report shows of the end of each log
+LOG_BYTES = 16384  # at most of these lines
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,207 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An API server in memory, and a way to run a module as Ansible does."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+from ansible.module_utils.testing import patch_module_args
+
+
+class FakeCluster:
+    """Objects by path, with resource versions and conflicts as an API server has them.
+
+    :ivar objects: what is stored, by path
+    :ivar requests: method and path (with query) of each request
+    :ivar answers: answers by "METHOD path" that take precedence, each a status and a body, or a function that gives them
+    :ivar before: called with method and path before each request is served, to do what somebody else does meanwhile
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.requests: list[str] = []
+        self.answers: dict[str, Any] = {}
+        self.before: Callable[[str, str], None] = lambda method, path: None
+        self.lock = threading.RLock()
+        self._versions = itertools.count(1)
+
+    def store(self, path: str, thing: dict[str, Any]) -> dict[str, Any]:
+        """Store an object with a new resource version."""
+        metadata = thing.setdefault("metadata", {})
+        metadata.setdefault("name", path.rsplit("/", 1)[1])
+        metadata.setdefault("uid", f"uid-{path}")
+        metadata["resourceVersion"] = str(next(self._versions))
+        self.objects[path] = thing
+        return thing
+
+    def namespace(self, *names: str) -> None:
+        """Make namespaces."""
+        for name in names:
+            self.store(f"/api/v1/namespaces/{name}", {"kind": "Namespace", "metadata": {}})
+
+    def secret(self, place: str, data: dict[str, bytes], **more: Any) -> None:
+        """Make a Secret, given as namespace/name, and its namespace."""
+        namespace, name = place.split("/")
+        self.namespace(namespace)
+        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+        self.store(f"/api/v1/namespaces/{namespace}/secrets/{name}", {"kind": "Secret", "data": encoded, **more})
+
+    def values(self, place: str) -> dict[str, bytes]:
+        """Give the values of a Secret, given as namespace/name."""
+        namespace, name = place.split("/")
+        thing = self.objects[f"/api/v1/namespaces/{namespace}/secrets/{name}"]
+        return {key: base64.b64decode(value) for key, value in thing["data"].items()}
+
+    def writes(self) -> list[str]:
+        """Give the requests that were no reads."""
+        return [each for each in self.requests if not each.startswith("GET ")]
+
+    def serve(self, method: str, target: str, body: bytes, content_type: str) -> tuple[int, Any]:
+        """Answer a request."""
+        path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
+        self.before(method, path)
+        with self.lock:
+            self.requests.append(f"{method} {target}")
+            answer = self.answers.get(f"{method} {path}")
+            if answer is not None:
+                return answer() if callable(answer) else answer
+            return getattr(self, f"_{method.lower()}")(path, query, yaml.safe_load(body) if body else None, content_type)
+
+    def _get(self, path: str, query: dict[str, list[str]], _body: Any, _kind: str) -> tuple[int, Any]:
+        if path in self.objects:
+            return 200, self.objects[path]
+        below = [thing for each, thing in self.objects.items() if each.rpartition("/")[0] == path]
+        if below or path.rsplit("/", 1)[1].endswith("s"):
+            for pair in (query.get("labelSelector") or [""])[0].split(","):
+                key, _, value = pair.partition("=")
+                below = [each for each in below if not key or (each["metadata"].get("labels") or {}).get(key) == value]
+            for pair in query.get("fieldSelector") or []:
+                uid = pair.partition("=")[2]
+                below = [each for each in below if each["involvedObject"]["uid"] == uid]
+            return 200, {"kind": "List", "items": below}
+        return self._status(404, "NotFound", f"{path} not found")
+
+    def _post(self, path: str, _query: dict[str, list[str]], body: Any, _kind: str) -> tuple[int, Any]:
+        full = f"{path}/{body['metadata']['name']}"
+        if full in self.objects:
+            return self._status(409, "AlreadyExists", f"{full} already exists")
+        if path.rsplit("/", 1)[0] not in self.objects:
+            return self._status(404, "NotFound", "namespaces not found")
+        return 201, self.store(full, body)
+
+    def _patch(self, path: str, _query: dict[str, list[str]], body: Any, kind: str) -> tuple[int, Any]:
+        if kind == "application/apply-patch+yaml":
+            return 200, self.store(path, body)
+        stored = self.objects.get(path)
+        if stored is None:
+            return self._status(404, "NotFound", f"{path} not found")
+        version = body["metadata"].pop("resourceVersion", None)
+        if version != stored["metadata"]["resourceVersion"]:
+            return self._status(409, "Conflict", "the object has been modified")
+        stored.setdefault("data", {}).update(body.get("data") or {})
+        stored["metadata"].setdefault("labels", {}).update(body["metadata"].get("labels") or {})
+        return 200, self.store(path, stored)
+
+    def _delete(self, path: str, _query: dict[str, list[str]], _body: Any, _kind: str) -> tuple[int, Any]:
+        if self.objects.pop(path, None) is None:
+            return self._status(404, "NotFound", f"{path} not found")
+        return self._status(200, "", "")
+
+    @staticmethod
+    def _status(code: int, reason: str, message: str) -> tuple[int, Any]:
+        return code, {"kind": "Status", "reason": reason, "message": message, "code": code}
+
+    status = _status
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        cluster: FakeCluster = self.server.cluster  # type: ignore[attr-defined]
+        code, answer = cluster.serve(self.command, self.path, body, self.headers.get("Content-Type") or "")
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815  the names that http.server asks for
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep tests from a cluster that this machine may have."""
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    """Give an API server without objects; C(url) is where it listens."""
+    fake = FakeCluster()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    server.cluster = fake  # type: ignore[attr-defined]
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield fake
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def kubeconfig(cluster: FakeCluster, tmp_path: Path) -> str:
+    """Give the path of a kubeconfig of the fake cluster, with contexts C(fake) and C(other)."""
+    path = tmp_path / "kubeconfig"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "fake",
+        "clusters": [{"name": "fake", "cluster": {"server": cluster.url}}],  # type: ignore[attr-defined]
+        "users": [{"name": "me", "user": {"token": "the-token-of-the-tests"}}],
+        "contexts": [
+            {"name": "fake", "context": {"cluster": "fake", "user": "me"}},
+            {"name": "other", "context": {"cluster": "gone", "user": "me"}},
+        ],
+    }
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+@pytest.fixture
+def run(kubeconfig: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Give a function that runs a module by its name and gives what it printed; its raw output is in C(_output)."""
+
+    def runner(module: str, check: bool = False, **options: Any) -> dict[str, Any]:
+        loaded = importlib.import_module(f"ansible_collections.mlops.mlflow.plugins.modules.{module}")
+        given = {"kubeconfig": kubeconfig, **options, "_ansible_check_mode": check, "_ansible_diff": True}
+        capfd.readouterr()
+        with patch_module_args(given), pytest.raises(SystemExit):
+            loaded.main()
+        out, err = capfd.readouterr()
+        result = json.loads(out)
+        result["_output"] = out + err
+        return result
+
+    return runner
