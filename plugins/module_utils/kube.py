@@ -408,6 +408,25 @@ class Api:
         entries = [each.strip().lstrip("*.") for each in self.settings.no_proxy.split(",") if each.strip()]
         return any(host == each or host.endswith("." + each) for each in entries)
 
+    def open_connection(self) -> http.client.HTTPConnection:
+        """Open another connection, which is the caller's to close: for what takes a connection over, such as a WebSocket.
+
+        :raises KubeError: the server cannot be reached
+        """
+        try:
+            return self._connect()
+        except (OSError, http.client.HTTPException) as error:
+            raise KubeError(self._sentence(error, CONNECT_TIMEOUT)) from None
+
+    def headers(self, accept: str = "application/json") -> Message:
+        """Give the headers that every request carries; a Message, since one of them may stand several times."""
+        headers = Message()
+        for name, value in {"Accept": accept, "User-Agent": FIELD_MANAGER, **self.settings.headers}.items():
+            headers[name] = value
+        for group in self.settings.groups:
+            headers["Impersonate-Group"] = group
+        return headers
+
     def close(self) -> None:
         """Drop the connection; the next request opens another."""
         if self._connection is not None:
@@ -479,11 +498,7 @@ class Api:
         query = {name: value for name, value in (query or {}).items() if value is not None}
         target = urlsplit(self.settings.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
-        headers = Message()  # a mapping in which a header may stand several times
-        for name, value in {"Accept": accept, "User-Agent": FIELD_MANAGER, **self.settings.headers}.items():
-            headers[name] = value
-        for group in self.settings.groups:
-            headers["Impersonate-Group"] = group
+        headers = self.headers(accept)
         if data is not None:
             headers["Content-Type"] = content_type
         for attempt in range(3):
