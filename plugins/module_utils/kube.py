@@ -409,7 +409,7 @@ class Api:
         return any(host == each or host.endswith("." + each) for each in entries)
 
     def open_connection(self) -> http.client.HTTPConnection:
-        """Open another connection, which is the caller's to close: for what takes a connection over, such as a WebSocket.
+        """Open another connection, the caller's to close: for what takes it over, such as a WebSocket.
 
         :raises KubeError: the server cannot be reached
         """
