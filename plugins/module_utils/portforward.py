@@ -288,7 +288,7 @@ def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float = 
     try:
         connection.sock.settimeout(timeout)
         connection.putrequest("GET", f"{urlsplit(api.settings.server).path.rstrip('/')}{path}?ports={port}")
-        for name, value in api.headers().items():
+        for name, value in api.headers(accept="*/*").items():
             connection.putheader(name, value)
         for name, value in (
             ("Connection", "Upgrade"),
