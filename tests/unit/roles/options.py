@@ -1,0 +1,45 @@
+"""The options that templates decide by, and values that make a difference. Every combination of them is rendered."""
+
+# What has to be given, and what a template only passes on: values that need care.
+BASE = {
+    "minio": {"minio_image": "localhost/minio:1"},
+    "mlflow": {"mlflow_image": "localhost/mlflow:1"},
+}
+
+# Passed on through a variable that others decide with; a value more changes no branch.
+UNDECIDED = set()
+
+VARIANTS = {
+    "sealed_secrets": {
+        "platform_image_pull_secrets": [[], ["registry", "other"]],
+        "sealed_secrets_key_renew_period": ["720h", "0"],
+        "sealed_secrets_log_level": ["INFO", "ERROR"],
+    },
+    "postgres": {
+        "platform_components": [["postgres", "mlflow"], ["postgres", "keycloak", "mlflow"]],
+        "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
+        "platform_image_pull_secrets": [[], ["registry"]],
+        "postgres_extra_roles": [
+            [],
+            [{"name": "grafana"}, {"name": "odd_name-1", "databases": ["a", "b-c"], "namespaces": ["elsewhere"]}],
+        ],
+        "postgres_max_connections": [200, 20],
+        "postgres_memory": ["1Gi", "256Mi"],
+        "postgres_storage_size": ["10Gi", "1500M"],
+        "postgres_settings": [{}, {"log_min_duration_statement": 250, "search_path": 'it\'s, "quoted"'}],
+        "postgres_stat_statements": [False, True],
+        "postgres_storage_class": ["", "fast"],
+    },
+    "minio": {
+        "platform_image_pull_secrets": [[], ["registry"]],
+        "minio_console": [False, True],
+        "minio_extra_buckets": [[], [{"name": "backups.2026", "versioning": True, "namespaces": ["elsewhere"]}]],
+        "minio_memory": ["1Gi", "512Mi"],
+        "minio_prometheus_auth": ["jwt", "public"],
+        "minio_replicas": [1, 4],
+        "minio_settings": [{}, {"MINIO_API_REQUESTS_MAX": 100, "MINIO_SITE_NAME": 'it\'s "here"'}],
+        "minio_stale_uploads_expiry": ["24h", "90m"],
+        "minio_storage_class": ["", "fast"],
+        "minio_versioning": [False, True],
+    },
+}

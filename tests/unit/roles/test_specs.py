@@ -1,0 +1,147 @@
+"""A role's argument specification is its reference: it names what defaults/main.yml holds, no more and no less."""
+
+import pathlib
+
+import pytest
+import rendering
+import yaml
+
+ROLES = sorted(path.name for path in rendering.ROLES.iterdir() if (path / "defaults" / "main.yml").exists())
+# Values that roles share and roles' own states stand in one role's defaults, whatever their prefix.
+SHARED = "platform"
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, a merged one among them: Ansible warns of it in every run."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node):
+        own = {key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"}
+        super().flatten_mapping(node)
+        for key, _ in node.value[: len(node.value) - len(own)]:
+            if key.value in own:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is merged and given", key.start_mark)
+
+
+def load(path):
+    return yaml.load(path.read_text(), Loader=StrictLoader) or {}  # noqa: S506
+
+
+@pytest.fixture(params=ROLES)
+def role(request):
+    return request.param
+
+
+@pytest.fixture
+def defaults(role):
+    return load(rendering.ROLES / role / "defaults" / "main.yml")
+
+
+@pytest.fixture
+def specification(role):
+    return load(rendering.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
+
+
+def literal(value):
+    """Whether a default is what it looks like, and not made of other variables."""
+    return "{{" not in str(value)
+
+
+def test_same_names(defaults, specification):
+    assert set(specification["main"]["options"]) == {name for name in defaults if not name.startswith("__")}
+
+
+def test_same_values(defaults, specification):
+    different = {
+        name: (value, specification["main"]["options"][name].get("default"))
+        for name, value in defaults.items()
+        if not name.startswith("__")
+        and literal(value)
+        and specification["main"]["options"][name].get("default", value if value == "" else None) != value
+    }
+    assert not different, "(defaults/main.yml, argument_specs.yml)"
+
+
+def test_entry_points_ask_for_the_same(specification):
+    assert specification["main"]["short_description"]
+    if "preflight" in specification:
+        assert specification["preflight"]["options"] == specification["main"]["options"]
+
+
+def test_components_have_a_preflight(role):
+    if role in rendering.COMPONENTS:
+        assert (rendering.ROLES / role / "tasks" / "preflight.yml").exists()
+        assert "preflight" in load(rendering.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
+
+
+def test_every_option_is_told(specification):
+    def options(entries, prefix=""):
+        for name, option in entries.items():
+            yield prefix + name, option
+            yield from options(option.get("options", {}), f"{prefix}{name}.")
+
+    for name, option in options(specification["main"]["options"]):
+        assert option.get("description"), name
+        assert option.get("type"), name
+        if option["type"] == "list":
+            assert option.get("elements"), name
+        if "choices" in option and "default" in option:
+            assert option["default"] in option["choices"], name
+
+
+def test_names_carry_their_role(role, defaults):
+    if role == SHARED:
+        return
+    strangers = [name for name in defaults if not name.startswith((f"{role}_", "__"))]
+    assert not strangers
+
+
+def test_no_name_stands_twice():
+    owners = {}
+    for role in ROLES:
+        for name in load(rendering.ROLES / role / "defaults" / "main.yml"):
+            owners.setdefault(name, []).append(role)
+    assert {name: roles for name, roles in owners.items() if len(roles) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        path.relative_to(rendering.REPOSITORY)
+        for folder in ("roles", "playbooks", "inventory", "extensions", "tests/inventory")
+        for path in (rendering.REPOSITORY / folder).rglob("*.yml")
+        if "files" not in path.parts
+    ),
+    ids=str,
+)
+def test_no_key_is_given_twice(path):
+    for document in yaml.compose_all((rendering.REPOSITORY / path).read_text()):
+        if document is not None:
+            loader = StrictLoader("")
+            loader.construct_document(document)
+
+
+def test_the_strict_loader_is_strict():
+    for text in ("a: 1\na: 2\n", "x: &x {a: 1}\ny:\n  <<: *x\n  a: 2\n"):
+        with pytest.raises(yaml.constructor.ConstructorError):
+            yaml.load(text, Loader=StrictLoader)  # noqa: S506
+    merged = yaml.load("x: &x {a: 1}\ny:\n  <<: *x\n  b: 2\n", Loader=StrictLoader)  # noqa: S506
+    assert merged["y"] == {"a": 1, "b": 2}
+
+
+def test_roles_have_their_rooms(role):
+    if role not in rendering.COMPONENTS:
+        return
+    place: pathlib.Path = rendering.ROLES / role
+    for room in ("README.md", "defaults/main.yml", "meta/main.yml", "tasks/main.yml", "vars/main.yml", "templates"):
+        assert (place / room).exists(), room

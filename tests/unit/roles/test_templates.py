@@ -1,0 +1,220 @@
+"""Every template of every role, over every combination of the options that it looks at."""
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+import re
+import uuid
+
+import jinja2
+import jinja2.nodes
+import kubernetes
+import pytest
+import rendering
+import yaml
+from options import BASE, UNDECIDED, VARIANTS
+
+
+@functools.cache
+def get_role(name):
+    """A role, loaded once."""
+    return rendering.Role(name)
+
+
+def combinations(role):
+    """For each template of a role, all combinations of the options that it reads."""
+    for template in get_role(role).templates:
+        names = sorted(get_role(role).options_of(template) & VARIANTS[role].keys())
+        for indexes in itertools.product(*(range(len(VARIANTS[role][name])) for name in names)):
+            options = BASE.get(role, {}) | {
+                name: VARIANTS[role][name][index] for name, index in zip(names, indexes, strict=True)
+            }
+            chosen = "-".join(f"{name.removeprefix(f'{role}_')}.{i}" for name, i in zip(names, indexes, strict=True))
+            yield pytest.param(role, template, options, id=f"{template.removesuffix('.yaml.j2')}-{chosen or 'only'}")
+
+
+ROLES = [role for role in rendering.COMPONENTS if role in VARIANTS]
+COMBINATIONS = [each for role in ROLES for each in combinations(role)]
+# Rendered manifests by their content: combinations share most of them.
+DOCUMENTS = {}
+SEEN = set()
+
+
+def pods(document):
+    """The pod specifications of a manifest."""
+    if document["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job"):
+        yield document["spec"]["template"]["spec"]
+    elif document["kind"] == "CronJob":
+        yield document["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize(("role", "template", "options"), COMBINATIONS)
+def test_combination(role, template, options):
+    for document in get_role(role).render(template, options):
+        SEEN.add(template)
+        metadata = document["metadata"]
+        name = f"{document['kind']} {metadata['name']}"
+        text = json.dumps(document)
+        DOCUMENTS.setdefault(hashlib.sha256(text.encode()).hexdigest(), (f"{template} {options}", document))
+        assert document["kind"] != "Secret"
+        assert metadata["labels"]["app.kubernetes.io/managed-by"] == "mlops.mlflow", name
+        assert "{{" not in text, name
+        assert "{%" not in text, name
+        if document["kind"] == "Namespace":
+            assert metadata["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+        for spec in pods(document):
+            assert spec.get("enableServiceLinks") is False, name
+            assert "automountServiceAccountToken" in spec, name
+            for container in [*spec["containers"], *spec.get("initContainers", [])]:
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+                assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, name
+                assert "memory" in container["resources"]["limits"], name
+                assert "command" in container or "args" in container, name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_template_is_listed(role):
+    """No template stands in the folder that is never applied, and each renders something."""
+    listed = get_role(role).templates
+    assert set(listed) == {path.name for path in (rendering.ROLES / role / "templates").glob("*.yaml.j2")}
+    assert set(listed) <= SEEN
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_manifests_of_a_role(role):
+    """A role's namespace comes first, and no two manifests are of one name."""
+    manifests = get_role(role).manifests(BASE.get(role, {}))
+    assert manifests[0]["kind"] == "Namespace"
+    names = [
+        (each["apiVersion"], each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in manifests
+    ]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_all_that_templates_decide_by_is_varied(role):
+    """An option in the condition of a template, directly or through a variable of the role, has more than one value."""
+    defaults = yaml.safe_load((rendering.ROLES / role / "defaults" / "main.yml").read_text())
+    internal = yaml.safe_load((rendering.ROLES / role / "vars" / "main.yml").read_text())
+    environment = jinja2.Environment(autoescape=False, extensions=["jinja2.ext.do"])  # noqa: S701
+    deciding = set()
+
+    def names(node):
+        return {each.name for each in node.find_all(jinja2.nodes.Name)}
+
+    for path in (rendering.ROLES / role / "templates").glob("*.j2"):
+        for node in environment.parse(path.read_text()).find_all(
+            (jinja2.nodes.If, jinja2.nodes.CondExpr, jinja2.nodes.For)
+        ):
+            deciding |= names(node.iter if isinstance(node, jinja2.nodes.For) else node.test)
+    unseen = list(deciding)
+    while unseen:
+        text = json.dumps(internal.get(unseen.pop(), ""))
+        found = set(re.findall(r"\b_{0,2}[a-z][a-z0-9_]+\b", text)) & (internal.keys() | defaults.keys())
+        unseen += found - deciding
+        deciding |= found
+    assert (deciding & defaults.keys()) - UNDECIDED - VARIANTS[role].keys() == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_rendering_is_stable(role):
+    """The same options give the same manifests: nothing is made up while rendering."""
+    options = BASE.get(role, {})
+    assert get_role(role).manifests(options) == rendering.Role(role).manifests(options)
+
+
+class Server:
+    """The API server, asked what it would say: nothing is written but a namespace of the tests' own."""
+
+    def __init__(self, kubeconfig):
+        self.api = kubernetes.config.new_client_from_config(config_file=kubeconfig)
+        self.core = kubernetes.client.CoreV1Api(self.api)
+        self.namespace = f"dry-run-{uuid.uuid4().hex[:8]}"
+        self.kinds = {}
+
+    def __enter__(self):
+        labels = {"pod-security.kubernetes.io/warn": "restricted"}
+        body = {"metadata": {"name": self.namespace, "labels": labels}}
+        self.core.create_namespace(body)
+        return self
+
+    def __exit__(self, *_):
+        self.core.delete_namespace(self.namespace)
+
+    def request(self, method, path, body=None, **query):
+        """The status, the warnings and the body that the API server answers with."""
+        url = self.api.configuration.host + path
+        answer = self.api.rest_client.pool_manager.request(
+            method,
+            url + ("?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else ""),
+            body=json.dumps(body) if body is not None else None,
+            headers={
+                **self.api.default_headers,
+                **({"Content-Type": "application/apply-patch+yaml"} if body is not None else {}),
+            },
+        )
+        return answer.status, answer.headers.getlist("Warning"), json.loads(answer.data)
+
+    def path(self, document, namespace):
+        """Where an object of this kind is written to."""
+        version = document["apiVersion"]
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        if version not in self.kinds:
+            status, _, found = self.request("GET", root)
+            assert status == 200, f"the API server knows no {version}"
+            self.kinds[version] = {each["kind"]: each for each in found["resources"] if "/" not in each["name"]}
+        kind = self.kinds[version][document["kind"]]
+        return root + (f"/namespaces/{namespace}" if kind["namespaced"] else "") + f"/{kind['name']}"
+
+    def apply(self, document):
+        """Applies an object server side, as a try. Returns the refusal or the warnings; nothing if all is well."""
+        tried = json.loads(json.dumps(document))
+        if "namespace" in tried["metadata"]:
+            tried["metadata"]["namespace"] = self.namespace
+        status, warnings, answer = self.request(
+            "PATCH",
+            f"{self.path(tried, self.namespace)}/{tried['metadata']['name']}",
+            tried,
+            fieldManager="mlops.mlflow-tests",
+            fieldValidation="Strict",
+            dryRun="All",
+            force="true",
+        )
+        return answer["message"] if status >= 300 else "; ".join(warnings)
+
+
+@pytest.fixture(scope="module")
+def server():
+    if not os.path.exists(os.environ.get("KUBECONFIG", "")):
+        pytest.skip("KUBECONFIG names no cluster to ask")
+    with Server(os.environ["KUBECONFIG"]) as asked:
+        yield asked
+
+
+def test_api_server_accepts_them_all(server):
+    assert DOCUMENTS, "nothing was rendered before"
+    refused = {}
+    for where, document in DOCUMENTS.values():
+        refusal = server.apply(document)
+        if refusal:
+            refused[f"{where}: {document['kind']} {document['metadata']['name']}"] = refusal
+    print(f"{len(DOCUMENTS)} manifests of {len(COMBINATIONS)} combinations")
+    assert refused == {}
+
+
+def test_api_server_refuses_what_is_wrong(server):
+    document = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "wrong", "namespace": "x"},
+        "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}},
+        },
+    }
+    assert "violate PodSecurity" in server.apply(document)
+    document["spec"]["replica"] = 2
+    assert "replica" in server.apply(document)
