@@ -21,6 +21,8 @@ description:
     image's name is invalid or an image must be there and is not. After 30 seconds, where a container's
     configuration is wrong (such as a Secret that is missing) or no pod may be created. After O(fail_fast_after)
     seconds, where an image cannot be pulled, a volume not be mounted, or a container crashes over and over.
+  - A Job that had failed before the wait began is run once more, as a copy of the same name. So it heals in the next
+    play once the cause is gone, and can be looked at until then.
   - Pods of earlier specifications, which a rollout is about to replace, do not count for that.
 options:
   workloads:
@@ -78,7 +80,7 @@ options:
   prune_label:
     description:
       - Label of Jobs. After success, Jobs that share its value with one of O(workloads) in the same namespace are
-        removed if they are finished or older. The module reports a change only if it removed one.
+        removed if they are finished or older.
       - Empty removes none.
     type: str
     default: ""
@@ -143,6 +145,11 @@ pruned:
   returned: success
   type: list
   elements: str
+rerun:
+  description: Jobs that had failed before and were run once more, as namespace/name.
+  returned: success
+  type: list
+  elements: str
 pending:
   description: What is not ready, each with how far it is.
   returned: when not all of it is ready
@@ -189,6 +196,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+    FIELD_MANAGER,
     Api,
     ApiError,
     KubeError,
@@ -287,6 +295,7 @@ class Waiter:
         self._sleep = sleep
         self.since: dict[str, float] = {key: float(value) for key, value in (memory.get("since") or {}).items()}
         self._was_there: set[str] = set(memory.get("was_there") or [])
+        self.rerun: list[str] = list(memory.get("rerun") or [])
         self.seen: dict[Target, Seen] = {}
         self.unserved: dict[str, str] = {}  # what is not served yet, with why
         self._unreachable = ""
@@ -294,7 +303,7 @@ class Waiter:
     @property
     def memory(self) -> dict[str, Any]:
         """What the next call must know."""
-        return {"since": self.since, "was_there": sorted(self._was_there)}
+        return {"since": self.since, "was_there": sorted(self._was_there), "rerun": self.rerun}
 
     # --- looking ---
 
@@ -334,10 +343,13 @@ class Waiter:
         if workload is None:
             self._missing(target)
             return False
-        self._was_there.add(str(target))
-        self.since.pop(f"missing {target}", None)
         workload.setdefault("kind", target.kind)
         verdict = judge(workload)
+        if verdict.failed and str(target) not in self._was_there:
+            self._run_again(target, workload)
+            return False
+        self._was_there.add(str(target))
+        self.since.pop(f"missing {target}", None)
         seen = self.seen[target] = Seen(verdict, workload)
         if verdict.ready:
             return True
@@ -357,6 +369,36 @@ class Waiter:
         since = self.since.setdefault(f"missing {target}", self._clock())
         if self._clock() - since >= MISSING_FOR:
             raise NeverReadyError(target, f"{target} is not there")
+
+    def _run_again(self, target: Target, job: dict[str, Any]) -> None:
+        """Put a copy in the place of a Job that had failed before the wait began."""
+        self.seen[target] = Seen(Verdict(False, "it had failed before and is run again"), job)
+        self._was_there.add(str(target))
+        self.rerun.append(f"{target.namespace}/{target.name}")
+        metadata, spec = job["metadata"], dict(job["spec"])
+        # The API server gives each Job a selector of its own, and writes it into the labels of the pods.
+        spec.pop("selector", None)
+        template = {**spec["template"], "metadata": dict(spec["template"].get("metadata") or {})}
+        template["metadata"]["labels"] = _without_job_labels(template["metadata"].get("labels"))
+        copy = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": target.name,
+                "namespace": target.namespace,
+                "labels": _without_job_labels(metadata.get("labels")),
+                "annotations": metadata.get("annotations") or {},
+            },
+            "spec": {**spec, "template": template},
+        }
+        preconditions = {"preconditions": {"uid": metadata.get("uid")}, "propagationPolicy": "Foreground"}
+        self._api.request("DELETE", target.path, body=preconditions)
+        deadline = self._clock() + CONFIG_FOR
+        while self._api.find(target.path) is not None:
+            if self._clock() >= deadline:
+                raise NeverReadyError(target, f"{target} failed before, and cannot be removed to run again")
+            self._sleep(INTERVAL / 4)
+        self._api.json("POST", target.path.rpartition("/")[0], query={"fieldManager": FIELD_MANAGER}, body=copy)
 
     def _list(self, path: str, **query: Any) -> list[dict[str, Any]]:
         return self._api.get(path, **query).get("items") or []
@@ -502,8 +544,8 @@ class Waiter:
             lines.append(self._unreachable)
         return lines
 
-    def reason(self, reports: list[dict[str, Any]]) -> str:
-        """Say in a sentence what keeps the first target that is not ready; begins with the target."""
+    def sentence(self, reports: list[dict[str, Any]], seconds: int) -> str:
+        """Say in a sentence what keeps the first target that is not ready after so many seconds."""
         for report in reports:
             why = report["state"]
             broken = [each for each in report["pods"] if each["broken"]]
@@ -524,10 +566,10 @@ class Waiter:
                     why += f" ({report['pods'][0]['events'][-1]})"
             elif report["events"]:
                 why += f" ({report['events'][-1]})"
-            return f"{report['workload']} is not ready%s: {why}"
+            return f"{report['workload']} is not ready after {seconds} s: {why}"
         for where, why in self.unserved.items():
-            return f"{where} does not answer as it should%s: {why}"
-        return "the workloads are not ready%s"
+            return f"{where} does not answer as it should after {seconds} s: {why}"
+        return f"The workloads are not ready after {seconds} s"
 
     def reports(self) -> list[dict[str, Any]]:
         """Tell all that helps of each target that is not ready."""
@@ -655,6 +697,11 @@ class Waiter:
         return pruned
 
 
+def _without_job_labels(labels: dict[str, str] | None) -> dict[str, str]:
+    servers = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
+    return {key: value for key, value in (labels or {}).items() if key not in servers}
+
+
 def _pod_words(pod: dict[str, Any], problem: Problem | None) -> str:
     return f"pod {pod['metadata']['name']}: {problem.text if problem else pod_state(pod)}"
 
@@ -721,7 +768,7 @@ def main() -> None:
         if params[name] < 0:
             module.fail_json(msg=f"{name} is {params[name]}: a number of seconds, 0 or more")
     if module.check_mode or not (params["workloads"] or params["serves"]):
-        module.exit_json(changed=False, ready=not module.check_mode, waited=0, pruned=[])
+        module.exit_json(changed=False, ready=not module.check_mode, waited=0, pruned=[], rerun=[])
     begun = time.monotonic()
 
     def waited() -> int:
@@ -738,13 +785,15 @@ def main() -> None:
         ready = waiter.wait(params["timeout"] if last else params["progress_every"])
         if ready:
             pruned = waiter.prune(params["prune_label"]) if params["prune_label"] else []
-            module.exit_json(changed=bool(pruned), ready=True, waited=waited(), pruned=pruned)
+            module.exit_json(
+                changed=bool(pruned or waiter.rerun), ready=True, waited=waited(), pruned=pruned, rerun=waiter.rerun
+            )
         if not last:
             module.exit_json(
                 changed=False, ready=False, waited=waited(), pending=waiter.pending(), memory=waiter.memory
             )
         reports = waiter.reports()
-        sentence = waiter.reason(reports) % f" after {params['elapsed'] + params['timeout']} s"
+        sentence = waiter.sentence(reports, params["elapsed"] + params["timeout"])
     except NeverReadyError as error:
         # The detail of the culprit comes first, and what waits for it after.
         culprit, sentence = str(error.target), str(error)

@@ -26,7 +26,7 @@ class FakeCluster:
 
     :ivar objects: what is stored, by path
     :ivar requests: method and path (with query) of each request
-    :ivar answers: answers by "METHOD path" that take precedence, each a status and a body, or a function that gives them
+    :ivar answers: answers by "METHOD path" that take precedence: status and body, or a function that gives them
     :ivar before: called with method and path before each request is served, to do what somebody else does meanwhile
     """
 
@@ -78,7 +78,9 @@ class FakeCluster:
             answer = self.answers.get(f"{method} {path}")
             if answer is not None:
                 return answer() if callable(answer) else answer
-            return getattr(self, f"_{method.lower()}")(path, query, yaml.safe_load(body) if body else None, content_type)
+            return getattr(self, f"_{method.lower()}")(
+                path, query, yaml.safe_load(body) if body else None, content_type
+            )
 
     def _get(self, path: str, query: dict[str, list[str]], _body: Any, _kind: str) -> tuple[int, Any]:
         if path in self.objects:
@@ -98,7 +100,7 @@ class FakeCluster:
         full = f"{path}/{body['metadata']['name']}"
         if full in self.objects:
             return self._status(409, "AlreadyExists", f"{full} already exists")
-        if path.rsplit("/", 1)[0] not in self.objects:
+        if path.startswith("/api/v1/") and path.rsplit("/", 1)[0] not in self.objects:
             return self._status(404, "NotFound", "namespaces not found")
         return 201, self.store(full, body)
 

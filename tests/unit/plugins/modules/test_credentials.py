@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -421,11 +422,11 @@ def test_from_any_state_and_any_interruption_it_ends_well(monkeypatch, before, k
     memory = MemoryStore({namespace: dict(data) for namespace, data in before.items()})
     ask = wanted(namespaces=["one", "two", "three"])
     memory.writes_left = killed_after
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         ensurer(memory).ensure(ask)
-    except KeyboardInterrupt:
-        pass
-    partial = next((d["password"] for d in (memory.secrets.get(n, {}) for n in ask.namespaces) if d.get("password")), None)
+    partial = next(
+        (d["password"] for d in (memory.secrets.get(n, {}) for n in ask.namespaces) if d.get("password")), None
+    )
     memory.writes_left = 1000
     ensurer(memory).ensure(ask)
     passwords = {data["password"] for data in memory.secrets.values()}
@@ -443,7 +444,12 @@ def test_from_any_state_and_any_interruption_it_ends_well(monkeypatch, before, k
 def assert_hidden(text: str, value: str) -> None:
     """Look for a value as it is, in JSON and in base64."""
     raw = value.encode()
-    for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], base64.b64encode(raw).decode()):
+    for form in (
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        base64.b64encode(raw).decode(),
+    ):
         assert form not in text
 
 
@@ -480,7 +486,9 @@ def test_an_unforeseen_error_is_not_shown(cluster, run, monkeypatch):
 
 def test_immutable_and_other_type_fail_in_a_sentence(cluster, run):
     cluster.secret("one/login", {"username": b"other"}, immutable=True)
-    assert "Secret one/login is immutable, so that its key password cannot" in run("credentials", secrets=[LOGIN])["msg"]
+    assert (
+        "Secret one/login is immutable, so that its key password cannot" in run("credentials", secrets=[LOGIN])["msg"]
+    )
     cluster.secret("one/login", {"username": b"mlflow"}, type="Opaque")
     result = run("credentials", secrets=[login(type="kubernetes.io/basic-auth")])
     assert "is of type Opaque and must be kubernetes.io/basic-auth" in result["msg"]
