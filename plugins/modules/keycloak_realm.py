@@ -417,7 +417,7 @@ class SecretReader:
         try:
             text = value.decode()
         except UnicodeDecodeError:
-            raise KeycloakError(f"the key {key} of Secret {namespace}/{name}, the {purpose}, is no text") from None
+            raise KeycloakError(f"Secret {namespace}/{name} has no text in its key {key}, the {purpose}") from None
         self.values.add(text)
         return text
 
@@ -453,7 +453,7 @@ def check(params: dict[str, Any]) -> None:
         unknown = set(user["groups"] or []) - set(params["groups"])
         if unknown:
             raise KeycloakError(
-                f"the groups of user {user['name']} have '{min(unknown)}', which groups does not declare: "
+                f"users gives {user['name']} the group '{min(unknown)}', which groups does not declare: "
                 f"it declares {', '.join(params['groups']) or 'none'}"
             )
 
@@ -542,7 +542,7 @@ def main() -> None:
             )
         module.fail_json(msg=f"Keycloak cannot be reached: {error}")
     except KeycloakError as error:
-        module.fail_json(msg=f"{str(error)[:1].upper()}{str(error)[1:]}")
+        module.fail_json(msg=str(error))
     except KubeError as error:
         module.fail_json(msg=f"The cluster cannot be used: {error}")
     module.exit_json(
