@@ -149,7 +149,7 @@ def _pem(section: dict[str, Any], name: str, folder: str) -> tuple[str, str]:
     data = section.get(f"{name}-data")
     if data:
         try:
-            return "", base64.b64decode(data).decode("ascii")
+            return "", base64.b64decode("".join(str(data).split()), validate=True).decode("ascii")
         except ValueError:
             raise KubeError(f"the kubeconfig's {name}-data is not base64 of a PEM text") from None
     path = section.get(name) or ""

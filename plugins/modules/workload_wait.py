@@ -155,34 +155,6 @@ pending:
   returned: when not all of it is ready
   type: list
   elements: str
-workloads:
-  description: What is known of each workload that is not ready.
-  returned: failure
-  type: list
-  elements: dict
-  contains:
-    workload:
-      description: Kind, namespace and name.
-      type: str
-    state:
-      description: How far it is.
-      type: str
-    events:
-      description: Its last events.
-      type: list
-      elements: str
-    claims:
-      description: Its PersistentVolumeClaims that are not bound, with storage class and last events.
-      type: list
-      elements: dict
-    pods:
-      description: Its pods that are not ready, with state, last events and ends of logs.
-      type: list
-      elements: dict
-    commands:
-      description: Commands to look further.
-      type: list
-      elements: str
 memory:
   description: What the next call must know. For the action plugin.
   returned: when O(progress_every) was reached
@@ -225,6 +197,7 @@ INTERVAL = 1.0  # seconds between two looks
 MISSING_FOR = 10.0  # seconds that a workload may be missing
 CONFIG_FOR = 30.0  # seconds that a container's configuration may be wrong, or no pod be created
 PODS = 5  # that a report shows of each workload
+PROGRESS_WIDTH = 140  # characters that progress tells of a pod
 LOG_LINES = 20  # that a report shows of the end of each log
 LOG_BYTES = 16384  # at most of these lines
 
@@ -314,12 +287,13 @@ class Waiter:
         :raises KubeError: the API server does not answer, or refuses
         """
         deadline = self._clock() + seconds
-        ready: set[Target] = set()
+        complete: set[Target] = set()
         while True:
             try:
-                for target in self._targets:
-                    if target not in ready and self._look(target):
-                        ready.add(target)
+                # All in one look, since a container that crashes over and over is ready for a moment each time. A Job
+                # that is complete stays so, and may be removed.
+                ready = {target for target in self._targets if target in complete or self._look(target)}
+                complete = {target for target in ready if target.kind == "Job"}
                 if len(ready) == len(self._targets) and self._all_served():
                     return True
                 self._unreachable = ""
@@ -536,10 +510,10 @@ class Waiter:
             for pod in seen.pods:
                 if not pod_is_done(pod):
                     problem = pod_problem(pod)
-                    words = f"; {_pod_words(pod, problem) if problem else _pod_words(pod, None)}"
+                    words = f"; {one_line(_pod_words(pod, problem), PROGRESS_WIDTH)}"
                     break
             lines.append(f"{target} ({seen.verdict.note}{words})")
-        lines.extend(f"{where} ({why})" for where, why in self.unserved.items())
+        lines.extend(f"{where} ({one_line(why, PROGRESS_WIDTH)})" for where, why in self.unserved.items())
         if self._unreachable:
             lines.append(self._unreachable)
         return lines
@@ -803,8 +777,6 @@ def main() -> None:
     module.fail_json(
         msg=one_line(sentence, 1000) + "\n" + describe(reports),
         waited=waited(),
-        pending=waiter.pending() if waiter else [],
-        workloads=reports,
     )
 
 

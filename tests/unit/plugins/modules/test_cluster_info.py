@@ -1,0 +1,128 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the module cluster_info."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.modules import cluster_info
+
+CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+DEFAULT = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+
+
+@pytest.fixture
+def live(cluster) -> Any:
+    """Give a cluster with something in it."""
+    cluster.answers["GET /version"] = (200, {"gitVersion": "v1.34.10", "major": "1", "minor": "34"})
+    cluster.answers["GET /apis"] = (200, {"groups": [{"name": "batch"}, {"name": "apps"}]})
+    cluster.namespace("kube-system", "default")
+    cluster.store("/api/v1/namespaces/going", {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    cluster.store(f"{CLASSES}/standard", {"metadata": dict(DEFAULT)})
+    cluster.store(f"{CLASSES}/fast", {"metadata": {}})
+    services = {
+        "items": [
+            {"metadata": {"namespace": "a", "name": "web"}, "spec": {"ports": [{"nodePort": 30800}, {"port": 1}]}},
+            {"metadata": {"namespace": "b", "name": "lb"}, "spec": {"ports": [], "healthCheckNodePort": 31000}},
+            {"metadata": {"namespace": "c", "name": "external"}, "spec": {}},
+        ]
+    }
+    cluster.answers["GET /api/v1/services"] = (200, services)
+    return cluster
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_tells_what_a_playbook_must_know(live, run, check):
+    result = run("cluster_info", check=check)
+    assert {key: result[key] for key in result if key not in ("invocation", "_output")} == {
+        "changed": False,
+        "server_version": "v1.34.10",
+        "minor": 34,
+        "namespaces": ["default", "kube-system"],
+        "storage_classes": ["fast", "standard"],
+        "default_storage_class": "standard",
+        "node_ports": {"30800": "a/web", "31000": "b/lb"},
+        "api_groups": ["apps", "batch"],
+        "unreadable": [],
+    }
+    assert len(live.requests) == 5
+    assert live.writes() == []
+    assert "the-token-of-the-tests" not in result["_output"]
+
+
+@pytest.mark.parametrize(("minor", "number"), [("34", 34), ("34+", 34), ("", 0), (None, 0)])
+def test_minor_version(minor, number):
+    assert cluster_info.minor_version({"minor": minor}) == number
+
+
+@pytest.mark.parametrize(
+    ("classes", "name"),
+    [
+        ([], ""),
+        ([("a", "", False)], ""),
+        ([("a", "2026-01-01T00:00:00Z", True), ("b", "2026-01-02T00:00:00Z", True)], "b"),
+        ([("b", "2026-01-01T00:00:00Z", True), ("a", "2026-01-01T00:00:00Z", True)], "a"),
+    ],
+)
+def test_default_class(classes, name):
+    made = [
+        {"metadata": {"name": each, "creationTimestamp": when, **(DEFAULT if default else {})}}
+        for each, when, default in classes
+    ]
+    assert cluster_info.default_class(made) == name
+
+
+def test_what_may_not_be_listed_is_named(live, run):
+    live.answers["GET /api/v1/services"] = live.status(403, "Forbidden", "no")
+    live.answers[f"GET {CLASSES}"] = live.status(403, "Forbidden", "no")
+    result = run("cluster_info")
+    assert result["unreadable"] == ["storage_classes", "node_ports"]
+    assert result["default_storage_class"] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kubeconfig": "/no/such"}, "kubeconfig_path is '/no/such': there is no such file"),
+        ({"context": "nope"}, "kubeconfig_context is 'nope': {kubeconfig} has no such context (it has fake, other)"),
+        ({"context": "other"}, "context 'other' of {kubeconfig} names the cluster 'gone', which it lacks"),
+    ],
+)
+def test_a_wrong_kubeconfig_fails_in_a_sentence(run, kubeconfig, options, message):
+    result = run("cluster_info", **options)
+    assert result["failed"] is True
+    assert result["msg"] == "The cluster cannot be used: " + message.format(kubeconfig=kubeconfig)
+
+
+def test_a_token_that_is_not_accepted(live, run, kubeconfig):
+    live.answers["GET /api/v1/namespaces"] = live.status(401, "Unauthorized", "Unauthorized")
+    result = run("cluster_info")
+    assert result["msg"] == (
+        f"The cluster cannot be used: the API server {live.url} does not accept the credentials of "
+        f"kubeconfig_path {kubeconfig}, context fake (401 Unauthorized)"
+    )
+
+
+def test_a_server_of_another_kind(cluster, run):
+    cluster.answers["GET /version"] = (200, {"version": "1"})
+    assert "does not answer as a Kubernetes API server does" in run("cluster_info")["msg"]
+
+
+def test_a_cluster_that_is_stopped_is_named_at_once(run, kubeconfig):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        text = Path(kubeconfig).read_text()
+        server = text.split("server: ")[1].split()[0]
+        Path(kubeconfig).write_text(text.replace(server, f"http://127.0.0.1:{probe.getsockname()[1]}"))
+        begun = time.monotonic()
+        message = run("cluster_info")["msg"]
+    assert message.endswith(
+        f"(kubeconfig_path {kubeconfig}, context fake) refused the connection: is the cluster running?"
+    )
+    assert time.monotonic() - begun < 5
