@@ -3,24 +3,30 @@
 # Keys go to mc through its standard input, where no list of processes shows them.
 set -eu
 
-# Prints a key of a Secret. mc takes one line, and shows a key in its message when it refuses it, so that is checked here.
+# Sets `value` to a key of a Secret. mc takes one line, and shows a key in its message when it refuses it, so that is checked here.
 credential() { # file, least length, what it is
   value=""
-  lines=0
-  while IFS= read -r line || [ -n "$line" ]; do
-    value="$line"
-    lines=$((lines + 1))
-  done <"$1"
-  if [ "$lines" -ne 1 ] || [ "${#value}" -lt "$2" ]; then
+  rest=""
+  { IFS= read -r value && IFS= read -r rest; } <"$1" || true
+  if [ -n "$rest" ] || [ "${#value}" -lt "$2" ]; then
     echo "$3 has to be one line of $2 characters or more" >&2
-    return 1
+    exit 1
   fi
-  printf '%s\n' "$value"
 }
 
-root="$(credential /credentials/root/username 3 "username of Secret minio-root" &&
-  credential /credentials/root/password 8 "password of Secret minio-root")"
-printf '%s\n' "$root" | mc --quiet alias set minio "$MINIO_ENDPOINT" --api S3v4 >/dev/null
+# The server takes its root key without the blanks around it.
+trimmed() {
+  read -r value <<TEXT
+$value
+TEXT
+}
+
+credential /credentials/root/username 3 "username of Secret minio-root"
+trimmed
+user="$value"
+credential /credentials/root/password 8 "password of Secret minio-root"
+trimmed
+printf '%s\n%s\n' "$user" "$value" | mc --quiet alias set minio "$MINIO_ENDPOINT" --api S3v4 >/dev/null
 
 waited=0
 until reason="$(mc --quiet ls minio 2>&1 >/dev/null)"; do
@@ -32,7 +38,7 @@ until reason="$(mc --quiet ls minio 2>&1 >/dev/null)"; do
   waited=$((waited + 1))
 done
 
-while read -r number bucket versioning; do
+while read -r number bucket versioning <&3; do
   echo "bucket $bucket"
   mc --quiet mb --ignore-existing "minio/$bucket"
 
@@ -47,9 +53,10 @@ while read -r number bucket versioning; do
   policy="bucket-$bucket"
   mc --quiet admin policy create minio "$policy" "/etc/provision/policy-$number.json"
 
-  key="$(credential "/credentials/$number/AWS_ACCESS_KEY_ID" 3 "AWS_ACCESS_KEY_ID for bucket $bucket")"
-  secret="$(credential "/credentials/$number/AWS_SECRET_ACCESS_KEY" 8 "AWS_SECRET_ACCESS_KEY for bucket $bucket")"
-  printf '%s\n%s\n' "$key" "$secret" | mc --quiet admin user add minio
+  credential "/credentials/$number/AWS_ACCESS_KEY_ID" 3 "AWS_ACCESS_KEY_ID for bucket $bucket"
+  key="$value"
+  credential "/credentials/$number/AWS_SECRET_ACCESS_KEY" 8 "AWS_SECRET_ACCESS_KEY for bucket $bucket"
+  printf '%s\n%s\n' "$key" "$value" | mc --quiet admin user add minio
   # mc fails where nothing is to be done.
   if ! reason="$(mc --quiet admin policy attach minio "$policy" --user "$key" 2>&1)"; then
     case "$reason" in
@@ -57,4 +64,4 @@ while read -r number bucket versioning; do
       *) echo "$reason" >&2 && exit 1 ;;
     esac
   fi
-done </etc/provision/buckets
+done 3</etc/provision/buckets
