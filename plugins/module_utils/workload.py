@@ -8,6 +8,7 @@ All functions take objects as the API server gives them, and ask it nothing.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,35 @@ def selector(workload: dict[str, Any]) -> str:
             }[each["operator"]]
         )
     return ",".join(parts)
+
+
+def applied(thing: dict[str, Any], manager: str) -> dict[str, Any] | None:
+    """Give the part of an object that a field manager applied; None where it applied none.
+
+    The format is that of metadata.managedFields: https://kubernetes.io/docs/reference/using-api/server-side-apply/
+    """
+    for each in thing["metadata"].get("managedFields") or []:
+        if each.get("manager") == manager and each.get("operation") == "Apply" and not each.get("subresource"):
+            return _owned(thing, each.get("fieldsV1") or {})
+    return None
+
+
+def _owned(value: Any, fields: dict[str, Any]) -> Any:
+    """Give the part of a value that a set of fields names; an empty set names all of it."""
+    below = {key: inner for key, inner in fields.items() if key != "."}
+    if not below:
+        return value
+    if isinstance(value, dict):
+        return {key: _owned(inner, below[f"f:{key}"]) for key, inner in value.items() if f"f:{key}" in below}
+    # The items of a list are named by their keys or values, and keep their order.
+    named = [(json.loads(key[2:]), inner) for key, inner in below.items() if key[:2] in ("k:", "v:")]
+    items = []
+    for item in value:
+        for name, inner in named:
+            if item == name or (isinstance(name, dict) and name.items() <= item.items()):
+                items.append(_owned(item, inner))
+                break
+    return items
 
 
 # --- workloads --------------------------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ options:
       - A supplied value replaces another one.
       - Secrets that O(secrets) does not name are passed over, so that several calls can share one dictionary.
       - Any character is kept. A V(value) which holds C({{) must be tagged C(!unsafe), as everywhere in Ansible.
+      - A V(value) belongs into an encrypted variable file. Ansible itself shows the lines of a playbook around a task
+        that failed.
     type: dict
     default: {}
   create_namespaces:

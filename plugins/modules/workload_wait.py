@@ -168,6 +168,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+    APPLY_PATCH,
     FIELD_MANAGER,
     Api,
     ApiError,
@@ -181,6 +182,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.workload import (
     PATHS,
     Problem,
     Verdict,
+    applied,
     belongs,
     claims,
     condition,
@@ -349,30 +351,17 @@ class Waiter:
         self.seen[target] = Seen(Verdict(False, "it had failed before and is run again"), job)
         self._was_there.add(str(target))
         self.rerun.append(f"{target.namespace}/{target.name}")
-        metadata, spec = job["metadata"], dict(job["spec"])
-        # The API server gives each Job a selector of its own, and writes it into the labels of the pods.
-        spec.pop("selector", None)
-        template = {**spec["template"], "metadata": dict(spec["template"].get("metadata") or {})}
-        template["metadata"]["labels"] = _without_job_labels(template["metadata"].get("labels"))
-        copy = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": {
-                "name": target.name,
-                "namespace": target.namespace,
-                "labels": _without_job_labels(metadata.get("labels")),
-                "annotations": metadata.get("annotations") or {},
-            },
-            "spec": {**spec, "template": template},
-        }
-        preconditions = {"preconditions": {"uid": metadata.get("uid")}, "propagationPolicy": "Foreground"}
+        preconditions = {"preconditions": {"uid": job["metadata"].get("uid")}, "propagationPolicy": "Foreground"}
         self._api.request("DELETE", target.path, body=preconditions)
         deadline = self._clock() + CONFIG_FOR
         while self._api.find(target.path) is not None:
             if self._clock() >= deadline:
                 raise NeverReadyError(target, f"{target} failed before, and cannot be removed to run again")
             self._sleep(INTERVAL / 4)
-        self._api.json("POST", target.path.rpartition("/")[0], query={"fieldManager": FIELD_MANAGER}, body=copy)
+        # Applied just as it was, so that the next play's apply finds nothing to change.
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        copy = {"apiVersion": "batch/v1", "kind": "Job", **_copy(target, job)}
+        self._api.json("PATCH", target.path, query=query, body=copy, content_type=APPLY_PATCH)
 
     def _list(self, path: str, **query: Any) -> list[dict[str, Any]]:
         return self._api.get(path, **query).get("items") or []
@@ -671,9 +660,27 @@ class Waiter:
         return pruned
 
 
-def _without_job_labels(labels: dict[str, str] | None) -> dict[str, str]:
-    servers = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
-    return {key: value for key, value in (labels or {}).items() if key not in servers}
+def _copy(target: Target, job: dict[str, Any]) -> dict[str, Any]:
+    """Give metadata and spec of a new Job like one that ran."""
+    ours = applied(job, FIELD_MANAGER) or job
+    metadata, spec = ours.get("metadata") or {}, dict(ours["spec"])
+    # The API server gives each Job a selector of its own, and writes it into the labels of the pods.
+    spec.pop("selector", None)
+    template = dict(spec["template"])
+    if "metadata" in template:
+        labels = template["metadata"].get("labels") or {}
+        template["metadata"] = {**template["metadata"], "labels": {k: v for k, v in labels.items() if not _theirs(k)}}
+    kept = {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)}
+    kept = {key: {k: v for k, v in values.items() if not _theirs(k)} for key, values in kept.items()}
+    return {
+        "metadata": {"name": target.name, "namespace": target.namespace, **kept},
+        "spec": {**spec, "template": template},
+    }
+
+
+def _theirs(label: str) -> bool:
+    """Whether a label is one that Kubernetes gives the pods of a Job."""
+    return label.removeprefix("batch.kubernetes.io/") in ("controller-uid", "job-name")
 
 
 def _pod_words(pod: dict[str, Any], problem: Problem | None) -> str:

@@ -261,3 +261,55 @@ def test_one_line_is_one_line(text, limit):
     line = workload.one_line(text, limit)
     assert len(line) <= limit
     assert "\n" not in line
+
+
+def test_what_a_manager_applied():
+    container = {
+        "name": "c",
+        "image": "i",
+        "imagePullPolicy": "Always",
+        "command": ["a", "b"],
+        "ports": [{"containerPort": 80, "protocol": "TCP"}],
+    }
+    thing = {
+        "metadata": {
+            "name": "n",
+            "labels": {"a": "1", "b": "2"},
+            "finalizers": ["x", "y"],
+            "managedFields": [
+                {"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:spec": {}}},
+                {"manager": "us", "operation": "Apply", "subresource": "status", "fieldsV1": {"f:status": {}}},
+                {
+                    "manager": "us",
+                    "operation": "Apply",
+                    "fieldsV1": {
+                        "f:metadata": {"f:labels": {"f:a": {}, "f:gone": {}}, "f:finalizers": {'v:"y"': {}}},
+                        "f:spec": {
+                            "f:containers": {
+                                'k:{"name":"c"}': {
+                                    ".": {},
+                                    "f:name": {},
+                                    "f:image": {},
+                                    "f:command": {},
+                                    "f:ports": {
+                                        'k:{"containerPort":80,"protocol":"TCP"}': {".": {}, "f:containerPort": {}}
+                                    },
+                                },
+                                'k:{"name":"a"}': {".": {}, "f:name": {}},
+                            }
+                        },
+                    },
+                },
+            ],
+        },
+        "spec": {"containers": [{"name": "other"}, container, {"name": "a", "image": "x"}], "more": 1},
+        "status": {"x": 1},
+    }
+    ports = [{"containerPort": 80}]
+    assert workload.applied(thing, "us") == {
+        "metadata": {"labels": {"a": "1"}, "finalizers": ["y"]},
+        "spec": {
+            "containers": [{"name": "c", "image": "i", "command": ["a", "b"], "ports": ports}, {"name": "a"}],
+        },
+    }
+    assert workload.applied(thing, "them") is None

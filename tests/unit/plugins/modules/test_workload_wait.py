@@ -207,7 +207,7 @@ def test_a_job_that_was_run_again_is_a_change(world, run):
     done = {"conditions": [{"type": "Complete", "status": "True"}]}
 
     def complete(method: str, path: str) -> None:
-        if method == "GET" and "".join(world.cluster.requests[-1:]).startswith("POST"):
+        if method == "GET" and "".join(world.cluster.requests[-1:]).startswith("PATCH"):
             world.cluster.objects[path]["status"] = done
 
     world.cluster.before = complete
