@@ -59,8 +59,11 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 
 
 def _state(pod: dict[str, Any]) -> str:
-    """Give the reason of the first container that waits, or else the phase."""
+    """Give why a pod has no node, or the reason of the first container that waits, or else the phase."""
     status = pod.get("status", {})
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False" and condition.get("reason"):
+            return str(condition["reason"])
     for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
         reason = (container.get("state", {}).get("waiting") or {}).get("reason")
         if reason and reason != "PodInitializing":

@@ -326,10 +326,17 @@ def test_why_there_is_no_pod(web):
         portforward.ready_pod(web.api, "ns", "web")
     assert caught.value.transient
     waiting = [{"state": {"waiting": {"reason": "ErrImagePull"}}}]
-    web.pods(pod("web-0", ready=False, phase="Pending", containerStatuses=waiting), pod("web-1", ready=False))
+    homeless = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
+    web.pods(
+        pod("web-0", ready=False, phase="Pending", containerStatuses=waiting),
+        pod("web-1", ready=False),
+        pod("web-2", phase="Pending", conditions=homeless),
+    )
     with pytest.raises(portforward.Unreachable) as caught:
         portforward.ready_pod(web.api, "ns", "web")
-    assert str(caught.value) == "Service ns/web has no ready pod: web-0 is ErrImagePull, web-1 is not ready"
+    assert str(caught.value) == (
+        "Service ns/web has no ready pod: web-0 is ErrImagePull, web-1 is not ready, web-2 is Unschedulable"
+    )
 
 
 def test_no_service(web):
