@@ -1,5 +1,6 @@
-# Copyright (c) the mlops.mlflow contributors
+# Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Action plugin of image_build: builds on the control node, and says what it is doing."""
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder as building
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine, push
 
@@ -69,20 +69,26 @@ class ActionModule(ActionBase):
                 raise
             engine = None
         build = building.Builder(
-            engine, options["steps"], options["files"], cache, source, self._say,
-            go_minimum=options["go_minimum"], go_package=options["go_package"],
+            engine,
+            options["steps"],
+            files=options["files"],
+            cache=cache,
+            source=source,
+            report=self._say,
+            go_minimum=options["go_minimum"],
+            go_package=options["go_package"],
         )
         offered = options["sources"][source]
         wanted = options["targets"] or [*offered["build"], "node"]
-        unknown = [name for name in wanted if name not in ("node", "kind") and name not in {**offered["build"], **offered["published"]}]
-        if unknown:
-            raise machine.MachineError(
-                f"images_targets has '{unknown[0]}': any of node, kind, {', '.join(sorted({**offered['build'], **offered['published']}))}"
-            )
+        known = ["kind", "node", *sorted({**offered["build"], **offered["published"]})]
+        for name in wanted:
+            if name not in known:
+                raise machine.MachineError(f"images_targets has '{name}': any of {', '.join(known)}")
         steps = [offered["build"][name] for name in wanted if name in offered["build"]]
-        extra = list(offered.get("programs", [])) if "node" in wanted else []
+        if "node" in wanted and offered["node"]:
+            steps.insert(0, offered["node"])
         if "node" in wanted or "kind" in wanted:
-            steps = ["kind", *([offered["node"]] if offered["node"] else []), *extra, *steps]
+            steps.insert(0, "kind")
         planned = build.plan(steps)
         if self._task.check_mode:
             for name in planned:
@@ -94,7 +100,14 @@ class ActionModule(ActionBase):
         images.update({name: image for name, image in offered["published"].items() if name in wanted})
         pushed = {}
         if options["push_registry"]:
-            pushed = push.push(engine, images, options["push"], options["push_registry"], self._say, self._task.check_mode)
+            pushed = push.push(
+                engine,
+                images,
+                options["push"],
+                options["push_registry"],
+                say=self._say,
+                check_mode=self._task.check_mode,
+            )
         return {
             "changed": bool(planned or installed or any(item["changed"] for item in pushed.values())),
             "source": source,
@@ -161,10 +174,14 @@ class ActionModule(ActionBase):
             return []
         command = machine.install_command(missing)
         if shutil.which("apt-get") is None:
-            raise machine.MachineError(f"this machine lacks {', '.join(missing)} (Debian's names): install them, then run this again")
+            raise machine.MachineError(
+                f"this machine lacks {', '.join(missing)} (Debian's names): install them, then run this again"
+            )
         privilege = machine.privilege()
         if privilege is None:
-            raise machine.MachineError(f"this machine lacks {', '.join(missing)}. Run this, then the playbook again: sudo sh -c '{command}'")
+            raise machine.MachineError(
+                f"this machine lacks {', '.join(missing)}. Run this, then the playbook again: sudo sh -c '{command}'"
+            )
         if self._task.check_mode:
             self._say(f"would install {', '.join(missing)}")
             return missing
@@ -172,7 +189,7 @@ class ActionModule(ActionBase):
         started = time.monotonic()
         code, out, err = machine.capture([*privilege, "sh", "-c", command], timeout=1200)
         if code != 0:
-            tail = "\n".join((out + err).splitlines()[-building.TAIL:])
+            tail = "\n".join((out + err).splitlines()[-building.TAIL :])
             raise machine.MachineError(f"installing {', '.join(missing)} failed; the end of its output:\n{tail}")
         os.environ["PATH"] += os.pathsep + "/usr/sbin"
         self._say(f"installed {', '.join(missing)} in {building.duration(time.monotonic() - started)}")

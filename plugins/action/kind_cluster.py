@@ -1,5 +1,6 @@
-# Copyright (c) the mlops.mlflow contributors
+# Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Action plugin of kind_cluster: runs kind on the control node, and says what it is doing."""
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import kind, machine
 
 display = Display()
@@ -64,7 +64,7 @@ class ActionModule(ActionBase):
             engine = machine.find_engine(
                 # A cluster stays with the engine that it was made by.
                 notes.get("engine", "auto") if options["engine"] == "auto" else options["engine"],
-                directory=str(directory) if options["state"] == "present" and not self._task.check_mode else "/nonexistent",
+                directory=str(directory) if options["state"] == "present" and not self._task.check_mode else "",
             )
         except machine.MachineError:
             if options["state"] == "present":
@@ -85,12 +85,14 @@ class ActionModule(ActionBase):
             raise kind.KindError(f"kind_cluster_node_ports is {options['node_ports']}: each port once")
         wrong = [port for port in options["node_ports"] if not 30000 <= port <= 32767]
         if wrong:
-            raise kind.KindError(f"kind_cluster_node_ports has {wrong[0]}: 30000 to 32767, as Kubernetes gives to NodePorts")
+            raise kind.KindError(
+                f"kind_cluster_node_ports has {wrong[0]}: 30000 to 32767, as Kubernetes gives to NodePorts"
+            )
         if container:
             missing = [port for port in options["node_ports"] if port not in container["ports"]]
             if missing:
                 raise kind.KindError(
-                    f"kind_cluster_node_ports has {missing[0]}, which the cluster {options['name']} was created without: "
+                    f"kind_cluster_node_ports has {missing[0]}, which the cluster {options['name']} does not publish: "
                     "delete the cluster first (kind_cluster_state: absent), since a node's ports are for life"
                 )
         if container and container["running"]:
@@ -117,9 +119,11 @@ class ActionModule(ActionBase):
         changed = False
         created = mended = False
         if container and not container["running"]:
+            self._say(f"the node {cluster.node} is stopped: starting it again ...")
             reason = cluster.start(options["timeout"])
             mended = changed = True
             if reason:
+                self._check_owner(cluster, notes)
                 display.warning(
                     f"the node {cluster.node} was stopped and cannot be started: {reason}. "
                     f"The cluster {cluster.name} is created anew; all that was stored in it is lost."
@@ -127,12 +131,16 @@ class ActionModule(ActionBase):
                 cluster.delete()
                 container = None
         elif container and not cluster.complete():
-            display.warning(f"the cluster {cluster.name} is the rest of a run that was interrupted: it is removed, and created anew")
+            self._check_owner(cluster, notes)
+            display.warning(
+                f"the cluster {cluster.name} is the rest of a run that was interrupted: it is removed, and created anew"
+            )
             cluster.delete()
             container = None
         if container is None:
             cluster.delete()
             self._prepare_machine(cluster.engine)
+            _write(cluster.directory / "cluster.json", {"name": cluster.name, "engine": cluster.engine.name, "id": ""})
             self._say(f"creating the cluster {cluster.name} with {cluster.engine.name} ...")
             cluster.create(options["kind"], self._configuration(options), options["node_image"], options["timeout"])
             changed = created = True
@@ -140,7 +148,8 @@ class ActionModule(ActionBase):
         elif reason := cluster.wait_for_api(container["ports"].get(6443, 0), options["timeout"]):
             raise kind.KindError(
                 f"the cluster {cluster.name} runs, but its API server does not answer ({reason}); look at it with "
-                f"`{cluster.engine.name} exec {cluster.node} journalctl -u kubelet`, or delete it (kind_cluster_state: absent)"
+                f"`{cluster.engine.name} exec {cluster.node} journalctl -u kubelet`, "
+                "or delete it (kind_cluster_state: absent)"
             )
         if options["node_image"] and container["image"] != options["node_image"] and not created:
             display.warning(
@@ -154,6 +163,8 @@ class ActionModule(ActionBase):
         changed = _write(cluster.directory / "cluster.json", content) or changed
         changed = _write(cluster.directory / "images.json", options["images"]) or changed
         changed = self._link(cluster.directory / "bin", options["programs"]) or changed
+        if "kubectl" not in options["programs"]:
+            changed = cluster.fetch_kubectl() or changed
         return {
             "changed": changed or bool(loaded),
             "created": created,
@@ -163,6 +174,15 @@ class ActionModule(ActionBase):
             "engine": cluster.engine.name,
             "workarounds": cluster.engine.workarounds,
         }
+
+    @staticmethod
+    def _check_owner(cluster, notes):
+        """Fail rather than remove a cluster that this collection did not create."""
+        if notes.get("name") != cluster.name and not cluster.complete():
+            raise kind.KindError(
+                f"kind_cluster_name is '{cluster.name}', a cluster that is there but was not made by this playbook: "
+                f"choose another name, or delete it first (kind delete cluster --name {cluster.name})"
+            )
 
     def _would(self, options, cluster, container):
         """What a real run would do."""
@@ -207,7 +227,12 @@ class ActionModule(ActionBase):
         limits = machine.Limits.of_this_machine()
         own = bool(options["node_image"])
         return kind.configuration(
-            options["name"], options["node_ports"], own, limits.limited_root, options["pins"], options["config"]
+            options["name"],
+            options["node_ports"],
+            own_node=own,
+            limited=limits.limited_root,
+            pins=options["pins"],
+            extra=options["config"],
         )
 
     def _prepare_machine(self, engine):
@@ -219,7 +244,10 @@ class ActionModule(ActionBase):
         if not modules.exists():
             privilege = machine.privilege()
             if privilege is None or machine.capture([*privilege, "mkdir", "-p", str(modules)])[0] != 0:
-                raise machine.MachineError("kind needs the directory /lib/modules. Run this, then the playbook again: sudo mkdir -p /lib/modules")
+                raise machine.MachineError(
+                    "kind needs the directory /lib/modules. Run this, then the playbook again: "
+                    "sudo mkdir -p /lib/modules"
+                )
 
 
 def _ours(image):

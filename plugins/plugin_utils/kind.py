@@ -1,5 +1,6 @@
-# Copyright (c) the mlops.mlflow contributors
+# Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A kind cluster of one node: create, look at, mend, delete, and give it images."""
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def merge(base, extra):
     return merged
 
 
-def configuration(name, node_ports, own_node, limited, pins=None, extra=None):
+def configuration(name, node_ports, *, own_node, limited, pins=None, extra=None):
     """kind's configuration of a cluster.
 
     :param name: of the cluster
@@ -72,7 +73,10 @@ def configuration(name, node_ports, own_node, limited, pins=None, extra=None):
     :param extra: further configuration, merged into it
     :returns: dict
     """
-    ports = [{"containerPort": port, "hostPort": port, "listenAddress": "127.0.0.1", "protocol": "TCP"} for port in node_ports]
+    ports = [
+        {"containerPort": port, "hostPort": port, "listenAddress": "127.0.0.1", "protocol": "TCP"}
+        for port in node_ports
+    ]
     config = {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
@@ -92,7 +96,9 @@ def configuration(name, node_ports, own_node, limited, pins=None, extra=None):
             "dns": {"imageTag": f"v{pins['coredns']}"},
         }
         kubelet = {"kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs"}
-        config["kubeadmConfigPatches"] = [json.dumps(cluster), json.dumps(kubelet)]
+        # The image holds smaller requests than kubeadm's, which take up most of a machine of two CPUs.
+        init = {"kind": "InitConfiguration", "patches": {"directory": "/kind/patches"}}
+        config["kubeadmConfigPatches"] = [json.dumps(part) for part in (cluster, kubelet, init)]
     return merge(config, extra or {})
 
 
@@ -153,12 +159,14 @@ class Cluster:
         return self.engine.run("exec", *interactive, self.node, *command, timeout=timeout, stdin=stdin)
 
     def api_answers(self, port):
-        """"" where the API server says it is ready, else why not."""
+        """ "" where the API server says it is ready, else why not."""
         context = ssl.create_default_context()
         # Only whether it answers: nothing is sent, and the kubeconfig's own clients do check the certificate.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
         try:
             with opener.open(f"https://127.0.0.1:{port}/readyz", timeout=5):
                 return ""
@@ -189,22 +197,22 @@ class Cluster:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "kind.json"
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        command = ["nice", "-n", "5", kind, "create", "cluster", "--name", self.name, "--config", str(path), "--kubeconfig", str(self.kubeconfig)]
-        command += ["--retain", *(["--image", image] if image else [])]
+        command = ["nice", "-n", "5", kind, "create", "cluster", "--retain", "--name", self.name, "--config", str(path)]
+        command += ["--kubeconfig", str(self.kubeconfig), *(["--image", image] if image else [])]
         env = {**self.engine.environ, "KIND_EXPERIMENTAL_PROVIDER": self.engine.name}
         log = self.directory / "kind.log"
-        with open(log, "w", encoding="utf-8") as stream:
-            with subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env=env, start_new_session=True
-            ) as process:
-                try:
-                    self._follow(process, log, started, timeout)
-                except BaseException:
-                    os.killpg(process.pid, signal.SIGTERM)
-                    raise
+        with (
+            open(log, "w", encoding="utf-8") as stream,
+            machine.spawn(command, stdout=stream, stderr=subprocess.STDOUT, env=env) as process,
+        ):
+            try:
+                self._follow(process, log, started, timeout)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGTERM)
+                raise
         if process.returncode != 0:
             raise KindError(
-                f"kind could not create the cluster {self.name} (it is kept, to be looked at, and replaced by the next run); "
+                f"kind could not create the cluster {self.name} (what there is of it stays until the next run); "
                 f"the end of {log}:\n{self._tail(log)}"
             )
         self.kubeconfig.chmod(0o600)
@@ -231,7 +239,10 @@ class Cluster:
                 return
             elapsed = time.monotonic() - started
             if elapsed > timeout + 300:
-                raise KindError(f"kind is not done with the cluster {self.name} after {duration(elapsed)}; the end of {log}:\n{self._tail(log)}")
+                raise KindError(
+                    f"kind is not done with the cluster {self.name} after {duration(elapsed)}; "
+                    f"the end of {log}:\n{self._tail(log)}"
+                )
             if elapsed >= upcoming:
                 self.say(f"creating the cluster {self.name} ... {duration(elapsed)}")
                 upcoming += 15
@@ -243,9 +254,12 @@ class Cluster:
 
     def wait_for_pods(self, timeout):
         """Wait for the node and the cluster's own Deployments."""
+        # Nobody else's: what runs in other namespaces is no sign of the cluster's health.
+        deployments = ("wait", "--for=condition=Available", "deployment", "--all", "--namespace")
         for what in (
             ("wait", "--for=condition=Ready", "node", "--all"),
-            ("wait", "--for=condition=Available", "deployment", "--all", "--all-namespaces"),
+            (*deployments, "kube-system"),
+            (*deployments, "local-path-storage"),
         ):
             started = time.monotonic()
             while True:
@@ -255,7 +269,8 @@ class Cluster:
                 elapsed = time.monotonic() - started
                 if elapsed > timeout:
                     _code, pods, _err = self.inside(*KUBECTL, "get", "pods", "--all-namespaces", "--output=wide")
-                    raise KindError(f"the cluster {self.name} is not ready after {duration(elapsed)}: {machine.last_line(err)}\n{pods}")
+                    reason = machine.last_line(err)
+                    raise KindError(f"the cluster {self.name} is not ready after {duration(elapsed)}: {reason}\n{pods}")
                 self.say(f"waiting for the cluster's own pods ... {duration(elapsed)}")
                 time.sleep(0.5)
 
@@ -277,11 +292,8 @@ class Cluster:
         reason = self.wait_for_api(container["ports"].get(6443, 0), timeout)
         if reason:
             return f"its API server does not answer ({reason})"
-        try:
-            self.wait_for_pods(timeout)
-        except KindError as error:
-            return str(error).partition("\n")[0]
-        self.say(f"the node {self.node} was stopped and runs again, after {duration(time.monotonic() - started)}; its data is kept")
+        elapsed = duration(time.monotonic() - started)
+        self.say(f"the node {self.node} was stopped and runs again, after {elapsed}; its data is kept")
         return ""
 
     def delete(self):
@@ -295,6 +307,18 @@ class Cluster:
             self.engine.run("volume", "rm", "--force", *volumes)
         return bool(containers or volumes)
 
+    def fetch_kubectl(self):
+        """Take kubectl out of the node, for a machine that has none; whether it was missing."""
+        target = self.directory / "bin" / "kubectl"
+        if target.exists() or shutil.which("kubectl"):
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = target.with_name(".kubectl.new")
+        self.engine.output("cp", f"{self.node}:/usr/bin/kubectl", str(new))
+        new.chmod(0o755)
+        os.replace(new, target)
+        return True
+
     def forget(self, names):
         """Remove the cluster's notes; whether there were any."""
         changed = False
@@ -306,6 +330,8 @@ class Cluster:
             elif path.is_symlink() or path.exists():
                 path.unlink()
                 changed = True
+        if self.directory.is_dir() and not any(self.directory.iterdir()):
+            self.directory.rmdir()
         return changed
 
     # What clients need
@@ -331,14 +357,15 @@ class Cluster:
         self.say(f"loading {image} into {self.node} ...")
         save = [*self.engine.command, "save", image]
         code, err = 1, ""
-        with subprocess.Popen(save, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.engine.environ) as saving:
+        with machine.spawn(save, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.engine.environ) as saving:
             code, _out, err = self.inside(
                 "ctr", "--namespace", "k8s.io", "images", "import", "-", timeout=1800, stdin=saving.stdout
             )
             saving.stdout.close()
             _nothing, trouble = saving.communicate()
         if saving.returncode != 0 or code != 0:
-            raise KindError(f"loading {image} into {self.node} failed: {machine.last_line(trouble.decode(errors='replace')) or machine.last_line(err)}")
+            reason = machine.last_line(trouble.decode(errors="replace")) or machine.last_line(err)
+            raise KindError(f"loading {image} into {self.node} failed: {reason}")
         self.say(f"loaded {image} in {duration(time.monotonic() - started)}")
 
 

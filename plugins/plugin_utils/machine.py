@@ -1,16 +1,20 @@
-# Copyright (c) the mlops.mlflow contributors
+# Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the machine that builds and runs the kind cluster has: container engine, limits, package sources."""
 
 from __future__ import annotations
 
 import configparser
+import ctypes
 import json
 import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +23,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 CAP_SYS_RESOURCE = 24
+PR_SET_PDEATHSIG = 1
 # What podman asks for by default; a process without CAP_SYS_RESOURCE cannot raise its hard limit to it.
 PODMAN_NOFILE = 1048576
 # podman sets its own limit of processes for a build lower than the caller's, and then refuses to go back up.
@@ -45,15 +50,44 @@ def capture(command, env=None, timeout=60, stdin=None):
     :returns: (return code, standard output, standard error); 127 where there is no such program, 124 after the timeout
     """
     try:
-        done = subprocess.run(
-            command, env=env, timeout=timeout, stdin=stdin or subprocess.DEVNULL,
-            capture_output=True, text=True, errors="replace", check=False,
+        done = subprocess.run(  # noqa: S603 - a list of arguments, by no shell
+            command,
+            env=env,
+            timeout=timeout,
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     except FileNotFoundError as error:
         return 127, "", str(error)
     except subprocess.TimeoutExpired:
         return 124, "", f"no answer within {timeout} s"
     return done.returncode, done.stdout, done.stderr
+
+
+def die_with_parent():
+    """In a new child: end when the parent ends, so that nothing outlives its playbook."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (OSError, AttributeError):
+        return
+
+
+def spawn(command, **options):
+    """Start a command that ends with this process, in a session of its own.
+
+    :param command: list of arguments
+    :param options: further arguments of subprocess.Popen
+    """
+    options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen(  # noqa: S603 - a list of arguments, by no shell
+        command,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - calls nothing that could wait for another thread
+        **options,
+    )
 
 
 def last_line(text):
@@ -181,25 +215,27 @@ def _podman_configuration(info, limits, directory):
         for section, lines in (("containers", containers), ("engine", engine))
         if lines
     )
-    path = Path(directory) / "containers.conf"
+    path = Path(directory or tempfile.gettempdir()) / "containers.conf"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return str(path), why
 
 
-def find_engine(wanted="auto", url="", directory="/tmp", limits=None):
+def find_engine(wanted="auto", url="", directory="", limits=None):
     """Find a container engine that works.
 
     :param wanted: auto (docker where its daemon answers, else podman), podman or docker
     :param url: a remote engine's address, "" for the local one
-    :param directory: where a containers.conf is written, on machines that need one
+    :param directory: where a containers.conf is written, on machines that need one ("": among temporary files)
     :returns: Engine
     :raises MachineError: none works; says why of each
     """
     limits = limits or Limits.of_this_machine()
     reasons = []
-    for name in ("docker", "podman") if wanted == "auto" else (wanted,):
+    # Like kind, a local docker comes first; podman's service answers docker's client too, but builds only for its own.
+    preferred = ("podman", "docker") if url else ("docker", "podman")
+    for name in preferred if wanted == "auto" else (wanted,):
         reason, info = _answers(name, url)
         if reason:
             reasons.append(reason)
@@ -210,7 +246,8 @@ def find_engine(wanted="auto", url="", directory="/tmp", limits=None):
             if path:
                 engine.env["CONTAINERS_CONF"] = path
         return engine
-    raise MachineError(f"no container engine works here ({'; '.join(reasons)})")
+    where = f"at {url}" if url else "here"
+    raise MachineError(f"no container engine works {where} ({'; '.join(reasons)})")
 
 
 def registries_answer(hosts, timeout=3.0):
@@ -232,7 +269,7 @@ def registries_answer(hosts, timeout=3.0):
             return f"{host}: {getattr(error, 'reason', error)}"
 
     with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
-        return dict(zip(hosts, pool.map(ask, hosts)))
+        return dict(zip(hosts, pool.map(ask, hosts), strict=True))
 
 
 def os_release():
@@ -281,8 +318,8 @@ def apt_sources(suite, root="/"):
     entries = []
     apt = Path(root) / "etc/apt"
     if release.get("ID") == "debian" and codename:
-        files = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list")), *sorted(apt.glob("sources.list.d/*.sources"))]
-        for path in files:
+        parts = apt / "sources.list.d"
+        for path in [apt / "sources.list", *sorted(parts.glob("*.list")), *sorted(parts.glob("*.sources"))]:
             if path.is_file():
                 text = path.read_text(encoding="utf-8", errors="replace")
                 entries += _deb822(text) if path.suffix == ".sources" else _one_line(text)
@@ -291,7 +328,7 @@ def apt_sources(suite, root="/"):
         if "main" not in components or entry_suite not in (codename, f"{codename}-updates", f"{codename}-security"):
             continue
         prefix = f"[{' '.join(options)}] " if options else ""
-        line = f"deb {prefix}{uri} {suite}{entry_suite[len(codename):]} main"
+        line = f"deb {prefix}{uri} {suite}{entry_suite[len(codename) :]} main"
         if line not in lines:
             lines.append(line)
     if not any(f" {suite} main" in line for line in lines):
@@ -324,7 +361,8 @@ def pip_configuration():
     wanted = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries", "proxy")
     found = {}
     home = Path.home()
-    for path in ("/etc/pip.conf", home / ".pip/pip.conf", home / ".config/pip/pip.conf", os.environ.get("PIP_CONFIG_FILE", "")):
+    files = ["/etc/pip.conf", home / ".pip/pip.conf", home / ".config/pip/pip.conf"]
+    for path in [*files, os.environ.get("PIP_CONFIG_FILE", "")]:
         parser = configparser.RawConfigParser()
         try:
             parser.read(path)
@@ -346,7 +384,7 @@ def maven_repository(settings=None):
     """
     path = Path(settings) if settings else Path.home() / ".m2/settings.xml"
     try:
-        tree = ElementTree.parse(path)
+        tree = ElementTree.parse(path)  # noqa: S314 - the user's own settings
     except (OSError, ElementTree.ParseError):
         return MAVEN_CENTRAL
     for mirror in tree.iter():
@@ -369,4 +407,5 @@ def privilege():
 
 def install_command(packages):
     """The one shell command that installs Debian packages."""
-    return f"apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {' '.join(packages)}"
+    install = "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
+    return f"apt-get update && {install} {' '.join(packages)}"

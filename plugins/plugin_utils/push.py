@@ -1,5 +1,6 @@
-# Copyright (c) the mlops.mlflow contributors
+# Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Pushes built images to a registry, where it does not have them yet."""
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ def has(image, timeout=10.0):
     registry, _, rest = image.partition("/")
     path, _, tag = rest.rpartition(":")
     scheme = "http" if loopback(registry) else "https"
-    request = urllib.request.Request(f"{scheme}://{registry}/v2/{path}/manifests/{tag}", method="HEAD", headers={"Accept": MANIFESTS})
+    url = f"{scheme}://{registry}/v2/{path}/manifests/{tag}"
+    request = urllib.request.Request(url, method="HEAD", headers={"Accept": MANIFESTS})  # noqa: S310 - http or https
     try:
-        with urllib.request.urlopen(request, timeout=timeout):
+        with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310
             return True
     except urllib.error.HTTPError as error:
         return False if error.code == 404 else None
@@ -45,7 +47,7 @@ def has(image, timeout=10.0):
         ) from error
 
 
-def push(engine, images, names, registry, say, check_mode):
+def push(engine, images, names, registry, *, say, check_mode):
     """Push images.
 
     :param images: dict of component to image
