@@ -22,8 +22,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import Un
 BROKEN = (http.client.HTTPException, OSError)
 """What a connection that broke raises."""
 
-STARTING = (404, 502, 503)
-"""Answers to a login that a server gives while it starts."""
+ATTEMPTS = 4
+PAUSE = 2.0  # seconds between them
 
 
 class KeycloakError(Exception):
@@ -41,6 +41,11 @@ class Refused(KeycloakError):
         super().__init__(f"Keycloak refused to {what}: {reason} (HTTP {status})")
         self.status = status
         self.reason = reason
+
+    @property
+    def transient(self) -> bool:
+        """Whether waiting may help: Keycloak answers 500 for as long as its database restarts."""
+        return self.status >= 500
 
 
 def explain_answer(body: bytes) -> str:
@@ -90,7 +95,8 @@ class Admin:
                 if not error.transient or time.monotonic() >= deadline:
                     raise
             except Refused as error:
-                if error.status not in STARTING or time.monotonic() >= deadline:
+                # A server that starts has no realms yet.
+                if not (error.transient or error.status == 404) or time.monotonic() >= deadline:
                     raise
             time.sleep(1)
 
@@ -304,8 +310,22 @@ class Reconciler:
     def run(self, declared: dict) -> None:
         """Reconciles settings, groups, clients and users, in this order; the changes are noted in the attributes.
 
+        After a failure that may pass it begins again, which is safe since everything is read before it is written.
+
         :param declared: C(settings), C(groups), C(clients) and C(users) as the module's options
+        :raises KeycloakError: Keycloak refuses something, or what is declared can't be
+        :raises Unreachable: the connection broke, again and again
         """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._run(declared)
+                return
+            except (Refused, Unreachable) as error:
+                if not error.transient or attempt == ATTEMPTS:
+                    raise
+            time.sleep(PAUSE)
+
+    def _run(self, declared: dict) -> None:
         self._reconcile_realm(declared.get("settings") or {})
         groups = {name: self._reconcile_group(name) for name in declared.get("groups") or []}
         for client in declared.get("clients") or []:
@@ -315,7 +335,9 @@ class Reconciler:
 
     def _note(self, thing: str, what: str, before: Any = None, after: Any = None) -> bool:
         """Notes a change, and returns whether it is to be made."""
-        self.changes.append(f"{thing}: {what}")
+        change = f"{thing}: {what}"
+        if change not in self.changes:
+            self.changes.append(change)
         if before is not None:
             self.before.setdefault(thing, {}).update(before)
         if after is not None:

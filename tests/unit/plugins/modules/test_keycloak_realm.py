@@ -528,6 +528,25 @@ def test_a_read_survives_a_broken_connection(made, run):
     assert run("keycloak_realm", **declared())["changed"] is False
 
 
+def test_a_database_that_restarts_is_waited_for(keycloak, secrets, run, monkeypatch):
+    broken = {
+        "POST /realms/master/protocol/openid-connect/token": (500, {"error": "unknown_error"}),
+        "GET /admin/realms/mlflow": (500, {"error": "unknown_error"}),
+        "POST /admin/realms/mlflow/users": (500, {"error": "unknown_error"}),
+    }
+    keycloak.answers = dict(broken)
+    monkeypatch.setattr("time.sleep", lambda seconds: keycloak.answers.pop(next(iter(keycloak.answers))))
+    result = run("keycloak_realm", **declared())
+    assert len(result["changes"]) == 5
+    assert keycloak.answers == {}
+    assert run("keycloak_realm", **declared())["changed"] is False
+    keycloak.answers = {"GET /admin/realms/mlflow": (500, {"error": "unknown_error"})}
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert run("keycloak_realm", **declared())["msg"] == (
+        "Keycloak refused to read the realm mlflow: unknown_error (HTTP 500)"
+    )
+
+
 def test_a_server_that_starts_is_waited_for(made, run, monkeypatch):
     made.unreachable = Unreachable("Service keycloak/keycloak has no ready pod", transient=True)
     waits = []
