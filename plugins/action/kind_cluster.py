@@ -67,7 +67,8 @@ class ActionModule(ActionBase):
                 directory=str(directory) if options["state"] == "present" and not self._task.check_mode else "",
             )
         except machine.MachineError:
-            if options["state"] == "present":
+            # Check mode may come before the engine is installed.
+            if options["state"] == "present" and not self._task.check_mode:
                 raise
             engine = None
         cluster = kind.Cluster(engine, options["name"], directory, self._say)
@@ -76,7 +77,7 @@ class ActionModule(ActionBase):
         container = cluster.container() if engine else None
         self._check_ports(options, container)
         if options["state"] == "checked":
-            return {"changed": False}
+            return {"changed": False, "engine": engine.name if engine else options["engine"]}
         return self._present(options, cluster, container, notes)
 
     def _check_ports(self, options, container):

@@ -116,7 +116,7 @@ kubeconfig:
   sample: /home/ann/mlops/build/quickstart/kubeconfig
 engine:
   description: The container engine.
-  returned: when O(state=present), but not in check mode
+  returned: when O(state=checked), or O(state=present) but not in check mode
   type: str
   sample: podman
 workarounds:

@@ -197,7 +197,7 @@ class Cluster:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "kind.json"
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        command = ["nice", "-n", "5", kind, "create", "cluster", "--retain", "--name", self.name, "--config", str(path)]
+        command = [kind, "create", "cluster", "--retain", "--name", self.name, "--config", str(path)]
         command += ["--kubeconfig", str(self.kubeconfig), *(["--image", image] if image else [])]
         env = {**self.engine.environ, "KIND_EXPERIMENTAL_PROVIDER": self.engine.name}
         log = self.directory / "kind.log"
