@@ -520,7 +520,9 @@ class Api:
             parsed = json.loads(answer)
         except ValueError:
             parsed = {}
-        reason, detail = "", ""
+        # Proxies on the way and servers of another kind answer in plain text.
+        plain = answer.decode("utf-8", "replace") if len(answer) < 200 and b"<" not in answer else ""
+        reason, detail = "", "" if parsed else _one_line(plain)
         if isinstance(parsed, dict) and parsed.get("kind") == "Status":
             reason, detail = str(parsed.get("reason") or ""), _one_line(str(parsed.get("message") or ""))
         where = f"the API server {self.settings.server}"

@@ -17,7 +17,8 @@ description:
     within about ten seconds.
   - Messages say C(kubeconfig_path) and C(kubeconfig_context), the variables of this collection's roles, for the options
     O(kubeconfig) and O(context).
-  - What the user may not list is empty, and named in RV(unreadable).
+  - The user must be able to list namespaces. Storage classes and Services that the user may not list are empty, and
+    named in RV(unreadable).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 requirements:
@@ -146,9 +147,9 @@ def look(api: Api) -> dict[str, Any]:
     """
     unreadable: list[str] = []
 
-    def items(result: str, path: str, accept: str = "application/json") -> list[dict[str, Any]]:
+    def items(result: str, path: str) -> list[dict[str, Any]]:
         try:
-            return api.json("GET", path, accept=accept).get("items") or []
+            return api.get(path).get("items") or []
         except ApiError as error:
             if error.status != 403:
                 raise
@@ -161,7 +162,7 @@ def look(api: Api) -> dict[str, Any]:
             f"{api.settings.server} ({api.settings.source}) does not answer as a Kubernetes API server does"
         )
     # Namespaces come first after the version, which anonymous users may read: here a wrong token shows.
-    namespaces = items("namespaces", "/api/v1/namespaces", NAMES_ONLY)
+    namespaces = api.json("GET", "/api/v1/namespaces", accept=NAMES_ONLY).get("items") or []
     classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
     services = items("node_ports", "/api/v1/services")
     groups = api.get("/apis")

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
 
 
@@ -197,7 +198,10 @@ def run(kubeconfig: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., dic
 
     def runner(module: str, check: bool = False, **options: Any) -> dict[str, Any]:
         loaded = importlib.import_module(f"ansible_collections.mlops.mlflow.plugins.modules.{module}")
-        given = {"kubeconfig": kubeconfig, **options, "_ansible_check_mode": check, "_ansible_diff": True}
+        flags = {"_ansible_check_mode": check, "_ansible_diff": True}
+        if "inject_invocation" in PASS_VARS:  # core 2.21 returns the invocation only where it is asked to
+            flags["_ansible_inject_invocation"] = True
+        given = {"kubeconfig": kubeconfig, **options, **flags}
         capfd.readouterr()
         with patch_module_args(given), pytest.raises(SystemExit):
             loaded.main()

@@ -249,6 +249,8 @@ def test_a_busy_server_is_asked_again(cluster, monkeypatch):
         ),
         ((403, b"<html>"), "forbids it to the user of kubeconfig_path /k (403 Forbidden): /version"),
         ((500, {"kind": "Status", "message": "a\nb"}), "answered GET /version with 500: a b"),
+        ((400, b"Client sent HTTP"), "answered GET /version with 400: Client sent HTTP"),
+        ((502, b"<html>"), "answered GET /version with 502"),
         ((200, b"<html>"), "does not answer as a Kubernetes API does"),
         ((200, [1]), "does not answer as a Kubernetes API does"),
     ],
@@ -288,10 +290,8 @@ def test_a_name_that_does_not_resolve():
 def test_a_server_that_is_silent():
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = Api(Settings(server=f"http://127.0.0.1:{server.getsockname()[1]}", source="s"))
-        begun = time.monotonic()
         with pytest.raises(KubeError, match=r"did not answer within 0\.3 s: is it reachable from here\?$"):
             client.request("GET", "/version", timeout=0.3)
-        assert time.monotonic() - begun < 5
 
 
 def test_a_server_that_hangs_up():

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +108,23 @@ def test_a_token_that_is_not_accepted(live, run, kubeconfig):
     )
 
 
+def test_a_user_who_may_not_list_namespaces(live, run):
+    live.answers["GET /api/v1/namespaces"] = live.status(403, "Forbidden", "namespaces is forbidden")
+    assert run("cluster_info")["msg"].endswith("(403 Forbidden): namespaces is forbidden")
+
+
 def test_a_server_of_another_kind(cluster, run):
     cluster.answers["GET /version"] = (200, {"version": "1"})
     assert "does not answer as a Kubernetes API server does" in run("cluster_info")["msg"]
 
 
-def test_a_cluster_that_is_stopped_is_named_at_once(run, kubeconfig):
+def test_a_cluster_that_is_stopped_is_named(run, kubeconfig):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         text = Path(kubeconfig).read_text()
         server = text.split("server: ")[1].split()[0]
         Path(kubeconfig).write_text(text.replace(server, f"http://127.0.0.1:{probe.getsockname()[1]}"))
-        begun = time.monotonic()
         message = run("cluster_info")["msg"]
     assert message.endswith(
         f"(kubeconfig_path {kubeconfig}, context fake) refused the connection: is the cluster running?"
     )
-    assert time.monotonic() - begun < 5
