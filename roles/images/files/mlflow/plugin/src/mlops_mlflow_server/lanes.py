@@ -25,8 +25,8 @@ class LaneWSGIMiddleware(AuthAwareWSGIMiddleware):
 
     def __init__(self, flask_app):
         super().__init__(flask_app)
-        self._artifacts = asyncio.Semaphore(count("MLOPS_ARTIFACT_THREADS", 16))
-        self._others = asyncio.Semaphore(count("MLOPS_TRACKING_THREADS", 16))
+        self._artifacts = asyncio.Semaphore(count("MLOPS_ARTIFACT_THREADS", 8))
+        self._others = asyncio.Semaphore(count("MLOPS_TRACKING_THREADS", 8))
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":

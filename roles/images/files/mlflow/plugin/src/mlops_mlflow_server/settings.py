@@ -8,8 +8,8 @@ Variable, unit and default:
 - `MLOPS_S3_MAX_ATTEMPTS` (count, 3): attempts for one request, the first one included.
 - `MLOPS_S3_PATIENCE` (s, 15): for how long an object store that is away is waited for.
 - `MLOPS_S3_MAX_CONNECTIONS` (count, 32): kept connections of one worker.
-- `MLOPS_ARTIFACT_THREADS` (count, 16): artifact calls that one worker serves at a time.
-- `MLOPS_TRACKING_THREADS` (count, 16): all other calls that one worker serves at a time.
+- `MLOPS_ARTIFACT_THREADS` (count, 8): artifact calls that one worker serves at a time.
+- `MLOPS_TRACKING_THREADS` (count, 8): all other calls that one worker serves at a time.
 - `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database.
 """
 
