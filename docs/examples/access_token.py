@@ -52,14 +52,19 @@ class _Form(html.parser.HTMLParser):
             self._inside = False
 
 
-def session_for(mlflow_url):
-    """A session that keeps cookies as a browser does.
+class _BrowserPolicy(http.cookiejar.DefaultCookiePolicy):
+    """Sends cookies that are marked `Secure` back to http://localhost, as browsers do and Python does not."""
 
-    Keycloak marks its cookies `Secure` on http://localhost too, where browsers send them back, and Python does not.
-    """
+    def set_ok(self, cookie, request):
+        if urllib.parse.urlsplit(request.get_full_url()).hostname in ("localhost", "127.0.0.1"):
+            cookie.secure = False
+        return super().set_ok(cookie, request)
+
+
+def new_session():
+    """A `requests.Session` that keeps cookies as a browser does."""
     session = requests.Session()
-    secure = ("https", "wss", "http") if urllib.parse.urlsplit(mlflow_url).hostname == "localhost" else ("https", "wss")
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(secure_protocols=secure))
+    session.cookies.set_policy(_BrowserPolicy())
     return session
 
 
@@ -70,7 +75,7 @@ def login(mlflow_url, user, password, session=None):
         mlflow_url: MLflow's public URL, without a path.
         user: the name at the login page.
         password: the person's password.
-        session: a `requests.Session` to log in with; by default one of `session_for`.
+        session: a `requests.Session` to log in with; by default one of `new_session`.
 
     Returns:
         The session, which now holds MLflow's session cookie.
@@ -79,7 +84,7 @@ def login(mlflow_url, user, password, session=None):
         LoginError: wrong name or password, or a page that is no Keycloak login.
         requests.RequestException: a server that does not answer.
     """
-    session = session or session_for(mlflow_url)
+    session = session or new_session()
     page = session.get(f"{mlflow_url}/login", timeout=TIMEOUT)
     form = _Form()
     form.feed(page.text)

@@ -141,7 +141,7 @@ class _Replicas(requests.Session):
         self.home = urllib.parse.urlsplit(url)
         self.ports = ports
         self.asked = []
-        self.cookies.set_policy(access_token.session_for(url).cookies.get_policy())
+        self.cookies.set_policy(access_token.new_session().cookies.get_policy())
 
     def send(self, request, **options):
         place = urllib.parse.urlsplit(request.url)
