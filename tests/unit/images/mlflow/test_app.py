@@ -1,0 +1,150 @@
+"""The application around mlflow-oidc-auth's: outages, readiness and threads."""
+
+import asyncio
+import json
+import types
+
+import pytest
+
+
+def scope(path="/api/2.0/mlflow/runs/log-batch"):
+    return {"type": "http", "path": path, "method": "POST", "headers": []}
+
+
+def application(status, headers=(), during=None):
+    """An ASGI application that answers with `status`, after calling `during`."""
+
+    async def answer(_scope, _receive, send):
+        if during:
+            during()
+        await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await send({"type": "http.response.body", "body": b"from within", "more_body": False})
+
+    return answer
+
+
+def answer_of(app, request):
+    """Returns status, headers and body."""
+    messages = []
+
+    async def send(message):
+        messages.append(message)
+
+    asyncio.run(app(request, None, send))
+    body = b"".join(message.get("body", b"") for message in messages[1:])
+    return messages[0]["status"], dict(messages[0]["headers"]), body
+
+
+@pytest.fixture
+def outage(load):
+    return load("outage")
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 500])
+def test_a_refusal_while_the_database_fails_is_an_outage(outage, status):
+    watch = outage.Watch()
+    app = outage.OutageAware(application(status, during=lambda: setattr(watch, "last", float("inf"))), watch, None)
+    code, headers, body = answer_of(app, scope())
+    assert code == 503
+    assert headers[b"retry-after"] == b"1"
+    assert json.loads(body)["error_code"] == "TEMPORARILY_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("status", [200, 400, 409, 503])
+def test_any_other_answer_is_passed_on(outage, status):
+    watch = outage.Watch()
+    app = outage.OutageAware(application(status, during=lambda: setattr(watch, "last", float("inf"))), watch, None)
+    assert answer_of(app, scope())[::2] == (status, b"from within")
+
+
+def test_a_refusal_after_an_outage_is_a_refusal(outage):
+    watch = outage.Watch()
+    watch.last = 0.0
+    assert answer_of(outage.OutageAware(application(401), watch, None), scope())[0] == 401
+
+
+class OperationalError(Exception):
+    def __init__(self, pgcode=None):
+        super().__init__("x")
+        self.pgcode = pgcode
+
+
+@pytest.mark.parametrize(
+    ("error", "is_disconnect", "noted"),
+    [
+        (OperationalError(), False, True),
+        (OperationalError("57P03"), False, True),
+        (OperationalError("08006"), False, True),
+        (OperationalError("53300"), False, True),
+        (OperationalError("55P03"), False, False),
+        (ValueError(), False, False),
+        (ValueError(), True, True),
+    ],
+)
+def test_which_errors_are_an_outage(outage, error, is_disconnect, noted):
+    watch = outage.Watch()
+    watch._note(types.SimpleNamespace(original_exception=error, is_disconnect=is_disconnect))
+    assert (watch.last > float("-inf")) == noted
+
+
+@pytest.mark.parametrize(("broken", "status"), [([], 200), (["sqlite:///b"], 503), (["sqlite:///a"], 503)])
+def test_readiness_asks_both_databases(outage, monkeypatch, broken, status):
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "sqlite:///a")
+    monkeypatch.setattr(outage, "config", types.SimpleNamespace(OIDC_USERS_DB_URI="sqlite:///b"))
+    monkeypatch.setattr(outage, "is_oidc_configured", lambda: True)
+
+    def ping(_self, uri):
+        if uri in broken:
+            raise OperationalError
+
+    monkeypatch.setattr(outage.Readiness, "_ping", ping)
+    app = outage.OutageAware(application(404), outage.Watch(), outage.Readiness())
+    code, _headers, body = answer_of(app, scope("/health/ready"))
+    assert code == status
+    assert json.loads(body)["checks"] == {
+        "oidc": True,
+        "tracking_database": "sqlite:///a" not in broken,
+        "database": "sqlite:///b" not in broken,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/api/2.0/mlflow-artifacts/artifacts/1/a.txt", True),
+        ("/get-artifact", True),
+        ("/ajax-api/2.0/mlflow/artifacts/list", True),
+        ("/api/2.0/mlflow/runs/log-batch", False),
+        ("/api/2.0/mlflow/experiments/search", False),
+    ],
+)
+def test_which_calls_wait_for_the_object_store(load, path, expected):
+    assert load("lanes").touches_object_store(path) is expected
+
+
+def test_artifacts_that_stall_leave_the_other_calls_alone(load, monkeypatch):
+    monkeypatch.setenv("MLOPS_ARTIFACT_THREADS", "2")
+    lanes = load("lanes")
+    base = lanes.LaneWSGIMiddleware.__mro__[1]
+    running, most, served = [0], [0], []
+
+    async def inner(_self, request, _receive, _send):
+        if "artifact" in request["path"]:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            await asyncio.sleep(0.2)
+            running[0] -= 1
+        served.append(request["path"])
+
+    monkeypatch.setattr(base, "__call__", inner)
+
+    async def drive():
+        middleware = lanes.LaneWSGIMiddleware(None)
+        artifacts = [asyncio.create_task(middleware(scope("/artifacts"), None, None)) for _ in range(6)]
+        await asyncio.sleep(0.01)
+        await middleware(scope("/runs"), None, None)
+        assert served == ["/runs"]
+        await asyncio.gather(*artifacts)
+
+    asyncio.run(drive())
+    assert most == [2]

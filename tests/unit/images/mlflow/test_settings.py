@@ -1,0 +1,33 @@
+"""Settings of the server's package."""
+
+import pytest
+
+
+def test_an_absent_or_empty_variable_is_the_default(load, monkeypatch):
+    settings = load("settings")
+    monkeypatch.delenv("MLOPS_X", raising=False)
+    assert settings.number("MLOPS_X", 3.5) == 3.5
+    monkeypatch.setenv("MLOPS_X", " ")
+    assert settings.count("MLOPS_X", 4) == 4
+
+
+def test_a_value_wins(load, monkeypatch):
+    settings = load("settings")
+    monkeypatch.setenv("MLOPS_X", "7")
+    assert settings.number("MLOPS_X", 1) == 7
+    assert settings.count("MLOPS_X", 1) == 7
+
+
+@pytest.mark.parametrize("text", ["three", "0", "-1", "nan", "inf", "1e999"])
+def test_what_is_no_number_is_refused_by_name_and_value(load, monkeypatch, text):
+    settings = load("settings")
+    monkeypatch.setenv("MLOPS_X", text)
+    with pytest.raises(ValueError, match=f"MLOPS_X is '{text}'"):
+        settings.number("MLOPS_X", 1)
+
+
+def test_a_count_is_whole(load, monkeypatch):
+    settings = load("settings")
+    monkeypatch.setenv("MLOPS_X", "2.5")
+    with pytest.raises(ValueError, match="whole number"):
+        settings.count("MLOPS_X", 1)
