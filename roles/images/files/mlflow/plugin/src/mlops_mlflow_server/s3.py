@@ -205,7 +205,7 @@ class _BoundedS3ArtifactRepository(S3ArtifactRepository):
 
     def _get_s3_client(self):
         return _client(
-            MLFLOW_S3_ENDPOINT_URL.get(),
+            MLFLOW_S3_ENDPOINT_URL.get() or None,  # empty is AWS
             False if MLFLOW_S3_IGNORE_TLS.get() else None,
             os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4"),
             MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE.get(),
