@@ -16,6 +16,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
+import urllib.parse
 import venv
 
 import access_token
@@ -166,7 +167,10 @@ def main():
             return
         if not example_ran(url, token):
             run_example(url, token)
-            show_refusal(url, passwords[USER])
+        show_refusal(url, passwords[USER])
+    except requests.ConnectionError as error:
+        place = urllib.parse.urlsplit(error.request.url).netloc if error.request is not None else url
+        sys.exit(f"The quickstart did not end well: nobody answers at {place}")
     except (QuickstartError, access_token.LoginError, requests.RequestException) as error:
         sys.exit(f"The quickstart did not end well: {error}")
     shown = os.path.relpath(path)
