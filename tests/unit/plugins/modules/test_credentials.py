@@ -190,6 +190,13 @@ def test_any_bytes_of_the_environment_survive(value):
         del os.environb[b"MLOPS_TEST_VALUE"]
 
 
+def test_supplied_value_wins_over_a_literal(cluster, run):
+    result = run("credentials", secrets=[LOGIN], supplied={"login": {"username": {"value": "sh0rt"}}})
+    assert cluster.values("one/login")["username"] == b"sh0rt"
+    # Ansible's own hiding is off for what is so short.
+    assert_hidden(result["_output"], "sh0rt")
+
+
 def test_a_short_supplied_value_cuts_no_holes_into_the_result(cluster, run):
     cluster.namespace("one", "two")
     result = run("credentials", secrets=[LOGIN], supplied={"login": {"password": {"value": "o"}}})
@@ -476,12 +483,12 @@ def test_a_harmless_message_of_the_api_server_is_passed_on(cluster, run):
 
 def test_an_unforeseen_error_is_not_shown(cluster, run, monkeypatch):
     def explode(*_args: Any) -> None:
-        raise RuntimeError("planted-secret-value")
+        raise RuntimeError("sh0rt")
 
     monkeypatch.setattr(KubernetesStore, "read", explode)
-    result = run("credentials", secrets=[LOGIN], supplied={"login": {"password": {"value": "planted-secret-value"}}})
+    result = run("credentials", secrets=[LOGIN], supplied={"login": {"password": {"value": "sh0rt"}}})
     assert "RuntimeError" in result["msg"]
-    assert_hidden(result["_output"], "planted-secret-value")
+    assert_hidden(result["_output"], "sh0rt")
 
 
 def test_immutable_and_other_type_fail_in_a_sentence(cluster, run):
