@@ -27,6 +27,8 @@ LABEL = "io.x-k8s.kind.cluster"
 COMPLETE = "/kind/complete"
 KUBECTL = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf")
 TAIL = 30
+# Exit code of a process that was killed, as podman keeps it.
+KILLED = "137"
 
 
 class KindError(Exception):
@@ -173,7 +175,7 @@ class Cluster:
         except urllib.error.HTTPError as error:
             return f"HTTP {error.code}"
         except OSError as error:
-            return str(getattr(error, "reason", error))
+            return str(machine.network_reason(error))
 
     def wait_for_api(self, port, timeout):
         """Wait until the API server is ready; why it is not, after the timeout (seconds)."""
@@ -281,9 +283,13 @@ class Cluster:
     def start(self, timeout):
         """Start a stopped node; "" where the cluster is back, else why not."""
         started = time.monotonic()
-        # The engine may believe that a killed container runs.
-        self.engine.run("stop", "--time", "5", self.node)
-        code, _out, err = self.engine.run("start", self.node)
+        self._note_exit()
+        code, err = 1, ""
+        for attempt in range(4):
+            code, _out, err = self.engine.run("start", self.node)
+            if code == 0:
+                break
+            time.sleep(attempt)
         if code != 0:
             return machine.last_line(err)
         if not self.complete():
@@ -296,12 +302,33 @@ class Cluster:
         self.say(f"the node {self.node} was stopped and runs again, after {elapsed}; its data is kept")
         return ""
 
+    def _note_exit(self):
+        """Tell podman that the node ended, where its monitor was killed with it and could not.
+
+        podman learns of a container's end by a file that its monitor (conmon) writes; without it the container can be
+        neither started nor stopped for good.
+        """
+        if self.engine.name != "podman":
+            return
+        code, out, _err = self.engine.run("container", "inspect", "--format", "{{.Id}} {{.State.Status}}", self.node)
+        identity, _, status = out.strip().partition(" ")
+        runtime = Path("/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"))
+        exits = runtime / ("libpod/exits" if os.geteuid() == 0 else "libpod/tmp/exits")
+        if code == 0 and status in ("running", "stopping") and exits.is_dir():
+            (exits / identity).write_text(KILLED, encoding="utf-8")
+            # Reading the state takes the file in.
+            self.engine.run("ps", "--all", "--quiet")
+
     def delete(self):
         """Remove the cluster's containers and volumes; whether there were any."""
         label = f"label={LABEL}={self.name}"
         containers = self.engine.output("ps", "--all", "--quiet", "--filter", label).split()
         if containers:
-            self.engine.output("rm", "--force", "--volumes", *containers, timeout=180)
+            # podman refuses at first to remove one whose processes were killed behind its back.
+            self.engine.run("rm", "--force", "--volumes", *containers, timeout=180)
+            left = self.engine.output("ps", "--all", "--quiet", "--filter", label).split()
+            if left:
+                self.engine.output("rm", "--force", "--volumes", *left, timeout=180)
         volumes = self.engine.output("volume", "ls", "--quiet", "--filter", label).split()
         if volumes:
             self.engine.run("volume", "rm", "--force", *volumes)

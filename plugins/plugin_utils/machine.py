@@ -250,6 +250,12 @@ def find_engine(wanted="auto", url="", directory="", limits=None):
     raise MachineError(f"no container engine works {where} ({'; '.join(reasons)})")
 
 
+def network_reason(error):
+    """What an error of the network says, without its number."""
+    reason = getattr(error, "reason", error)
+    return getattr(reason, "strerror", None) or reason
+
+
 def registries_answer(hosts, timeout=3.0):
     """Ask image registries for their API's root.
 
@@ -266,7 +272,7 @@ def registries_answer(hosts, timeout=3.0):
             # Registries that want a token answer 401; a filtering proxy answers 403, 407 or 5xx.
             return "" if error.code in (401, 404) else f"{host}: HTTP {error.code}"
         except (OSError, ValueError) as error:
-            return f"{host}: {getattr(error, 'reason', error)}"
+            return f"{host}: {network_reason(error)}"
 
     with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
         return dict(zip(hosts, pool.map(ask, hosts), strict=True))

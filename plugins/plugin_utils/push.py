@@ -43,7 +43,7 @@ def has(image, timeout=10.0):
         return False if error.code == 404 else None
     except (OSError, ValueError) as error:
         raise machine.MachineError(
-            f"images_push_registry is '{registry}': it does not answer ({getattr(error, 'reason', error)})"
+            f"images_push_registry is '{registry}': it does not answer ({machine.network_reason(error)})"
         ) from error
 
 

@@ -134,7 +134,8 @@ def test_forget_removes_only_what_is_named(tmp_path):
     assert not trial.directory.exists()
 
 
-def test_a_node_that_cannot_start_says_why(tmp_path):
+def test_a_node_that_cannot_start_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(kind.time, "sleep", lambda _seconds: None)
     trial = cluster(tmp_path, {"start": (125, "", "Error: port is already allocated")})
     assert trial.start(1) == "Error: port is already allocated"
     trial = cluster(tmp_path, {"exec trial-control-plane test -e": (1, "", "")})
