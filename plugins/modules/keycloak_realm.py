@@ -490,7 +490,7 @@ def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any]) -> None:
         raise KeycloakError(
             f"Keycloak does not accept the administrator {username} of Secret {where} ({refused.reason}): it takes the "
             "password from there only at its first start on an empty database, so write the one it has into the "
-            "Secret, or make another administrator by 'kc.sh bootstrap-admin user' (README of the role keycloak)"
+            "Secret, or make another administrator by 'kc.sh bootstrap-admin user', as the role keycloak's README shows"
         ) from None
 
 
