@@ -74,7 +74,7 @@ class Stack:
         self.directory = pathlib.Path(directory).resolve()
         self.inventory = pathlib.Path(inventory).resolve()
         self.kubeconfig = self.directory / "kubeconfig"
-        # The tools of the virtual environment, and the kubectl that was made for the cluster where the machine has none.
+        # The virtual environment's tools, and the kubectl that was made for the cluster where the machine has none.
         path = [pathlib.Path(sys.executable).parent, os.environ.get("PATH", ""), self.directory / "bin"]
         os.environ["PATH"] = os.pathsep.join(map(str, path))
 

@@ -33,8 +33,8 @@ ROUND_TRIP = """
 def test_round_trip(stack, admin_token, mark):
     """100 MB there and back are the same bytes, and lie in the bucket as one object."""
     done = stack.client(ROUND_TRIP, stacks.ADMIN, admin_token, 100, f"artifacts-{mark}")
-    run = done.stdout.split()[0]
     print(done.stdout)
+    run = done.stdout.splitlines()[-1].split()[0]
     found = [entry for entry in stack.objects() if run in entry["key"]]
     assert [entry["size"] for entry in found] == [100 << 20]
 

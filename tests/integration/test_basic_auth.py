@@ -60,7 +60,9 @@ def test_health_and_metrics_need_no_credentials_but_name_nobody(stack):
     assert requests.get(f"{stack.mlflow_url}/health", timeout=60).status_code == 200
 
 
-def test_another_host_name_is_refused(stack):
+def test_another_host_name_is_refused(stack, admin_token):
     """A page of somebody else that a browser resolves to this server (DNS rebinding) gets nothing."""
-    answer = requests.get(stack.mlflow_url + SEARCH, headers={"Host": "evil.example"}, timeout=60)
+    answer = requests.get(
+        stack.mlflow_url + SEARCH, headers={"Host": "evil.example"}, auth=(stacks.ADMIN, admin_token), timeout=60
+    )
     assert answer.status_code == 403, answer.text

@@ -19,7 +19,7 @@ RUN = """
 @pytest.fixture(scope="module")
 def run(stack, admin_token, mark):
     done = stack.client(RUN, stacks.ADMIN, admin_token, f"storage-{mark}")
-    return dict(zip(("run_id", "experiment_id"), done.stdout.split(), strict=False))
+    return dict(zip(("run_id", "experiment_id"), done.stdout.splitlines()[-1].split(), strict=True))
 
 
 def test_rows_of_a_run(stack, run):
@@ -61,7 +61,7 @@ def test_roles_of_the_database_own_only_what_is_theirs(stack):
     rows = stack.sql(
         "postgres",
         """SELECT r.rolname, d.datname FROM pg_roles r CROSS JOIN pg_database d
-           WHERE r.rolname IN ('mlflow', 'keycloak') AND NOT d.datistemplate
+           WHERE r.rolname IN ('mlflow', 'keycloak') AND d.datname IN ('keycloak', 'mlflow', 'mlflow_auth', 'postgres')
              AND has_database_privilege(r.rolname, d.datname, 'CONNECT') ORDER BY 1, 2""",
     )
     assert rows == [["keycloak", "keycloak"], ["mlflow", "mlflow"], ["mlflow", "mlflow_auth"]]
