@@ -147,7 +147,7 @@ def sentences(output):
 
 @pytest.fixture(scope="module")
 def results(request, stack, directory):
-    """What became of each case that was selected, by its name: each is an inventory host, and one run takes them all."""
+    """What became of each case that was selected, by its name. Each is an inventory host; one run takes them all."""
     wanted = [
         item.callspec.params["case"]
         for item in request.session.items
