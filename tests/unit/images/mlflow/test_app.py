@@ -148,3 +148,11 @@ def test_artifacts_that_stall_leave_the_other_calls_alone(load, monkeypatch):
 
     asyncio.run(drive())
     assert most == [2]
+
+
+def test_a_process_that_is_about_to_end_asks_clients_to_leave(load, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLOPS_DRAIN_FILE", str(tmp_path / "draining"))
+    app = load("drain").Draining(application(200, headers=[(b"x", b"y")]))
+    assert answer_of(app, scope())[1] == {b"x": b"y"}
+    (tmp_path / "draining").touch()
+    assert answer_of(app, scope()) == (200, {b"x": b"y", b"connection": b"close"}, b"from within")

@@ -7,6 +7,7 @@ from mlflow.server.handlers import initialize_backend_stores
 from mlflow_oidc_auth.app import app as _application
 
 from mlops_mlflow_server import auth, lanes
+from mlops_mlflow_server.drain import Draining
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 
 _logger = logging.getLogger("mlflow.mlops")
@@ -21,4 +22,4 @@ if not auth.install(_application):
 
 _watch = Watch()
 _watch.listen()
-app = OutageAware(_application, _watch, Readiness())
+app = Draining(OutageAware(_application, _watch, Readiness()))

@@ -15,6 +15,8 @@ import uuid
 
 import uvicorn
 
+from mlops_mlflow_server import drain
+
 LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
 ACCESS_FORMAT = '%(asctime)s %(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
 
@@ -101,6 +103,8 @@ def main(arguments=None) -> int:
         print("MLFLOW_BACKEND_STORE_URI is not set", file=sys.stderr)
         return 1
     os.environ.update(environment(given))
+    # Left behind where the container was restarted in its pod.
+    pathlib.Path(drain.file()).unlink(missing_ok=True)
     if given.expose_prometheus:
         os.makedirs(given.expose_prometheus, exist_ok=True)
     uvicorn.run(

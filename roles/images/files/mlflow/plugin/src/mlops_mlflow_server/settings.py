@@ -10,6 +10,7 @@ Variable, unit and default:
 - `MLOPS_S3_MAX_CONNECTIONS` (count, 32): kept connections of one worker.
 - `MLOPS_ARTIFACT_THREADS` (count, 8): artifact calls that one worker serves at a time.
 - `MLOPS_TRACKING_THREADS` (count, 8): all other calls that one worker serves at a time.
+- `MLOPS_DRAIN_FILE` (path, /tmp/draining): while it is there, answers ask clients to close their connections.
 - `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database.
 """
 

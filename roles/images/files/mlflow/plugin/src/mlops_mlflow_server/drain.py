@@ -1,0 +1,32 @@
+"""Let clients go before the process does.
+
+A client keeps its connection, and a connection stays with its pod even after the pod has left the Service. When
+the process then ends, a request that is just being sent is lost. While the file `MLOPS_DRAIN_FILE` is there, every
+answer asks the client to close its connection, so that the next request finds another pod.
+"""
+
+import os
+
+DEFAULT_FILE = "/tmp/draining"  # noqa: S108  (the pod's own)
+
+
+def file() -> str:
+    """Return the path of the file whose presence means that the process is about to end."""
+    return os.environ.get("MLOPS_DRAIN_FILE") or DEFAULT_FILE
+
+
+class Draining:
+    """ASGI application that adds `Connection: close` to all answers while the file is there."""
+
+    def __init__(self, application):
+        self._application = application
+        self._file = file()
+
+    async def __call__(self, scope, receive, send):
+        async def closing_send(message):
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        leaving = scope["type"] == "http" and os.path.exists(self._file)
+        await self._application(scope, receive, closing_send if leaving else send)
