@@ -13,7 +13,8 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Runs on the control node, and shows what it builds and for how long.
-  - A step's digest covers its options, the files it reads and the steps it needs. Its result is stored under that digest, in
+  - A step's digest covers its options, the files it reads and the steps it needs. Its result is stored under that
+    digest, in
     one rename or one tag at the very end, so that an interrupted build leaves nothing that looks finished.
   - Installs Debian packages that the build needs, where it may.
   - Meant for the role P(mlops.mlflow.images#role), which holds the steps.
@@ -21,17 +22,20 @@ options:
   steps:
     description:
       - Dictionary of name to step. A step has a C(title), a C(version) and one of the following.
-      - C(go) with C(install) (package@version), or C(module) (text of a go.mod) or C(directory) (a module) with C(build)
+      - C(go) with C(install) (package@version), or C(module) (text of a go.mod) or C(directory) (a module) with
+        C(build)
         (dictionary of program to package; the key C(.) for a list of packages), C(get) and C(arguments).
       - C(fetch) with C(url), or C(maven) (path in a Maven repository), and C(sha256).
       - C(rootfs) with C(suite) and C(include), a base image of Debian packages.
-      - C(image) with C(directory), C(base) (step or published image, or one for each source), C(take) (files of other steps),
+      - C(image) with C(directory), C(base) (step or published image, or one for each source), C(take) (files of other
+        steps),
         C(shared) (a further directory), C(extra) (further files), C(target) and C(arguments).
       - C(archive) with C(file) and C(images) (list of C(name) and C(step)).
     type: dict
     required: true
   sources:
-    description: For C(registry) and for C(packages), what is built (C(node), C(build)) and what is published (C(published)).
+    description: For C(registry) and for C(packages), what is built (C(node), C(build)) and what is published
+      (C(published)).
     type: dict
     required: true
   files:
@@ -67,7 +71,8 @@ options:
     type: str
     default: ""
   system_packages:
-    description: Debian packages that are installed where missing. C(engine) is a list; each source is a dictionary of program to list.
+    description: Debian packages that are installed where missing. C(engine) is a list; each source is a dictionary of
+      program to list.
     type: dict
     default: {}
   versions:

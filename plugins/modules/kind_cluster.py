@@ -14,7 +14,8 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Runs on the control node, and shows what it is doing.
   - A cluster counts as created once a file in its node says so. The rest of an interrupted creation is replaced.
-  - A stopped node is started again. If its API server does not come back, the cluster is created anew, with a warning that its data is lost.
+  - A stopped node is started again. If its API server does not come back, the cluster is created anew, with a warning
+    that its data is lost.
   - A cluster of the same name that this module did not create is left alone.
 options:
   name:
@@ -31,7 +32,8 @@ options:
     choices: [present, absent, checked]
     default: present
   engine:
-    description: The container engine; V(auto) takes the one that the cluster was made by, else docker where its daemon answers, else podman.
+    description: The container engine; V(auto) takes the one that the cluster was made by, else docker where its
+      daemon answers, else podman.
     type: str
     choices: [auto, podman, docker]
     default: auto
@@ -57,7 +59,8 @@ options:
     type: dict
     default: {}
   images:
-    description: Dictionary of component to image. Those that were built here are loaded into the node, if it lacks them.
+    description: Dictionary of component to image. Those that were built here are loaded into the node, if it lacks
+      them.
     type: dict
     default: {}
   programs:
