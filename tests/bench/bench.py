@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Prints how fast and how large a running stack is, as ratios against a peer wherever there is one.
+
+Usage: python bench.py --directory build/quickstart
+
+Nothing here passes or fails by a time: an aim stands beside its figure, and the exit code only tells whether everything
+could be measured. All traffic stays on this machine and inside its cluster, and what is made there is removed again.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
+
+import converge
+import kubernetes
+import memory
+import report
+import requests
+import server
+import stack as stacks
+
+PARTS = ("memory", "second-run", "log-batch", "artifact")
+COLD = "cold"
+ERRORS = (
+    converge.ConvergeError,
+    server.ServerError,
+    stacks.NotYetError,
+    stacks.access_token.LoginError,
+    stacks.quickstart.QuickstartError,
+    kubernetes.client.ApiException,
+    requests.RequestException,
+    subprocess.SubprocessError,
+    OSError,
+    RuntimeError,
+)
+
+
+def between(least, most):
+    """An argument that is a whole number from `least` to `most`."""
+
+    def number(text):
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"'{text}': a whole number from {least} to {most}")
+        return int(text)
+
+    return number
+
+
+def arguments_of(words=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="\n".join(__doc__.splitlines()[4:]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    repository = stacks.REPOSITORY
+    add = parser.add_argument
+    add("--directory", type=pathlib.Path, default="build/quickstart", help="where the running stack's kubeconfig is")
+    add("--inventory", type=pathlib.Path, default=repository / "inventory/kind", help="the inventory that deployed it")
+    add(
+        "--only", nargs="+", choices=(*PARTS, COLD), default=PARTS, metavar="PART", help=f"{', '.join(PARTS)} or {COLD}"
+    )
+    add("--seconds", type=between(2, 120), default=10, help="log-batch: how long a round takes (10)")
+    add("--rounds", type=between(1, 10), default=3, help="log-batch: how many rounds there are (3)")
+    add("--connections", type=between(1, 128), default=16, help="log-batch: how many are open (16)")
+    add("--metrics", type=between(1, 1000), default=10, help="log-batch: values in a batch (10)")
+    add("--mebibytes", type=between(1, 16384), default=1024, help="artifact: its size (1024)")
+    add(
+        "--cold",
+        action="store_true",
+        help="measure the first run of site.yml too: removes the tests' cluster and makes it",
+    )
+    add("--cold-directory", type=pathlib.Path, default="build/test", help="cold: directory of the tests' cluster")
+    add("--cold-inventory", type=pathlib.Path, default=repository / "tests/inventory", help="cold: its inventory")
+    add("--json", type=pathlib.Path, metavar="FILE", help="write the figures to a file as well")
+    arguments = parser.parse_args(words)
+    wanted = set(arguments.only) | ({COLD} if arguments.cold else set())
+    arguments.parts = [part for part in (*PARTS, COLD) if part in wanted]
+    if COLD in wanted and arguments.cold_directory.resolve() == arguments.directory.resolve():
+        parser.error("--cold-directory is the running stack's: it would be removed")
+    if wanted != {COLD} and not (arguments.directory / "kubeconfig").exists():
+        parser.error(
+            f"there is no {arguments.directory / 'kubeconfig'}: make quickstart first, or name another --directory"
+        )
+    return arguments
+
+
+def cluster(stack):
+    """What the stack runs on, in a line."""
+    nodes = stack.core.list_node().items
+    version = nodes[0].status.node_info.kubelet_version
+    cores = ", ".join(node.status.capacity["cpu"] for node in nodes)
+    return f"Kubernetes {version}, nodes: {len(nodes)} with {cores} cores"
+
+
+def measurements(arguments):
+    """What to run for each part, by its name; each returns a `report.Part`."""
+    stack = stacks.Stack(arguments.directory, arguments.inventory)
+    empty = stacks.Stack(arguments.cold_directory, arguments.cold_inventory)
+    load = (arguments.seconds, arguments.rounds, arguments.connections, arguments.metrics)
+    return stack, {
+        "memory": lambda: memory.measure(stack),
+        "second-run": lambda: converge.measure(stack),
+        "log-batch": lambda: server.measure_log_batch(stack, *load),
+        "artifact": lambda: server.measure_artifact(stack, arguments.mebibytes),
+        COLD: lambda: converge.measure_cold(empty),
+    }
+
+
+def main():
+    arguments = arguments_of()
+    stack, measure = measurements(arguments)
+    about = report.machine()
+    if arguments.parts != [COLD]:
+        about["cluster"] = cluster(stack)
+    for name, text in about.items():
+        print(f"{name:8} {text}")
+    print(flush=True)
+    found = {}
+    failed = []
+    for name in arguments.parts:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        try:
+            found[name] = measure[name]()
+            print(report.shown(found[name]), flush=True)
+        except ERRORS as error:
+            failed.append(name)
+            print(f"{name}: not measured: {error}\n", file=sys.stderr, flush=True)
+    if arguments.json:
+        parts = {name: dataclasses.asdict(part) for name, part in found.items()}
+        arguments.json.write_text(json.dumps({"about": about, "parts": parts}, indent=2) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""How much MLflow serves through the stack, against MLflow and the object store by themselves."""
+
+import contextlib
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+import urllib.parse
+
+import access_token
+import requests
+import stack as stacks
+from report import Figure, Part
+
+SCRIPTS = pathlib.Path(__file__).resolve().parent / "in_pod"
+NAMESPACE = stacks.NAMESPACES["mlflow"]
+LABEL = "app.kubernetes.io/name"
+NAME = "mlflow-bench"
+RATE_AIM = 0.8
+# Nothing of this outlives a bench that was killed for longer.
+POD_SECONDS = 3600
+# What MLflow itself reads; the rest is for the stack's login.
+MLFLOW_VARIABLES = ("PG", "MLFLOW_", "AWS_", "HOME", "TMPDIR", "PYTHON", "GIT_PYTHON", "MALLOC")
+
+
+class ServerError(Exception):
+    """What went wrong, in a sentence for people."""
+
+
+def deployment_of(stack):
+    """MLflow's Deployment, as a dictionary."""
+    found = stack.apps.read_namespaced_deployment("mlflow", NAMESPACE)
+    return stack.api.sanitize_for_serialization(found)
+
+
+def option(deployment, name):
+    """The value of an option `--name=value` of MLflow's container."""
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    return next((value.partition("=")[2] for value in arguments if value.startswith(f"--{name}=")), "")
+
+
+def _body(deployment, name, command, *, cpu, memory, probe=None):
+    """A pod that is MLflow's own in all but its command: image, databases, object store, security."""
+    given = deployment["spec"]["template"]["spec"]
+    container = given["containers"][0]
+    kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts")
+    made = {key: container[key] for key in kept if key in container}
+    made["name"] = "mlflow"
+    made["command"] = command
+    made["env"] = [entry for entry in container["env"] if entry["name"].startswith(MLFLOW_VARIABLES)]
+    made["env"].append({"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"})
+    made["resources"] = {"requests": {"cpu": cpu, "memory": "64Mi"}, "limits": {"memory": memory}}
+    if probe:
+        made["readinessProbe"] = {"httpGet": probe, "periodSeconds": 1, "timeoutSeconds": 5}
+    kept = ("serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "imagePullSecrets")
+    spec = {key: given[key] for key in (*kept, "securityContext", "volumes") if key in given}
+    spec |= {"containers": [made], "restartPolicy": "Never", "activeDeadlineSeconds": POD_SECONDS}
+    metadata = {"name": name, "labels": {LABEL: NAME}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def remove_pods(stack):
+    """Removes the pods that this made, and waits until they are gone."""
+    selector = f"{LABEL}={NAME}"
+    stack.core.delete_collection_namespaced_pod(NAMESPACE, label_selector=selector, grace_period_seconds=1)
+    stacks.wait_until(
+        lambda: not stack.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items, 90, "pods removed"
+    )
+
+
+@contextlib.contextmanager
+def pod(stack, deployment, name, command, *, cpu, memory, probe=None):
+    """A pod of MLflow's image next to MLflow's own. Yields its IP address and its node's."""
+    stack.core.create_namespaced_pod(NAMESPACE, _body(deployment, name, command, cpu=cpu, memory=memory, probe=probe))
+
+    def ready():
+        found = stack.core.read_namespaced_pod(name, NAMESPACE)
+        if found.status.phase in ("Failed", "Succeeded"):
+            log = stack.kubectl("-n", NAMESPACE, "logs", name, "--tail=20", check=False)
+            raise ServerError(f"the pod {name} ended:\n{log}")
+        statuses = found.status.container_statuses or []
+        return statuses and all(status.ready for status in statuses) and found.status
+
+    try:
+        status = stacks.wait_until(ready, 180, f"the pod {name} ready")
+        yield status.pod_ip, status.host_ip
+    finally:
+        stack.core.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=1)
+
+
+@contextlib.contextmanager
+def client_pod(stack, deployment):
+    """A pod in which the clients run. Yields a function that runs one of in_pod/, and its node's IP address."""
+    name = f"{NAME}-client"
+    with pod(stack, deployment, name, ["sleep", str(POD_SECONDS)], cpu="100m", memory="1Gi") as (_own, node):
+
+        def run(script, **asked):
+            text = (SCRIPTS / script).read_text()
+            # What is asked goes in by standard input, since a token is part of it.
+            where = ("-n", NAMESPACE, "exec", "-i", name, "--", "python", "-c", text)
+            return json.loads(stack.kubectl(*where, text=json.dumps(asked)).splitlines()[-1])
+
+        yield run, node
+
+
+class Tracking:
+    """MLflow's API as the administrator, and as a person who is none."""
+
+    def __init__(self, stack):
+        self.url = stack.mlflow_url
+        self._admin = requests.Session()
+        self._admin.auth = (stacks.ADMIN, stack.environment["MLFLOW_TRACKING_PASSWORD"])
+        self._stack = stack
+
+    def ask(self, method, path, **options):
+        answer = self._admin.request(method, self.url + path, timeout=300, **options)
+        if answer.status_code != 200:
+            raise ServerError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:300]}")
+        return answer.json()
+
+    @contextlib.contextmanager
+    def token(self):
+        """A token of demo-user, of whom every request is asked what they may do; it is revoked at the end."""
+        session = self._stack.login(stacks.USER)
+        place = self.url + access_token.TOKENS
+        try:
+            yield access_token.mint(self.url, session, name=NAME, days=1)
+        finally:
+            for listed in session.get(place, timeout=60).json().get("tokens", []):
+                if listed["name"] == NAME:
+                    session.delete(f"{place}/{listed['id']}", timeout=60)
+
+    @contextlib.contextmanager
+    def experiment(self, token):
+        """An experiment of demo-user, deleted for good at the end with its runs and artifacts. Yields its id."""
+        made = requests.post(
+            f"{self.url}/api/2.0/mlflow/experiments/create",
+            json={"name": f"{NAME}-{time.time_ns()}"},
+            auth=(stacks.USER, token),
+            timeout=60,
+        )
+        if made.status_code != 200:
+            raise ServerError(f"no experiment was made: HTTP {made.status_code}: {made.text[:300]}")
+        number = made.json()["experiment_id"]
+        try:
+            yield number
+        finally:
+            self.forget(number)
+
+    def forget(self, experiment):
+        """Deletes an experiment for good. `mlflow gc` would empty everybody's trash with it."""
+        found = self.ask(
+            "POST", "/api/2.0/mlflow/runs/search", json={"experiment_ids": [experiment], "max_results": 1000}
+        )
+        runs = [run["info"]["run_id"] for run in found.get("runs", [])]
+        permission = f"/api/2.0/mlflow/permissions/users/{stacks.USER}/experiments/{experiment}"
+        self.ask("DELETE", permission)
+        self.ask("POST", "/api/2.0/mlflow/experiments/delete", json={"experiment_id": experiment})
+        # A few at a time, since the server answers nobody else meanwhile.
+        for start in range(0, len(runs), 4):
+            self.ask("POST", "/oidc/trash/cleanup", params={"run_ids": ",".join(runs[start : start + 4])})
+        self.ask("POST", "/oidc/trash/cleanup", params={"experiment_ids": experiment})
+
+
+def _rate(result):
+    return result["requests"] / result["seconds"]
+
+
+def _host(address):
+    return f"[{address}]" if ":" in address else address
+
+
+def measure_log_batch(stack, seconds, rounds, connections, metrics):
+    """Requests per second, with and without the stack around MLflow."""
+    deployment = deployment_of(stack)
+    tracking = Tracking(stack)
+    replicas = deployment["spec"]["replicas"]
+    workers = replicas * int(option(deployment, "workers") or 1)
+    service = stack.core.read_namespaced_service("mlflow", NAMESPACE)
+    node_port = service.spec.ports[0].node_port
+    if not node_port:
+        raise ServerError("MLflow's Service has no NodePort")
+    bare = [
+        *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", str(workers)),  # noqa: S104
+        *("--artifacts-destination", option(deployment, "artifacts-destination"), "--allowed-hosts", "*"),
+    ]
+    remove_pods(stack)
+    results = {"stack": [], "bare": []}
+    with (
+        tracking.token() as token,
+        tracking.experiment(token) as experiment,
+        client_pod(stack, deployment) as (run, node),
+        pod(
+            *(stack, deployment, f"{NAME}-server", bare),
+            cpu=f"{100 * workers}m",
+            memory=f"{512 * (workers + 1)}Mi",
+            probe={"path": "/health", "port": 5000},
+        ) as (own, _node),
+    ):
+        load = {"experiment": experiment, "connections": connections, "seconds": seconds, "metrics": metrics}
+        load["warm_up"] = 2
+        person = {"user": stacks.USER, "token": token, "host": urllib.parse.urlsplit(stack.mlflow_url).netloc}
+        for _ in range(rounds):
+            results["stack"].append(run("log_batch.py", url=f"http://{_host(node)}:{node_port}", **person, **load))
+            results["bare"].append(run("log_batch.py", url=f"http://{_host(own)}:5000", host="localhost:5000", **load))
+        outside = subprocess.run(
+            [sys.executable, SCRIPTS / "log_batch.py"],
+            input=json.dumps({"url": stack.mlflow_url.replace("localhost", "127.0.0.1"), **person, **load}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if outside.returncode != 0:
+            raise ServerError(f"the client outside the cluster failed: {outside.stderr[-1000:]}")
+        outside = json.loads(outside.stdout)
+    part = Part(
+        "Batches of metrics logged per second",
+        f"Requests log-batch of {metrics} metrics each, over {connections} connections kept open, for {seconds} s; "
+        f"{rounds} rounds by turns, medians. Here: demo-user with a token, by the node's port, to {replicas} replicas "
+        f"({workers} worker processes in all). The peer: `mlflow server` of the same image in a pod of its own, with "
+        f"{workers} workers and the same database, by that pod's address, with no login, no Service and no metrics. "
+        "The client is a pod on the same node for both.",
+    )
+    rates = {name: [_rate(result) for result in found] for name, found in results.items()}
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    ratio = statistics.median(one / other for one, other in zip(rates["stack"], rates["bare"], strict=True))
+    part.figures.append(
+        Figure("requests per second", f"{middle['stack']:.0f}", f"{middle['bare']:.0f}", ratio, f">= {RATE_AIM:.2f}x")
+    )
+    for name in ("p50", "p95"):
+        here, peer = (statistics.median(result[name] for result in results[side]) for side in ("stack", "bare"))
+        part.figures.append(Figure(f"time of a request, {name}", f"{here:.0f} ms", f"{peer:.0f} ms", here / peer))
+    failed = {name: sum(result["failed"] for result in found) for name, found in results.items()}
+    part.figures += [
+        Figure("requests that failed", str(failed["stack"]), str(failed["bare"]), aim="0"),
+        Figure("per second, from outside the cluster", f"{_rate(outside):.0f}"),
+    ]
+    for number, (here, peer) in enumerate(zip(rates["stack"], rates["bare"], strict=True), 1):
+        part.details.append(f"round {number}: {here:.0f} and {peer:.0f} per second, {here / peer:.2f}x")
+    errors = [result["error"] for found in results.values() for result in found if result["error"]]
+    part.details += [f"failed: {error}" for error in errors[:2]]
+    return part
+
+
+def measure_artifact(stack, mebibytes):
+    """One large file up and down."""
+    deployment = deployment_of(stack)
+    tracking = Tracking(stack)
+    service = stack.core.read_namespaced_service("mlflow", NAMESPACE)
+    bucket = option(deployment, "artifacts-destination").removeprefix("s3://").partition("/")[0]
+    remove_pods(stack)
+    with (
+        tracking.token() as token,
+        tracking.experiment(token) as experiment,
+        client_pod(stack, deployment) as (run, _node),
+    ):
+        result = run(
+            "artifact.py",
+            url=f"http://mlflow.{NAMESPACE}.svc:{service.spec.ports[0].port}",
+            user=stacks.USER,
+            token=token,
+            experiment=experiment,
+            bucket=bucket,
+            key=f"{NAME}/data.bin",
+            mebibytes=mebibytes,
+        )
+    part = Part(
+        f"An artifact of {mebibytes} MiB",
+        "Here: MLflow's stock client stores and fetches it through MLflow, as demo-user. The peer: boto3's upload_file "
+        "and download_file (8 MiB parts, ten at a time) at MinIO itself, with MLflow's key. Both from the same pod, on "
+        "the node of the servers; the content is compared afterwards.",
+    )
+    for way, name in (("up", "stored"), ("down", "fetched")):
+        here, peer = (mebibytes / result[f"{side}_{way}"] for side in ("mlflow", "direct"))
+        figure = Figure(f"{name}, MiB per second", f"{here:.0f}", f"{peer:.0f}", here / peer)
+        part.figures.append(figure)
+    part.details = [f"{name.replace('_', ' ')}: {value:.1f} s" for name, value in result.items()]
+    return part
