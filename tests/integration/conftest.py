@@ -41,7 +41,7 @@ def admin_token(stack):
 def user_token(stack):
     """An access token of demo-user, for as long as the tests run."""
     session = stack.login(stacks.USER)
-    token = access_token.mint(stack.mlflow_url, session, name="tests", days=1)
+    token = stacks.Hidden(access_token.mint(stack.mlflow_url, session, name="tests", days=1))
     yield token
     for listed in session.get(stack.mlflow_url + access_token.TOKENS, timeout=60).json().get("tokens", []):
         if listed["name"] == "tests":

@@ -34,6 +34,15 @@ ADMIN = quickstart.ADMIN
 USER = quickstart.USER
 
 
+class Hidden(str):
+    """A secret as a string that a failing test's report does not show."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return "'(hidden)'"
+
+
 class NotYetError(Exception):
     """What was waited for did not come about in its time."""
 
@@ -103,10 +112,10 @@ class Stack:
             "--skip-example",
         ]
         subprocess.run(command, cwd=REPOSITORY, check=True)
-        return quickstart.read_env(self.directory / "env")
+        return {name: Hidden(value) for name, value in quickstart.read_env(self.directory / "env").items()}
 
     def password(self, user):
-        return self.environment["DEMO_ADMIN_PASSWORD" if user == ADMIN else "DEMO_USER_PASSWORD"]
+        return Hidden(self.environment["DEMO_ADMIN_PASSWORD" if user == ADMIN else "DEMO_USER_PASSWORD"])
 
     # Kubernetes
 
@@ -127,7 +136,9 @@ class Stack:
         command = ["kubectl", "--kubeconfig", self.kubeconfig, *words]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         if check and done.returncode != 0:
-            raise RuntimeError(f"kubectl {shlex.join(map(str, words))}: {done.stderr.strip()}")
+            # What follows "--" runs in a pod and may hold anything.
+            shown = words[: words.index("--")] if "--" in words else words
+            raise RuntimeError(f"kubectl {shlex.join(map(str, shown))} ended with {done.returncode}")
         return done.stdout
 
     def pods(self, component):
@@ -179,7 +190,9 @@ class Stack:
     def s3_key(self):
         """MLflow's access key and secret key."""
         data = self.core.read_namespaced_secret("mlflow-s3-secret", NAMESPACES["mlflow"]).data
-        return tuple(base64.b64decode(data[name]).decode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+        return tuple(
+            Hidden(base64.b64decode(data[name]).decode()) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        )
 
     def _mc(self, words):
         """Runs MinIO's client inside its pod, with MLflow's key, which goes there by standard input."""
@@ -208,7 +221,7 @@ class Stack:
                 for key, encoded in (secret.data or {}).items():
                     value = base64.b64decode(encoded).decode(errors="replace")
                     if len(value) >= 12 and not key.endswith((".crt", "username")):
-                        values[f"{namespace}/{secret.metadata.name}/{key}"] = value
+                        values[f"{namespace}/{secret.metadata.name}/{key}"] = Hidden(value)
         return values
 
     @contextlib.contextmanager
