@@ -1,0 +1,67 @@
+"""The cluster that the drills are held on."""
+
+import contextlib
+import time
+
+import pytest
+from drill import KIND, REPOSITORY, Drill
+
+MARK = "used"  # as extensions/molecule/shared/ marks a cluster that something was deployed on
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("mlops.mlflow")
+    group.addoption(
+        "--keep-cluster", action="store_true", help="use the tests' cluster as it stands, and leave it standing"
+    )
+
+
+@pytest.fixture(scope="session")
+def say(request):
+    """Shows a line with the time while a drill runs."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+
+    def show(text):
+        reporter.ensure_newline()
+        reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def drill(request, say):
+    """The tests' cluster, made for the drills and removed after them, as is one that a run which was killed left."""
+    made = Drill(REPOSITORY / "build" / "test", REPOSITORY / "tests" / "inventory", say)
+    keep = request.config.getoption("--keep-cluster")
+    if not keep:
+        say("making the cluster of the drills ...")
+        made.run("extensions/molecule/shared/destroy.yml").expect_success("removing what an earlier run left")
+    made.run(KIND).expect_success("making the cluster")
+    (made.directory / MARK).write_text("drills\n")
+    if not keep:
+        made.deploy_on_empty()
+    yield made
+    if not keep:
+        say("removing the cluster of the drills ...")
+        made.run("extensions/molecule/shared/destroy.yml").expect_success("removing the cluster")
+
+
+@pytest.fixture
+def deployed(drill):
+    """The cluster with the stack on it, whatever the drill before has done."""
+    drill.ensure()
+    return drill
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    found = item.funcargs.get("drill") if report.failed else None
+    if found:
+        found.whole = False
+        path = found.logs / f"{''.join(c if c.isalnum() else '-' for c in item.name)}.log"
+        with path.open("w") as stream, contextlib.suppress(OSError):
+            stream.write(found.stack.kubectl("get", "all,pvc", "-A", "-o", "wide", check=False))
+            stream.write(found.stack.kubectl("get", "events", "-A", "--sort-by=.lastTimestamp", check=False)[-16000:])
+        report.sections.append(("What the cluster looked like", str(path)))
+    return report

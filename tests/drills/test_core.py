@@ -1,0 +1,30 @@
+"""One ansible-core, the one that runs these tests: deploys, changes nothing the second time, and tells the truth."""
+
+import re
+import subprocess
+import sys
+
+from drill import SITE
+
+
+def test_core_is_the_newest_for_its_python(drill):
+    shown = subprocess.run(["ansible", "--version"], check=True, capture_output=True, text=True).stdout
+    version = re.search(r"\[core (\d+\.\d+)", shown).group(1)
+    drill.say(f"  ansible-core {version} with Python {sys.version.split()[0]}")
+    assert version == ("2.19" if sys.version_info < (3, 12) else "2.21")
+
+
+def test_run_warns_of_nothing(deployed):
+    """No deprecation and no warning comes from the collection."""
+    done = deployed.run(SITE).expect_no_change("the second run of site.yml")
+    deployed.say(f"  second run of site.yml: {done.seconds:.0f} s")
+    warnings = [line for line in done.output.splitlines() if re.match(r"\[(WARNING|DEPRECATION|ERROR)", line)]
+    assert warnings == []
+
+
+def test_check_mode_changes_nothing(deployed):
+    deployed.run(SITE, "--check", "--diff").expect_no_change("site.yml --check --diff")
+
+
+def test_everybody_gets_in(deployed):
+    deployed.use("by this ansible-core")

@@ -1,0 +1,119 @@
+"""Pods that go while clients work: how many requests fail, and that clients which retry lose nothing."""
+
+import concurrent.futures
+import dataclasses
+import threading
+import time
+import urllib.parse
+
+import pytest
+import requests
+import requests.adapters
+import stack as stacks
+import urllib3
+
+RATE = 20  # requests per second
+SECONDS = 30
+BEFORE = 5  # seconds until the pod goes
+
+# What MLflow's own client does: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
+RETRIES = urllib3.Retry(
+    total=7,
+    backoff_factor=2,
+    backoff_jitter=1.0,
+    status_forcelist=(408, 429, 500, 502, 503, 504),
+    allowed_methods=None,
+    respect_retry_after_header=True,
+)
+
+
+@dataclasses.dataclass
+class Answer:
+    """What became of one request: its status or error, after how many tries that failed, and how long it took."""
+
+    status: int | str
+    failed: list[str]
+    seconds: float
+
+
+class Traffic:
+    """Logs metrics at an even pace, each in a request of its own, whether earlier ones were answered or not."""
+
+    def __init__(self, url, credentials, run):
+        assert urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1"), "only for a stack of this machine"
+        self.url = f"{url}/api/2.0/mlflow/runs/log-metric"
+        self.credentials = credentials
+        self.run = run
+        self.local = threading.local()
+
+    def _session(self):
+        if not hasattr(self.local, "session"):
+            self.local.session = requests.Session()
+            self.local.session.auth = self.credentials
+            self.local.session.mount("http://", requests.adapters.HTTPAdapter(max_retries=RETRIES))
+        return self.local.session
+
+    def _log(self, number):
+        metric = {"run_id": self.run, "key": f"n{number}", "value": number, "timestamp": number, "step": 0}
+        begun = time.monotonic()
+        try:
+            answer = self._session().post(self.url, json=metric, timeout=30)
+        except requests.RequestException as error:
+            return Answer(type(error).__name__, [], time.monotonic() - begun)
+        history = answer.raw.retries.history if answer.raw.retries else ()
+        failed = [str(each.status or type(each.error).__name__) for each in history]
+        return Answer(answer.status_code, failed, time.monotonic() - begun)
+
+    def go(self, fault):
+        """Returns the answers to all requests; `fault` is called once in between."""
+        begun = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(RATE * SECONDS) as pool:
+            answers = []
+            for number in range(RATE * SECONDS):
+                time.sleep(max(0, begun + number / RATE - time.monotonic()))
+                if number == RATE * BEFORE:
+                    fault()
+                answers.append(pool.submit(self._log, number))
+            return [answer.result() for answer in answers]
+
+
+def new_run(stack, credentials):
+    """A run of an experiment of its own."""
+
+    def ask(path, **content):
+        answer = requests.post(f"{stack.mlflow_url}/api/2.0/mlflow/{path}", json=content, auth=credentials, timeout=60)
+        answer.raise_for_status()
+        return answer.json()
+
+    experiment = ask("experiments/create", name=f"faults-{time.time_ns()}")["experiment_id"]
+    return ask("runs/create", experiment_id=experiment)["run"]["info"]["run_id"]
+
+
+@pytest.mark.parametrize("component", ["postgres", "mlflow", "minio"])
+@pytest.mark.parametrize("grace", [pytest.param(None, id="deleted"), pytest.param(0, id="killed")])
+def test_pod_goes_under_traffic(deployed, component, grace):
+    """20 requests each second: those that fail are tried again as any MLflow client does it, and none is lost."""
+    stack = deployed.stack
+    credentials = (stacks.ADMIN, stack.environment["MLFLOW_TRACKING_PASSWORD"])
+    run = new_run(stack, credentials)
+    pods = len(stack.ready(component))
+
+    def fault():
+        pod = stack.ready(component)[0].metadata.name
+        stack.core.delete_namespaced_pod(
+            pod, stacks.NAMESPACES[component], **({} if grace is None else {"grace_period_seconds": grace})
+        )
+
+    answers = Traffic(stack.mlflow_url, credentials, run).go(fault)
+    failed = [each for answer in answers for each in answer.failed]
+    kinds = ", ".join(f"{failed.count(kind)} times {kind}" for kind in sorted(set(failed)))
+    lost = [answer.status for answer in answers if answer.status != 200]
+    longest = max(answer.seconds for answer in answers)
+    deployed.say(
+        f"  {component}: of {len(answers)} requests {sum(bool(answer.failed) for answer in answers)} were tried again "
+        f"({kinds or 'no try failed'}), {len(lost)} were lost, and the longest took {longest:.1f} s"
+    )
+    assert lost == [], "requests that failed for good"
+    stacks.wait_until(lambda: len(stack.ready(component)) == pods, 180, f"{pods} ready pods of {component}")
+    rows = stack.sql("mlflow", f"SELECT count(*), count(DISTINCT key) FROM metrics WHERE run_uuid = '{run}'")
+    assert rows == [[str(len(answers))] * 2], "rows of the metrics that were answered with 200"

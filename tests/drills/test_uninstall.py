@@ -1,0 +1,81 @@
+"""uninstall.yml keeps what people have made, unless it is told not to."""
+
+import json
+
+import stack as stacks
+from drill import UNINSTALL, differing
+
+WORKLOADS = "deployments,statefulsets,replicasets,jobs,pods,services,poddisruptionbudgets"
+
+
+def objects(stack, kinds, *where):
+    """Names of objects by namespace."""
+    listed = json.loads(stack.kubectl("get", kinds, *(where or ("-A",)), "-o", "json"))["items"]
+    return {
+        f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}": item for item in listed
+    }
+
+
+def ours(stack, kinds):
+    """Those that stand in the stack's namespaces."""
+    return {
+        name: item
+        for name, item in objects(stack, kinds).items()
+        if item["metadata"].get("namespace") in stacks.NAMESPACES.values()
+    }
+
+
+def test_data_is_kept(deployed):
+    stack = deployed.stack
+    run = deployed.use("before uninstall.yml")
+    token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
+    credentials = deployed.credentials()
+    volumes = {name: item["metadata"]["uid"] for name, item in ours(stack, "pvc").items()}
+    assert volumes
+
+    deployed.whole = False
+    removed = deployed.run(UNINSTALL).expect_success("uninstall.yml")
+    deployed.say(f"  uninstall.yml: {removed.seconds:.0f} s, changed={removed.count('changed')}")
+    assert sorted(ours(stack, WORKLOADS)) == [], "uninstall.yml left these"
+    assert {name: item["metadata"]["uid"] for name, item in ours(stack, "pvc").items()} == volumes
+    assert differing(credentials, deployed.credentials()) == [], "uninstall.yml took these away"
+    assert "CustomResourceDefinition /sealedsecrets.bitnami.com" in objects(stack, "crd")
+    deployed.run(UNINSTALL).expect_no_change("uninstall.yml, once more")
+
+    deployed.site("site.yml after uninstall.yml")
+    assert differing(credentials, deployed.credentials()) == [], "site.yml gave these other values"
+    deployed.look(run, token)
+    assert deployed.stack.environment["MLFLOW_TRACKING_PASSWORD"] == token, "the token is not valid any more"
+    deployed.use("after uninstall.yml and site.yml")
+
+
+def test_data_is_deleted(deployed):
+    stack = deployed.stack
+    run = deployed.use("before uninstall.yml -e platform_delete_data=true")
+    credentials = deployed.credentials()
+
+    deployed.whole = False
+    words = (UNINSTALL, "-e", "platform_delete_data=true")
+    removed = deployed.run(*words).expect_success("uninstall.yml with platform_delete_data")
+    deployed.say(f"  uninstall.yml with platform_delete_data: {removed.seconds:.0f} s")
+    there = {each.metadata.name for each in stack.core.list_namespace().items}
+    assert sorted(there & set(stacks.NAMESPACES.values())) == [], "namespaces that are left"
+    assert sorted(ours(stack, "pvc")) == [], "volume claims that are left"
+    # The provisioner removes volumes in its own time.
+    stacks.wait_until(lambda: not objects(stack, "pv"), 120, "no persistent volume is left")
+    left = objects(stack, "crd,clusterroles,clusterrolebindings", "-l=app.kubernetes.io/part-of=mlflow-platform")
+    assert sorted(left) == [], "objects without a namespace that are left"
+    deployed.run(*words).expect_no_change("uninstall.yml with platform_delete_data, once more")
+
+    deployed.deploy_on_empty()
+    kept = {name for name, value in deployed.credentials().items() if credentials.get(name) == value}
+    assert sorted(name for name in kept if name.endswith(("/password", "secret-key", "client-secret"))) == []
+    deployed.use("after everything was deleted")
+    rows = deployed.stack.sql("mlflow", f"SELECT count(*) FROM runs WHERE run_uuid = '{run}'")
+    assert rows == [["0"]]
+
+
+def test_deploys_from_nothing_again(deployed):
+    """What stands after a deletion is a stack like any other."""
+    done = deployed.run("playbooks/site.yml")
+    done.expect_no_change("site.yml, once more")
