@@ -157,6 +157,8 @@ class Drill:
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_FORCE_COLOR": "0",
+            # Otherwise a task is only named once it has ended.
+            "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",
             "PATH": os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]),
         }
         begun = shown = time.monotonic()
