@@ -4,7 +4,6 @@ import re
 import threading
 import time
 
-import kubernetes
 import pytest
 import requests
 import stack as stacks
@@ -146,12 +145,3 @@ def test_minio_restarts(stack, admin_token, mark, visitor):
     assert float(re.search(r"slowest (\S+)", rest).group(1)) < 20, rest
     assert visitor.failed == []
     assert max(answer[1] for answer in visitor.answers) < 5
-
-
-def test_pods_that_serve_migrate_nothing(stack):
-    """The databases were migrated by a Job that has ended, before the pods that serve."""
-    jobs = kubernetes.client.BatchV1Api(stack.api).list_namespaced_job("mlflow").items
-    assert len(jobs) == 1
-    assert jobs[0].status.succeeded == 1
-    oldest = min(set_.metadata.creation_timestamp for set_ in stack.apps.list_namespaced_replica_set("mlflow").items)
-    assert jobs[0].status.completion_time <= oldest
