@@ -5,7 +5,11 @@ import json
 import stack as stacks
 from drill import UNINSTALL, differing
 
+LABEL = "-l=app.kubernetes.io/part-of=mlflow-platform"
 WORKLOADS = "deployments,statefulsets,replicasets,jobs,pods,services,poddisruptionbudgets"
+# Kubernetes makes some of these by itself, without the label.
+LABELLED = "configmaps,serviceaccounts,roles,rolebindings"
+UNBOUND = "crd,clusterroles,clusterrolebindings"
 
 
 def objects(stack, kinds, *where):
@@ -39,7 +43,9 @@ def test_data_is_kept(deployed):
     assert sorted(ours(stack, WORKLOADS)) == [], "uninstall.yml left these"
     assert {name: item["metadata"]["uid"] for name, item in ours(stack, "pvc").items()} == volumes
     assert differing(credentials, deployed.credentials()) == [], "uninstall.yml took these away"
-    assert "CustomResourceDefinition /sealedsecrets.bitnami.com" in objects(stack, "crd")
+    assert sorted(objects(stack, LABELLED, "-A", LABEL)) == [], "uninstall.yml left these"
+    # With the definition, every SealedSecret would go.
+    assert sorted(objects(stack, UNBOUND, LABEL)) == ["CustomResourceDefinition /sealedsecrets.bitnami.com"]
     deployed.run(UNINSTALL).expect_no_change("uninstall.yml, once more")
 
     deployed.site("site.yml after uninstall.yml")
@@ -63,8 +69,7 @@ def test_data_is_deleted(deployed):
     assert sorted(ours(stack, "pvc")) == [], "volume claims that are left"
     # The provisioner removes volumes in its own time.
     stacks.wait_until(lambda: not objects(stack, "pv"), 120, "no persistent volume is left")
-    left = objects(stack, "crd,clusterroles,clusterrolebindings", "-l=app.kubernetes.io/part-of=mlflow-platform")
-    assert sorted(left) == [], "objects without a namespace that are left"
+    assert sorted(objects(stack, UNBOUND, LABEL)) == [], "objects without a namespace that are left"
     deployed.run(*words).expect_no_change("uninstall.yml with platform_delete_data, once more")
 
     deployed.deploy_on_empty()
