@@ -50,6 +50,12 @@ options:
           - Whether the Secret is somebody else's. It is only verified then that it has the keys, none of them empty.
         type: bool
         default: false
+      variable:
+        description:
+          - The variable that names the Secret, for messages about a Secret with O(secrets[].existing=true).
+          - By default messages name the Secret only.
+        type: str
+        default: ""
       keys:
         description:
           - Keys by name. Each is a dictionary with V(value), a literal that is no secret, or V(generate), or empty.
@@ -67,7 +73,7 @@ options:
         which one newline at the end is left out, or V(value), the value itself.
       - Environment and files are those of the host on which the module runs, which is the controller as a rule.
       - A supplied value replaces another one.
-      - Secrets that O(secrets) does not name are passed over, so that several calls can share one dictionary.
+      - Secrets that O(secrets) does not name are checked and passed over, so that calls can share one dictionary.
       - Any character is kept. A V(value) which holds C({{) must be tagged C(!unsafe), as everywhere in Ansible.
       - A V(value) belongs into an encrypted variable file. Ansible itself shows the lines of a playbook around a task
         that failed.
@@ -240,6 +246,7 @@ class Wanted:
     type: str
     labels: dict[str, str]
     existing: bool
+    variable: str
     keys: list[Key]
 
 
@@ -288,7 +295,8 @@ def read_supplied(where: str, given: Any) -> bytes:
     :raises WrongInputError: it is something else, or the variable or file is not there
     """
     if not isinstance(given, dict) or len(given) != 1 or next(iter(given)) not in ("env", "file", "value"):
-        raise WrongInputError(f"{where} must be a dictionary with exactly one of env, file and value")
+        kinds = f", not {', '.join(sorted(map(str, given)))}" if isinstance(given, dict) and given else ""
+        raise WrongInputError(f"{where} must be a dictionary with exactly one of env, file and value{kinds}")
     kind, source = next(iter(given.items()))
     if not isinstance(source, str):
         raise WrongInputError(f"{where}.{kind} must be a string: put it in quotes")
@@ -308,6 +316,21 @@ def read_supplied(where: str, given: Any) -> bytes:
     if not value:
         raise WrongInputError(f"{where}: the value is empty")
     return value
+
+
+def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
+    """Give all values that a person supplies, by Secret and key: those of other calls are checked too, and early.
+
+    :raises WrongInputError: one of them is not as documented, or is not there
+    """
+    values: dict[str, dict[str, bytes]] = {}
+    for secret, keys in supplied.items():
+        if not isinstance(keys, dict):
+            raise WrongInputError(f"platform_credentials.{secret} must be a dictionary by the names of keys")
+        values[secret] = {
+            key: read_supplied(f"platform_credentials.{secret}.{key}", given) for key, given in keys.items()
+        }
+    return values
 
 
 def parse_key(secret: str, name: str, given: Any) -> Key:
@@ -349,7 +372,7 @@ def parse(params: dict[str, Any]) -> list[Wanted]:
     :raises WrongInputError: in one sentence, what is wrong with them
     """
     wanted: list[Wanted] = []
-    supplied = params["supplied"] or {}
+    supplied = read_all_supplied(params["supplied"] or {})
     for each in params["secrets"]:
         name = each["name"]
         if not NAME.fullmatch(name):
@@ -366,8 +389,6 @@ def parse(params: dict[str, Any]) -> list[Wanted]:
             raise WrongInputError(f"Secret {name} needs at least one key")
         keys = [parse_key(name, key, given) for key, given in each["keys"].items()]
         given = supplied.get(name) or {}
-        if not isinstance(given, dict):
-            raise WrongInputError(f"platform_credentials.{name} must be a dictionary by the names of keys")
         if given and each["existing"]:
             raise WrongInputError(
                 f"platform_credentials.{name} supplies values of a Secret that is declared as somebody else's"
@@ -379,7 +400,7 @@ def parse(params: dict[str, Any]) -> list[Wanted]:
             )
         for key in keys:
             if key.name in given:
-                key.supplied = read_supplied(f"platform_credentials.{name}.{key.name}", given[key.name])
+                key.supplied = given[key.name]
         wanted.append(
             Wanted(
                 name=name,
@@ -387,6 +408,7 @@ def parse(params: dict[str, Any]) -> list[Wanted]:
                 type=each["type"],
                 labels={label: str(value) for label, value in each["labels"].items()},
                 existing=each["existing"],
+                variable=each.get("variable", ""),
                 keys=keys,
             )
         )
@@ -457,19 +479,20 @@ class Ensurer:
     def _verify(self, wanted: Wanted) -> list[Outcome]:
         """Verify somebody else's Secret."""
         outcomes = []
+        whose = f"{wanted.variable} is '{wanted.name}': " if wanted.variable else ""
         names = [key.name for key in wanted.keys]
         for namespace in wanted.namespaces:
             stored = self._store.read(namespace, wanted.name)
             if stored is None:
                 raise KubeError(
-                    f"Secret {namespace}/{wanted.name} is not there, and must hold the keys {', '.join(names)}"
+                    f"{whose}Secret {namespace}/{wanted.name} is not there, and must hold the keys {', '.join(names)}"
                 )
             for name in names:
                 if name not in stored.data:
                     has = ", ".join(sorted(stored.data)) or "no keys"
-                    raise KubeError(f"Secret {namespace}/{wanted.name} lacks the key {name}: it has {has}")
+                    raise KubeError(f"{whose}Secret {namespace}/{wanted.name} lacks the key {name}: it has {has}")
                 if not stored.data[name]:
-                    raise KubeError(f"Secret {namespace}/{wanted.name} has nothing in its key {name}")
+                    raise KubeError(f"{whose}Secret {namespace}/{wanted.name} has nothing in its key {name}")
             self.fingerprints[f"{namespace}/{wanted.name}"] = fingerprint(
                 namespace, wanted.name, {name: stored.data[name] for name in names}
             )
@@ -583,6 +606,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "type": {"type": "str", "default": "Opaque"},
             "labels": {"type": "dict", "default": {}},
             "existing": {"type": "bool", "default": False},
+            "variable": {"type": "str", "default": ""},
             "keys": {"type": "dict", "required": True, "no_log": False},
         },
     },

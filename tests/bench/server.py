@@ -100,7 +100,11 @@ def client_pod(stack, deployment):
             text = (SCRIPTS / script).read_text()
             # What is asked goes in by standard input, since a token is part of it.
             where = ("-n", NAMESPACE, "exec", "-i", name, "--", "python", "-c", text)
-            return json.loads(stack.kubectl(*where, text=json.dumps(asked)).splitlines()[-1])
+            try:
+                return json.loads(stack.kubectl(*where, text=json.dumps(asked)).splitlines()[-1])
+            except RuntimeError as error:
+                # The message begins with the command, and so with the whole script.
+                raise ServerError(f"{script} failed: {str(error).rpartition(text)[2][-1500:]}") from None
 
         yield run, node
 

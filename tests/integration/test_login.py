@@ -109,8 +109,10 @@ def test_other_person_is_not_shown_it(stack, page, screenshots, example):
     go_to_login(stack, page)
     log_in(page, stacks.USER, stack.password(stacks.USER))
     page.wait_for_url(lambda url: url.startswith(stack.mlflow_url))
-    with page.expect_response(lambda answer: answer.status == 403 and example["run_id"] in answer.url):
-        page.goto(f"{stack.mlflow_url}/#/experiments/{example['experiment_id']}/runs/{example['run_id']}")
+    refused = page.request.get(f"{stack.mlflow_url}/ajax-api/2.0/mlflow/runs/get?run_id={example['run_id']}")
+    assert refused.status == 403
+    page.goto(f"{stack.mlflow_url}/#/experiments/{example['experiment_id']}/runs/{example['run_id']}")
+    page.wait_for_load_state("networkidle")
     picture(page, screenshots / "refused.png")
     expect(page.get_by_text("logistic-regression")).to_have_count(0)
     expect(page.get_by_text("accuracy")).to_have_count(0)

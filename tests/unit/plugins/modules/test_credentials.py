@@ -216,6 +216,22 @@ def test_existing_secret_is_only_verified(cluster, run):
     assert cluster.writes() == []
 
 
+def test_existing_secret_is_told_by_the_variable_that_names_it(cluster, run):
+    wanted = [login(namespaces=["one"], existing=True, variable="app_secret", keys={"username": {}})]
+    assert run("credentials", secrets=wanted)["msg"] == (
+        "The credentials are not ensured: app_secret is 'login': "
+        "Secret one/login is not there, and must hold the keys username"
+    )
+
+
+def test_what_is_supplied_for_other_calls_is_checked_too(cluster, run):
+    cluster.namespace("one", "two")
+    result = run("credentials", secrets=[LOGIN], supplied={"other": {"password": {"env": "NOT_SET_ANYWHERE"}}})
+    assert "platform_credentials.other.password" in result["msg"]
+    assert "NOT_SET_ANYWHERE" in result["msg"]
+    assert cluster.writes() == []
+
+
 def test_existing_secret_fails_in_a_sentence(cluster, run):
     wanted = [login(namespaces=["one"], existing=True, keys={"username": {}, "password": {}})]
     assert run("credentials", secrets=wanted)["msg"] == (
