@@ -18,7 +18,7 @@ unexport VIRTUAL_ENV
 
 .PHONY: help
 help: ## List the tasks
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(RUN): requirements.txt requirements-test.txt
 	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 or newer is on the PATH; name one: make PYTHON=/path/to/python3" >&2; exit 1; fi
@@ -66,9 +66,19 @@ molecule: venv ## Run the scenario `default` on the tests' cluster
 test: lint unit molecule ## Everything that CI runs
 
 .PHONY: test-full
-test-full: test ## What takes longer: external services, both ansible-cores, interruptions, uninstall
+test-full: test ## What takes longer: external services, interruptions, uninstall, faults, both ansible-cores
 	@molecule test --scenario-name external
 	python -m pytest tests/drills
+	$(MAKE) test-other-core
+
+.PHONY: test-core
+test-core: unit ## Run the unit tests and deploy by the ansible-core of the virtual environment
+	@python -m pytest tests/drills/test_core.py
+
+.PHONY: test-other-core
+test-other-core: venv ## Run test-core by the other supported ansible-core; OTHER_PYTHON names its Python
+	@other="$${OTHER_PYTHON:-$$(tests/other-python "$(BIN)/python")}"
+	$(MAKE) test-core PYTHON="$$other" VENV="$(CURDIR)/build/venv-other"
 
 .PHONY: bench
 bench: venv ## Print the figures of a running quickstart, as ratios against a peer
