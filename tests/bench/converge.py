@@ -94,6 +94,8 @@ def measure(stack):
     counted = collections.defaultdict(list)
     for call in calls:
         counted[call["module"]].append(call["seconds"])
+    inside = sum(call["seconds"] for call in calls)
+    part.details.append(f"in modules {inside:.1f} s, in Ansible itself {seconds - inside:.1f} s")
     for module, times in sorted(counted.items(), key=lambda item: -sum(item[1])):
         part.details.append(f"{module}: {len(times)} calls, {sum(times):.1f} s")
     return part
