@@ -56,7 +56,7 @@ test-cluster: venv
 
 .PHONY: unit
 unit: test-cluster ## Test plugins, and every template against the API server of the tests' cluster
-	@KUBECONFIG=$(CURDIR)/build/test/kubeconfig python -m pytest tests/unit
+	@KUBECONFIG=$(CURDIR)/build/test/kubeconfig python -m pytest tests/unit --numprocesses 2 --dist loadfile
 
 .PHONY: molecule
 molecule: venv ## Run the scenario `default` on the tests' cluster

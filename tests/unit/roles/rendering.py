@@ -9,7 +9,6 @@ from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.utils.yaml import from_yaml
 from ansible.playbook.play import Play
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 
@@ -32,7 +31,6 @@ CLUSTER = {
 
 @functools.cache
 def _loader():
-    init_plugin_loader([])
     return DataLoader()
 
 
