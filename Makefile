@@ -50,6 +50,11 @@ lint: venv ## Lint everything: ansible-lint, yamllint, ruff
 	ruff format --check .
 	ansible-lint --offline
 
+# What a run left that died half-way, in this checkout or in another one.
+.PHONY: no-test-cluster
+no-test-cluster: venv
+	@ansible-playbook -i tests/inventory playbooks/kind.yml -e kind_cluster_state=absent
+
 .PHONY: test-cluster
 test-cluster: venv
 	@ansible-playbook -i tests/inventory playbooks/kind.yml
@@ -63,7 +68,7 @@ molecule: venv ## Run the scenario `default` on the tests' cluster
 	@molecule test --scenario-name default
 
 .PHONY: test
-test: lint unit molecule ## Everything that CI runs
+test: lint no-test-cluster unit molecule ## Everything that CI runs
 
 .PHONY: test-full
 test-full: test ## What takes longer: external services, interruptions, uninstall, faults, both ansible-cores
