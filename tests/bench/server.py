@@ -3,13 +3,13 @@
 import contextlib
 import json
 import pathlib
+import shlex
 import statistics
 import subprocess
 import sys
 import time
 import urllib.parse
 
-import access_token
 import requests
 import stack as stacks
 from report import Figure, Part
@@ -104,7 +104,7 @@ def client_pod(stack, deployment):
                 return json.loads(stack.kubectl(*where, text=json.dumps(asked)).splitlines()[-1])
             except RuntimeError as error:
                 # The message begins with the command, and so with the whole script.
-                raise ServerError(f"{script} failed: {str(error).rpartition(text)[2][-1500:]}") from None
+                raise ServerError(f"{script} failed: {str(error).rpartition(shlex.quote(text))[2][-1500:]}") from None
 
         yield run, node
 
@@ -128,9 +128,9 @@ class Tracking:
     def token(self):
         """A token of demo-user, of whom every request is asked what they may do; it is revoked at the end."""
         session = self._stack.login(stacks.USER)
-        place = self.url + access_token.TOKENS
+        place = self.url + stacks.access_token.TOKENS
         try:
-            yield access_token.mint(self.url, session, name=NAME, days=1)
+            yield stacks.access_token.mint(self.url, session, name=NAME, days=1)
         finally:
             for listed in session.get(place, timeout=60).json().get("tokens", []):
                 if listed["name"] == NAME:
