@@ -3,7 +3,6 @@
 import contextlib
 import json
 import pathlib
-import shlex
 import statistics
 import subprocess
 import sys
@@ -98,13 +97,19 @@ def client_pod(stack, deployment):
 
         def run(script, **asked):
             text = (SCRIPTS / script).read_text()
+            command = ["kubectl", "--kubeconfig", stack.kubeconfig, "-n", NAMESPACE, "exec", "-i", name, "--"]
             # What is asked goes in by standard input, since a token is part of it.
-            where = ("-n", NAMESPACE, "exec", "-i", name, "--", "python", "-c", text)
-            try:
-                return json.loads(stack.kubectl(*where, text=json.dumps(asked)).splitlines()[-1])
-            except RuntimeError as error:
-                # The message begins with the command, and so with the whole script.
-                raise ServerError(f"{script} failed: {str(error).rpartition(shlex.quote(text))[2][-1500:]}") from None
+            done = subprocess.run(
+                [*command, "python", "-c", text],
+                input=json.dumps(asked),
+                capture_output=True,
+                text=True,
+                timeout=POD_SECONDS,
+                check=False,
+            )
+            if done.returncode != 0:
+                raise ServerError(f"{script} failed: {done.stderr[-1500:]}")
+            return json.loads(done.stdout.splitlines()[-1])
 
         yield run, node
 
