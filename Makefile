@@ -86,8 +86,8 @@ test-other-core: venv ## Run test-core by the other supported ansible-core; OTHE
 	$(MAKE) test-core PYTHON="$$other" VENV="$(CURDIR)/build/venv-other"
 
 .PHONY: bench
-bench: venv ## Print the figures of a running quickstart, as ratios against a peer
-	@python tests/bench/bench.py --directory build/quickstart
+bench: venv ## Print the figures of a running quickstart, as ratios against a peer; ARGS=--help lists its options
+	@python tests/bench/bench.py --directory build/quickstart $(ARGS)
 
 .PHONY: clean
 clean: venv ## Remove the clusters, and the files that were made
