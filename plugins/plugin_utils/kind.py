@@ -329,7 +329,9 @@ class Cluster:
             left = self.engine.output("ps", "--all", "--quiet", "--filter", label).split()
             if left:
                 self.engine.output("rm", "--force", "--volumes", *left, timeout=180)
-        volumes = self.engine.output("volume", "ls", "--quiet", "--filter", label).split()
+        # kind marks a node's volume (all of its /var) with the node's name, and with podman nobody else removes it:
+        # https://github.com/kubernetes-sigs/kind/blob/v0.30.0/pkg/cluster/internal/providers/podman/util.go
+        volumes = self.engine.output("volume", "ls", "--quiet", "--filter", f"label={self.node}").split()
         if volumes:
             self.engine.run("volume", "rm", "--force", *volumes)
         return bool(containers or volumes)

@@ -120,6 +120,13 @@ def test_container(tmp_path):
     }
 
 
+def test_a_cluster_goes_with_the_volume_of_its_node(tmp_path):
+    named = "volume ls --quiet --filter label=trial-control-plane"
+    trial = cluster(tmp_path, {"ps --all": (0, "", ""), named: (0, "0123abc\n", "")})
+    assert trial.delete() is True
+    assert "volume rm --force 0123abc" in trial.engine.asked
+
+
 def test_forget_removes_only_what_is_named(tmp_path):
     trial = cluster(tmp_path, {})
     (trial.directory / "bin").mkdir(parents=True)
