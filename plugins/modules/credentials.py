@@ -195,7 +195,6 @@ fingerprints:
 import base64
 import hashlib
 import json
-import os
 import re
 import secrets as randomness
 import string
@@ -205,6 +204,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError, auth_argument_spec, connect, unmask
 from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import Changed, KubernetesStore, Store, Stored
+from ansible_collections.mlops.mlflow.plugins.module_utils.supplied import WrongInputError, read_supplied
 
 ATTEMPTS = 10  # how often a Secret is read again because somebody else wrote it at the same time
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # a DNS subdomain
@@ -215,10 +215,6 @@ DEFAULT_LENGTHS = {"password": 32, "hex": 64, "fernet": 44}
 LONGEST_DIGEST = 16  # characters of a fingerprint
 SHORTEST = 8  # characters of a generated value
 LONGEST = 1024
-
-
-class WrongInputError(Exception):
-    """An option is wrong; the message says which in one sentence, without values."""
 
 
 @dataclass
@@ -285,37 +281,6 @@ def generate(kind: str, length: int) -> bytes:
         # Password policies ask for all three kinds of characters.
         if any(c.islower() for c in value) and any(c.isupper() for c in value) and any(c.isdigit() for c in value):
             return value.encode()
-
-
-def read_supplied(where: str, given: Any) -> bytes:
-    """Give a value that a person supplies.
-
-    :param where: name of the setting for messages
-    :param given: a dictionary with one of env, file and value
-    :raises WrongInputError: it is something else, or the variable or file is not there
-    """
-    if not isinstance(given, dict) or len(given) != 1 or next(iter(given)) not in ("env", "file", "value"):
-        kinds = f", not {', '.join(sorted(map(str, given)))}" if isinstance(given, dict) and given else ""
-        raise WrongInputError(f"{where} must be a dictionary with exactly one of env, file and value{kinds}")
-    kind, source = next(iter(given.items()))
-    if not isinstance(source, str):
-        raise WrongInputError(f"{where}.{kind} must be a string: put it in quotes")
-    if kind == "value":
-        value = source.encode("utf-8", "surrogateescape")
-    elif kind == "env":
-        if source not in os.environ:
-            raise WrongInputError(f"{where}: the environment variable {source} is not set")
-        value = os.environb[source.encode()]
-    else:
-        try:
-            with open(os.path.expanduser(source), "rb") as stream:
-                value = stream.read()
-        except OSError as error:
-            raise WrongInputError(f"{where}: the file {source} cannot be read ({error.strerror})") from None
-        value = value[:-2] if value.endswith(b"\r\n") else value.removesuffix(b"\n")
-    if not value:
-        raise WrongInputError(f"{where}: the value is empty")
-    return value
 
 
 def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
