@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where credentials are kept: what a store must do, and the store that is Kubernetes itself.
 
+The stores of other backends are in sealed_store.py and vault_store.py.
+
 Values stay in the process. No error of this file holds one: what an API server says about a write is passed on only
 where no value stands in it.
 """
@@ -10,8 +12,10 @@ where no value stands in it.
 from __future__ import annotations
 
 import base64
+import datetime
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +28,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     KubeError,
     quoted,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import Controller, owned
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import KIND as SEALED_SECRET
 
 TERMINATING_TIMEOUT = 120.0  # seconds that a namespace may take to be gone before its Secrets are made again
 
@@ -41,10 +47,52 @@ class Stored:
     labels: dict[str, str] = field(default_factory=dict)
     immutable: bool = False
     version: str = ""  # what a write must find unchanged
+    annotations: dict[str, str] = field(default_factory=dict)
+    owner: str = ""  # the kind that makes it, SealedSecret or ExternalSecret; empty where it stands alone
+    edited: datetime.datetime | None = None  # when a value was last written by hand
+
+
+@dataclass
+class Kept:
+    """What was done in the central place of a Secret's values."""
+
+    path: str
+    created: bool = False
+    updated: list[str] = field(default_factory=list)
 
 
 class Store(ABC):
     """Keeps Secrets, named by namespace and name."""
+
+    def central(self, name: str, keys: Iterable[str]) -> dict[str, bytes]:
+        """Give the values of a Secret that are kept outside of the cluster and win over those in it; none here.
+
+        :param keys: the keys that are needed
+        """
+        return {}
+
+    def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> Kept | None:
+        """Write a Secret's values where C(central) reads them, before they are delivered; None where nothing is to do.
+
+        :param write: false only says what would be done
+        :raises Changed: somebody else has written there since
+        """
+        return None
+
+    def recoverable(self, namespace: str, name: str) -> bool:
+        """Say whether a Secret that is not in the cluster can be had from what this store keeps of it."""
+        return False
+
+    def recover(self, namespace: str, name: str) -> Stored:
+        """Bring back a Secret that is recoverable.
+
+        :raises KubeError: it cannot be
+        """
+        raise NotImplementedError
+
+    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
+        """Say in a few words each what differs in the way a Secret is kept from how this store keeps it."""
+        return []
 
     @abstractmethod
     def read(self, namespace: str, name: str) -> Stored | None:
@@ -59,7 +107,7 @@ class Store(ABC):
 
     @abstractmethod
     def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
-        """Write some keys and labels of a Secret, and keep all others.
+        """Write some keys and labels of a Secret, keep all others, and mend what C(drift) says.
 
         :param secret: what was read
         :raises Changed: it is no longer what was read
@@ -101,7 +149,13 @@ class KubernetesStore(Store):
             labels=metadata.get("labels") or {},
             immutable=bool(found.get("immutable")),
             version=metadata.get("resourceVersion") or "",
+            annotations=metadata.get("annotations") or {},
+            owner=_owner(metadata),
+            edited=_edited(metadata),
         )
+
+    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
+        return [f"released from its {stored.owner}"] if stored.owner else []
 
     def create(self, namespace: str, name: str, secret: Stored) -> None:
         body = {
@@ -115,12 +169,24 @@ class KubernetesStore(Store):
         self._write("POST", self._path(namespace), body, where=f"{namespace}/{name}", data=secret.data)
 
     def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        if secret.owner:
+            self.release(namespace, name, secret.owner)
+            if not data and not labels:
+                return
+            raise Changed  # it has another version by now
         # A merge and not an apply, which would take away keys that an earlier version of us applied.
         body = {
             "metadata": {"resourceVersion": secret.version, **({"labels": labels} if labels else {})},
             **({"data": _encode(data)} if data else {}),
         }
         self._write("PATCH", self._path(namespace, name), body, where=f"{namespace}/{name}", data=data)
+
+    def release(self, namespace: str, name: str, owner: str) -> None:
+        """Delete what makes a Secret, and leave the Secret as it is.
+
+        :param owner: C(SealedSecret) or C(ExternalSecret)
+        """
+        Controller(self._api, "", clock=self._clock, sleep=self._sleep).release(namespace, name)
 
     def _write(self, method: str, path: str, body: dict[str, Any], *, where: str, data: dict[str, bytes]) -> None:
         kind = MERGE_PATCH if method == "PATCH" else "application/json"
@@ -166,6 +232,21 @@ class KubernetesStore(Store):
             body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
             content_type=APPLY_PATCH,
         )
+
+
+def _owner(metadata: dict[str, Any]) -> str:
+    """Give the kind that makes a Secret; empty where none of those that we know does."""
+    return SEALED_SECRET if owned({"metadata": metadata}) else ""
+
+
+def _edited(metadata: dict[str, Any]) -> datetime.datetime | None:
+    """Give the moment at which somebody other than the Sealed Secrets controller last wrote a value; to the second."""
+    times = [
+        datetime.datetime.fromisoformat(each["time"])
+        for each in metadata.get("managedFields") or []
+        if "f:data" in (each.get("fieldsV1") or {}) and each.get("time") and each.get("manager") != "controller"
+    ]
+    return max(times, default=None)
 
 
 def _encode(data: dict[str, bytes]) -> dict[str, str]:

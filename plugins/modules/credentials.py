@@ -88,15 +88,75 @@ options:
     type: dict
     default: {}
   backend:
-    description: Where Secrets are kept.
+    description:
+      - Where values live. To change it of Secrets that are there is a supported move, and changes no value.
+      - V(kubernetes) keeps them in Secrets only.
+      - V(sealed_secrets) makes each a SealedSecret, of which the controller makes the Secret. A Secret that is not
+        there is had from its SealedSecret, or from its file in O(sealed_secrets.output_dir), before a value is generated.
+      - V(vault) keeps them in entries of a key-value store, version 2, of HashiCorp Vault or OpenBao, one a Secret.
+        What stands there wins over what the cluster has; what it lacks is taken from the cluster, or else generated,
+        and written there with check-and-set before it is delivered.
+      - A Secret that came of a SealedSecret or an ExternalSecret is released from it where another way is asked for.
     type: str
-    choices: [kubernetes]
+    choices: [kubernetes, sealed_secrets, vault]
     default: kubernetes
+  sealed_secrets:
+    description: The controller, with O(backend=sealed_secrets).
+    type: dict
+    default: {}
+    suboptions:
+      namespace:
+        description: Namespace of the controller.
+        type: str
+        default: sealed-secrets
+      controller:
+        description: Name of its Service.
+        type: str
+        default: sealed-secrets-controller
+      output_dir:
+        description:
+          - Directory on the host on which the module runs, for a file C(NAMESPACE/NAME.yaml) for each SealedSecret, to
+            be kept in git. Empty writes none.
+          - A file is written again only where a value, the scope, or what the controller can open has changed.
+        type: str
+        default: ""
+      scope:
+        description:
+          - What a sealed value is bound to. V(strict) is the Secret's namespace and name, V(namespace-wide) its
+            namespace, V(cluster-wide) nothing.
+        type: str
+        choices: [strict, namespace-wide, cluster-wide]
+        default: strict
+  delivery:
+    description:
+      - How values of O(backend=vault) get into the cluster. V(secrets) has this module keep Secrets in step at each
+        run.
+      - V(external_secrets) makes ExternalSecrets, for an External Secrets operator that is already there.
+    type: str
+    choices: [secrets, external_secrets]
+    default: secrets
+  secret_store:
+    description: The operator's store for O(delivery=external_secrets), which has to be there and read O(vault.mount).
+    type: dict
+    default: {}
+    suboptions:
+      name:
+        description: Name of the store.
+        type: str
+        default: ""
+      kind:
+        description: Its kind.
+        type: str
+        choices: [SecretStore, ClusterSecretStore]
+        default: ClusterSecretStore
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - mlops.mlflow.vault
 requirements:
   - python >= 3.11
   - PyYAML
+  - cryptography, only to seal, with O(backend=sealed_secrets)
+  - hvac, only with O(backend=vault)
   - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
 attributes:
   check_mode:
@@ -178,6 +238,32 @@ secrets:
       description: Names of the keys that were added to a Secret which was there, or changed in it.
       type: list
       elements: str
+    converted:
+      description: What was changed in the way in which the Secret is kept, in a few words each.
+      type: list
+      elements: str
+      sample: [sealed, file sealed/mlflow/mlflow-db-credentials.yaml]
+vault:
+  description: What was written to Vault, with O(backend=vault).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Mount and path of the entry.
+      type: str
+    created:
+      description: Whether the entry was created.
+      type: bool
+    updated:
+      description: Names of the keys that were added to an entry which was there, or changed in it.
+      type: list
+      elements: str
+sealing_keys_without_backup:
+  description: Names of the sealing keys that no backup is known of, with O(backend=sealed_secrets).
+  returned: success
+  type: list
+  elements: str
 namespaces_created:
   description: Names of the namespaces that were created.
   returned: success
@@ -193,6 +279,7 @@ fingerprints:
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -203,8 +290,20 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError, auth_argument_spec, connect, unmask
-from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import Changed, KubernetesStore, Store, Stored
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import SERVICE, Controller
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_store import SealedStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import SCOPES, STRICT
+from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import (
+    Changed,
+    Kept,
+    KubernetesStore,
+    Store,
+    Stored,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.supplied import WrongInputError, read_supplied
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault import VaultError, VaultKV, vault_argument_spec
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault import redacted as vault_redacted
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault_store import VaultStore
 
 ATTEMPTS = 10  # how often a Secret is read again because somebody else wrote it at the same time
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # a DNS subdomain
@@ -257,13 +356,15 @@ class Outcome:
     relabelled: bool = False
     generated: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
+    recoverable: bool = False  # in check mode: it would be brought back, with values that are not known yet
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
-        """Whether the Secret was written."""
-        return self.created or self.relabelled or bool(self.updated)
+        """Whether the Secret was written, or the way in which it is kept."""
+        return self.created or self.relabelled or bool(self.updated or self.converted)
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------
@@ -409,6 +510,7 @@ class Ensurer:
         self._namespaces: set[str] = set()  # known to be there
         self.namespaces_created: list[str] = []
         self.fingerprints: dict[str, str] = {}
+        self.kept: list[Kept] = []  # what was written in the central place
 
     def ensure(self, wanted: Wanted) -> list[Outcome]:
         """Ensure one Secret in all its namespaces.
@@ -423,9 +525,15 @@ class Ensurer:
             for namespace in wanted.namespaces
         }
         for _attempt in range(ATTEMPTS):
-            stored = {namespace: self._store.read(namespace, wanted.name) for namespace in wanted.namespaces}
-            values, fresh = self._values(wanted, stored, generated)
             try:
+                central = self._store.central(wanted.name, [key.name for key in wanted.keys])
+                stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
+                if any(outcome.recoverable for outcome in outcomes.values()):
+                    return self._unknown(wanted, stored, outcomes)
+                values, fresh = self._values(wanted, central, stored, generated)
+                kept = self._store.keep(wanted.name, values, write=not self._check_mode)
+                if kept is not None:
+                    self.kept.append(kept)
                 # In this order: the first namespace decides which of two generated values stays.
                 for namespace in wanted.namespaces:
                     self._write(wanted, stored[namespace], values, fresh, outcomes[namespace])
@@ -440,6 +548,30 @@ class Ensurer:
             f"Secret {wanted.namespaces[0]}/{wanted.name} is written by somebody else all the time: "
             f"gave up after {ATTEMPTS} attempts"
         )
+
+    def _read(self, wanted: Wanted, outcome: Outcome) -> Stored | None:
+        """Read the Secret of one namespace; bring it back if the store can."""
+        namespace, name = outcome.namespace, wanted.name
+        stored = self._store.read(namespace, name)
+        if stored is not None or not self._store.recoverable(namespace, name):
+            return stored
+        self._ensure_namespace(namespace, f"Secret {namespace}/{name}")
+        outcome.created = True
+        outcome.after = [key.name for key in wanted.keys]
+        if self._check_mode:
+            outcome.recoverable = True
+            return None
+        return self._store.recover(namespace, name)
+
+    def _unknown(self, wanted: Wanted, stored: dict[str, Stored | None], outcomes: dict[str, Outcome]) -> list[Outcome]:
+        """Say in check mode what is known of a Secret whose values only the controller can tell."""
+        for namespace, outcome in outcomes.items():
+            self.fingerprints[f"{namespace}/{wanted.name}"] = ""
+            if stored[namespace] is None:
+                self._ensure_namespace(namespace, f"Secret {namespace}/{wanted.name}")
+                outcome.created = True
+                outcome.after = [key.name for key in wanted.keys]
+        return list(outcomes.values())
 
     def _verify(self, wanted: Wanted) -> list[Outcome]:
         """Verify somebody else's Secret."""
@@ -466,16 +598,21 @@ class Ensurer:
 
     @staticmethod
     def _values(
-        wanted: Wanted, stored: dict[str, Stored | None], generated: dict[str, bytes]
+        wanted: Wanted,
+        central: dict[str, bytes],
+        stored: dict[str, Stored | None],
+        generated: dict[str, bytes],
     ) -> tuple[dict[str, bytes], set[str]]:
         """Decide on the values; also gives the names of the keys that are generated.
 
+        :param central: values that win over those in the cluster
         :param generated: what was generated in earlier attempts, and is used again
         """
         values: dict[str, bytes] = {}
         fresh: set[str] = set()
         for key in wanted.keys:
-            there = [one.data[key.name] for one in stored.values() if one is not None and one.data.get(key.name)]
+            there = [central[key.name]] if central.get(key.name) else []
+            there += [one.data[key.name] for one in stored.values() if one is not None and one.data.get(key.name)]
             if key.declared is not None:
                 values[key.name] = key.declared
             elif there:
@@ -513,7 +650,8 @@ class Ensurer:
         labels = {label: value for label, value in wanted.labels.items() if stored.labels.get(label) != value}
         if data and stored.immutable:
             raise KubeError(f"{where} is immutable, so that its key {min(data)} cannot be written: delete it first")
-        if not data and not labels:
+        drift = self._store.drift(namespace, wanted.name, stored)
+        if not data and not labels and not drift:
             return
         if not self._check_mode:
             self._store.update(namespace, wanted.name, stored, data, labels)
@@ -521,6 +659,7 @@ class Ensurer:
         outcome.updated = sorted({*outcome.updated, *data} if not outcome.created else set())
         outcome.generated = sorted({*outcome.generated, *(fresh & set(data))})
         outcome.relabelled = outcome.relabelled or bool(labels)
+        outcome.converted = list(dict.fromkeys([*outcome.converted, *drift]))
         outcome.before = outcome.before or sorted(stored.data)
         replaced = {key for key in outcome.updated if key in outcome.before}
         outcome.after = [f"{key} (new value)" if key in replaced else key for key in sorted({*stored.data, *data})]
@@ -537,12 +676,16 @@ class Ensurer:
         self._namespaces.add(namespace)
 
 
-def difference(outcomes: list[Outcome], namespaces: list[str]) -> list[dict[str, str]]:
+def difference(outcomes: list[Outcome], namespaces: list[str], kept: list[Kept]) -> list[dict[str, str]]:
     """Give Ansible's form of a difference, with the names of keys."""
     lines = [
         {"before_header": f"Namespace {each}", "after_header": f"Namespace {each}", "before": "", "after": f"{each}\n"}
         for each in namespaces
     ]
+    for entry in kept:
+        header = f"Vault {entry.path} (names of keys that are written)"
+        after = "".join(f"{key}\n" for key in entry.updated) if entry.updated else "a new entry\n"
+        lines.append({"before_header": header, "after_header": header, "before": "", "after": after})
     for each in outcomes:
         if each.changed:
             header = f"Secret {each.namespace}/{each.name} (names of keys)"
@@ -551,7 +694,7 @@ def difference(outcomes: list[Outcome], namespaces: list[str]) -> list[dict[str,
                     "before_header": header,
                     "after_header": header,
                     "before": "".join(f"{key}\n" for key in each.before),
-                    "after": "".join(f"{key}\n" for key in each.after),
+                    "after": "".join(f"{line}\n" for line in [*each.after, *(f"({way})" for way in each.converted)]),
                 }
             )
     return lines
@@ -578,7 +721,30 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "supplied": {"type": "dict", "default": {}, "no_log": True},
     "create_namespaces": {"type": "bool", "default": True},
     "namespace_labels": {"type": "dict", "default": {}},
-    "backend": {"type": "str", "choices": ["kubernetes"], "default": "kubernetes"},
+    "backend": {"type": "str", "choices": ["kubernetes", "sealed_secrets", "vault"], "default": "kubernetes"},
+    "sealed_secrets": {
+        "type": "dict",
+        "default": {},
+        "no_log": False,
+        "apply_defaults": True,
+        "options": {
+            "namespace": {"type": "str", "default": "sealed-secrets"},
+            "controller": {"type": "str", "default": SERVICE},
+            "output_dir": {"type": "str", "default": ""},
+            "scope": {"type": "str", "choices": list(SCOPES), "default": STRICT},
+        },
+    },
+    "delivery": {"type": "str", "choices": ["secrets", "external_secrets"], "default": "secrets"},
+    "secret_store": {
+        "type": "dict",
+        "default": {},
+        "no_log": False,
+        "apply_defaults": True,
+        "options": {
+            "name": {"type": "str", "default": ""},
+            "kind": {"type": "str", "choices": ["SecretStore", "ClusterSecretStore"], "default": "ClusterSecretStore"},
+        },
+    },
 }
 
 
@@ -600,12 +766,36 @@ def redacted(params: dict[str, Any]) -> dict[str, Any]:
             shown[name] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
     if isinstance(shown.get("kubeconfig"), dict):
         shown["kubeconfig"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-    return {**shown, "supplied": supplied}
+    return {**shown, "vault": vault_redacted(params["vault"]), "supplied": supplied}
+
+
+def build_store(
+    params: dict[str, Any], wanted: list[Wanted], stack: contextlib.ExitStack
+) -> tuple[Store, Controller | None, VaultKV | None]:
+    """Give the store of the backend that is asked for, and whom it stands on.
+
+    :raises WrongInputError, VaultError: Vault's settings are wrong, or it does not serve; nothing was changed then
+    """
+    api = connect(params)
+    secrets = KubernetesStore(api)
+    if params["backend"] == "sealed_secrets":
+        given = params["sealed_secrets"]
+        controller = Controller(api, given["namespace"], given["controller"])
+        return SealedStore(secrets, controller, given["output_dir"], given["scope"]), controller, None
+    if params["backend"] == "vault":
+        vault = stack.enter_context(VaultKV(params["vault"]))
+        names = [each.name for each in wanted if not each.existing]
+        if names:
+            vault.verify(names)
+        return VaultStore(vault, secrets), None, vault
+    return secrets, None, None
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={**auth_argument_spec(), **ARGUMENT_SPEC}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={**auth_argument_spec(), **ARGUMENT_SPEC, **vault_argument_spec()}, supports_check_mode=True
+    )
     invocation = {"module_args": redacted(module.params)}
     # Ansible hides every text of the option, the names of variables and files too, wherever it stands in the output:
     # a short value would cut holes into names and digests. Nothing that we return holds a value.
@@ -616,16 +806,20 @@ def main() -> None:
         # All the same, hide what is long enough to stand for nothing else.
         values = [key.supplied.decode("utf-8", "replace") for each in wanted for key in each.keys if key.supplied]
         unmask(module, *(value for value in values if len(value) > LONGEST_DIGEST))
-        ensurer = Ensurer(
-            KubernetesStore(connect(module.params)),
-            check_mode=module.check_mode,
-            create_namespaces=module.params["create_namespaces"],
-            namespace_labels={label: str(value) for label, value in module.params["namespace_labels"].items()},
-        )
-        outcomes = [outcome for each in wanted for outcome in ensurer.ensure(each)]
+        with contextlib.ExitStack() as stack:
+            store, controller, vault = build_store(module.params, wanted, stack)
+            ensurer = Ensurer(
+                store,
+                check_mode=module.check_mode,
+                create_namespaces=module.params["create_namespaces"],
+                namespace_labels={label: str(value) for label, value in module.params["namespace_labels"].items()},
+            )
+            outcomes = [outcome for each in wanted for outcome in ensurer.ensure(each)]
+            unmask(module, *(vault.secrets if vault else ()))
+            unsaved = controller.keys_without_backup() if controller and wanted else []
     except WrongInputError as error:
         module.fail_json(msg=str(error), invocation=invocation)
-    except KubeError as error:
+    except (KubeError, VaultError) as error:
         module.fail_json(msg=f"The credentials are not ensured: {error}", invocation=invocation)
     except Exception as error:  # whatever else: its message may hold a value
         module.fail_json(
@@ -633,7 +827,7 @@ def main() -> None:
             invocation=invocation,
         )
     result: dict[str, Any] = {
-        "changed": any(each.changed for each in outcomes) or bool(ensurer.namespaces_created),
+        "changed": any(each.changed for each in outcomes) or bool(ensurer.namespaces_created or ensurer.kept),
         "secrets": [
             {
                 "name": each.name,
@@ -642,13 +836,17 @@ def main() -> None:
                 "keys": each.keys,
                 "generated": each.generated,
                 "updated": each.updated,
+                "converted": each.converted,
             }
             for each in outcomes
         ],
+        "vault": [{"path": each.path, "created": each.created, "updated": each.updated} for each in ensurer.kept],
+        "sealing_keys_without_backup": unsaved,
         "namespaces_created": ensurer.namespaces_created,
         "fingerprints": ensurer.fingerprints,
     }
-    module.exit_json(**result, diff=difference(outcomes, ensurer.namespaces_created), invocation=invocation)
+    diff = difference(outcomes, ensurer.namespaces_created, ensurer.kept)
+    module.exit_json(**result, diff=diff, invocation=invocation)
 
 
 if __name__ == "__main__":
