@@ -33,7 +33,8 @@ options:
         type: str
         default: mlflow
       ca_path:
-        description: A file with the certificate of the authority to trust. By default E(VAULT_CACERT), then the system's.
+        description:
+          - A file with the certificate of the authority to trust. By default E(VAULT_CACERT), then those of the system.
         type: str
       validate_certs:
         description: Whether to verify the server's certificate.
@@ -52,7 +53,8 @@ options:
         description: The mount of that method. By default its name.
         type: str
       token:
-        description: The token for O(vault.auth_method=token). By default E(VAULT_TOKEN), then the file C(~/.vault-token).
+        description:
+          - The token for O(vault.auth_method=token). By default E(VAULT_TOKEN), then the file C(~/.vault-token).
         type: dict
       role_id:
         description: The role ID for O(vault.auth_method=approle).

@@ -92,7 +92,7 @@ options:
       - Where values live. To change it of Secrets that are there is a supported move, and changes no value.
       - V(kubernetes) keeps them in Secrets only.
       - V(sealed_secrets) makes each a SealedSecret, of which the controller makes the Secret. A Secret that is not
-        there is had from its SealedSecret, or from its file in O(sealed_secrets.output_dir), before a value is generated.
+        there is had from its SealedSecret, or from its file in O(sealed_secrets.output_dir), rather than generated.
       - V(vault) keeps them in entries of a key-value store, version 2, of HashiCorp Vault or OpenBao, one a Secret.
         What stands there wins over what the cluster has; what it lacks is taken from the cluster, or else generated,
         and written there with check-and-set before it is delivered.

@@ -48,6 +48,7 @@ def test_generates_once_and_gives_all_namespaces_the_same(cluster, run):
             "keys": ["username", "password"],
             "generated": ["password"],
             "updated": [],
+            "converted": [],
         }
         for namespace in ("one", "two")
     ]
