@@ -9,14 +9,18 @@ opening it: the controller has opened the same in the cluster, and the Secret th
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import ApiError, KubeError
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import Controller, synced, synced_at
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import (
+    Controller,
+    advice,
+    synced,
+    synced_at,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import (
     KIND,
     STRICT,
@@ -110,8 +114,13 @@ class SealedStore(Store):
         source = f"SealedSecret {namespace}/{name}"
         if self._controller.find(namespace, name) is None and file is not None:
             source = f"the sealed file {self._path(namespace, name)}"
-            with contextlib.suppress(ApiError):  # somebody else was faster
+            if not self._controller.opens(file):
+                raise KubeError(f"{source} is of no use: {advice('no key could decrypt')}")
+            try:
                 self._controller.create(bare(file))
+            except ApiError as error:
+                if error.status != 409:  # somebody else was faster
+                    raise
         try:
             self._controller.wait_synced(namespace, name)
         except KubeError as error:
