@@ -87,7 +87,7 @@ class VaultKV:
     """
 
     def __init__(self, vault: dict[str, Any] | None, sleep: Callable[[float], Any] = time.sleep) -> None:
-        given = {name: value for name, value in (vault or {}).items() if value not in (None, "")}
+        given = {name: value for name, value in (vault or {}).items() if value not in (None, "", {})}
         self._sleep = sleep
         self.url = _url(given.get("url") or os.environ.get("VAULT_ADDR") or "")
         self.namespace = _path("vault_namespace", given.get("namespace") or os.environ.get("VAULT_NAMESPACE") or "")
