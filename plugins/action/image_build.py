@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
                 "files": {"type": "path", "required": True},
                 "cache_directory": {"type": "path", "required": True},
                 "targets": {"type": "list", "elements": "str", "default": []},
+                "extra": {"type": "list", "elements": "str", "default": []},
                 "source": {"type": "str", "choices": ["auto", "registry", "packages"], "default": "auto"},
                 "registries": {"type": "list", "elements": "str", "default": []},
                 "engine": {"type": "str", "choices": ["auto", "podman", "docker"], "default": "auto"},
@@ -84,7 +85,13 @@ class ActionModule(ActionBase):
         for name in wanted:
             if name not in known:
                 raise machine.MachineError(f"images_targets has '{name}': any of {', '.join(known)}")
-        steps = [offered["build"][name] for name in wanted if name in offered["build"]]
+        optional = offered.get("optional", {})
+        for name in options["extra"]:
+            if name not in optional:
+                raise machine.MachineError(f"images_extra has '{name}': any of {', '.join(sorted(optional))}")
+        built = {name: step for name, step in offered["build"].items() if name in wanted}
+        built.update({name: optional[name] for name in options["extra"]})
+        steps = list(built.values())
         if "node" in wanted and offered["node"]:
             steps.insert(0, offered["node"])
         if "node" in wanted or "kind" in wanted:
@@ -96,7 +103,7 @@ class ActionModule(ActionBase):
         elif planned:
             self._say(f"images come from {source}: {reason}")
             build.ensure(steps)
-        images = {name: build.reference(step) for name, step in offered["build"].items() if name in wanted}
+        images = {name: build.reference(step) for name, step in built.items()}
         images.update({name: image for name, image in offered["published"].items() if name in wanted})
         pushed = {}
         if options["push_registry"]:
@@ -121,16 +128,21 @@ class ActionModule(ActionBase):
             "node_image": build.reference(offered["node"]) if offered["node"] else "",
             "kind": str(build.output("kind") / "kind"),
             "versions": options["versions"],
-            "programs": self._programs(build, offered),
+            "programs": self._programs(build, offered, options["extra"]),
         }
 
     @staticmethod
-    def _programs(build, offered):
+    def _programs(build, offered, extra):
         """Programs for people and tests, by name: those that the source's steps make anyway."""
         programs = {"kind": str(build.output("kind") / "kind")}
         if offered["node"]:
             programs["kubectl"] = str(build.output("kubernetes") / "kubectl")
             programs["kubeseal"] = str(build.output("sealed-secrets-programs") / "kubeseal")
+        if "vault" in extra:
+            programs["vault"] = str(build.output("vault-server") / "vault")
+            programs["vault-plugin-auth-kubernetes"] = str(
+                build.output("vault-auth-kubernetes") / "vault-plugin-auth-kubernetes"
+            )
         return programs
 
     def _say(self, text):

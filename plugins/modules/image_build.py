@@ -34,8 +34,8 @@ options:
     type: dict
     required: true
   sources:
-    description: For C(registry) and for C(packages), what is built (C(node), C(build)) and what is published
-      (C(published)).
+    description: For C(registry) and for C(packages), what is built (C(node), C(build)), what is built only where it is
+      asked for (C(optional)), and what is published (C(published)).
     type: dict
     required: true
   files:
@@ -48,6 +48,11 @@ options:
     required: true
   targets:
     description: Components to build, C(node) and C(kind) among them; all if empty.
+    type: list
+    elements: str
+    default: []
+  extra:
+    description: Components to build besides, of those that each source lists as C(optional).
     type: list
     elements: str
     default: []
