@@ -33,6 +33,7 @@ SHORTEST_HIDDEN = 4  # characters of a value that is looked for in what Vault sa
 PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~@:=-]+")  # of a path; dots alone would lead elsewhere
 ROLE_ID = re.compile(r"[!-~]+")
 VERSION = "2"
+OPENBAO_NAMESPACES = (2, 3)  # the first version of OpenBao that has them
 
 
 class VaultError(Exception):
@@ -277,6 +278,8 @@ class VaultKV:
         if self._client is None:
             self._client = self._connect(self.namespace)
             try:
+                if self.namespace:
+                    self._check_namespace()
                 self._client.token = self._login()
             except BaseException:
                 self._client = None
@@ -339,25 +342,48 @@ class VaultKV:
             )
 
     def _status(self) -> None:
-        """Verify that Vault is initialised and unsealed.
+        """Verify that Vault is initialised and unsealed, and has namespaces if one is asked for.
 
         :raises VaultError: it is not, or is no Vault
         """
-        # This path is that of the whole Vault, not of a namespace, and needs no token.
-        client = self._connect("")
-        try:
-            answer = client.adapter.get("/v1/sys/seal-status", raise_exception=False)
-        except Exception as error:
-            raise self._unreachable(error) from None
-        finally:
-            client.adapter.close()
-        if not isinstance(answer, dict) or "sealed" not in answer:
-            self._refuse_redirect(answer)
-            raise VaultError(f"vault_url is {self.url}, where no Vault answers: {_status_of(answer)}")
+        answer = self._public("sys/seal-status")
+        if "sealed" not in answer:
+            raise VaultError(f"vault_url is {self.url}, where no Vault answers: it has no seal status")
         if not answer.get("initialized", True):
             raise VaultError(f"Vault at {self.url} is not initialised: run 'vault operator init' and unseal it")
         if answer["sealed"]:
             raise VaultError(f"Vault at {self.url} is sealed: unseal it with 'vault operator unseal', then run again")
+
+    def _check_namespace(self) -> None:
+        """Verify that Vault has namespaces: one that has none does not say so, and takes the root for all."""
+        health = self._public("sys/health?standbyok=true&perfstandbyok=true")
+        version = str(health.get("version") or "")
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        has = health.get("enterprise", "+ent" in version or numbers >= OPENBAO_NAMESPACES)
+        if not has:
+            raise VaultError(
+                f"vault_namespace is '{self.namespace}', and Vault {version} at {self.url} has no namespaces, "
+                "which are of Vault Enterprise and of OpenBao 2.3 and newer: leave it out"
+            )
+
+    def _public(self, path: str) -> dict[str, Any]:
+        """Ask what needs no token; it is of the whole Vault, not of a namespace."""
+        client = self._connect("")
+        try:
+            answer = client.adapter.get(f"/v1/{path}", raise_exception=False)
+        except Exception as error:
+            raise self._unreachable(error) from None
+        finally:
+            client.adapter.close()
+        if isinstance(answer, dict):
+            return answer
+        self._refuse_redirect(answer)
+        if "http request to an https server" in str(getattr(answer, "text", "")).lower():
+            raise VaultError(self._speaks_tls())
+        raise VaultError(f"vault_url is {self.url}, where no Vault answers: {_status_of(answer)}")
+
+    def _speaks_tls(self) -> str:
+        return f"vault_url is {self.url}, and Vault speaks TLS there: begin it with https://"
 
     # How an answer becomes a sentence
 
@@ -419,13 +445,13 @@ class VaultKV:
         forbidden = isinstance(refusal, (refusals.Forbidden, refusals.Unauthorized))
         error: Exception = VaultError(f"Vault at {self.url} does not {doing}: {detail or type(refusal).__name__}")
         if "http request to an https server" in said:
-            error = VaultError(f"vault_url is {self.url}, and Vault speaks TLS there: begin it with https://")
+            error = VaultError(self._speaks_tls())
         elif isinstance(refusal, refusals.InvalidPath) and not _is_vaults(refusal):
             error = VaultError(f"vault_url is {self.url}, where no Vault answers: {detail or 'not found'}")
         elif self.namespace and "namespace" in said:
             error = VaultError(
                 f"vault_namespace is '{self.namespace}', which Vault at {self.url} does not take ({detail}): "
-                "name one that is there, or leave it out where Vault has no namespaces"
+                "name one that is there"
             )
         elif login:
             error = self._login_refused(refusal, detail)

@@ -69,14 +69,19 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(days=7))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if authority:
             usage = dict.fromkeys(
-                ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-                + ("encipher_only", "decipher_only", "digital_signature"),
+                (
+                    "digital_signature",
+                    "content_commitment",
+                    "key_encipherment",
+                    "data_encipherment",
+                    "key_agreement",
+                    "encipher_only",
+                    "decipher_only",
+                ),
                 False,
             )
             builder = builder.add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
@@ -118,16 +123,18 @@ class Server:
 
     def client(self, token=None):
         """An administrator's client, or one with a given token."""
-        return hvac.Client(url=self.url, verify=self.ca_path, token=self.keys.get("root_token", "") if token is None else token)
+        return hvac.Client(
+            url=self.url, verify=self.ca_path, token=self.keys.get("root_token", "") if token is None else token
+        )
 
-    def wait(self, timeout=60):
+    def wait(self, timeout=60, alive=lambda: True):
         """Wait until it answers, whatever it answers."""
         deadline = time.monotonic() + timeout
         while True:
             try:
                 return self.client("").sys.read_seal_status()
             except requests.exceptions.RequestException:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not alive():
                     raise
                 time.sleep(0.1)
 
@@ -141,7 +148,8 @@ class Server:
         client = self.client("")
         client.sys.submit_unseal_keys(self.keys["keys"])
         deadline = time.monotonic() + 60
-        while client.sys.read_health_status(method="GET", standby_ok=False).status_code != 200:
+        # An answer other than 200 is one without its content.
+        while not isinstance(client.sys.read_health_status(method="GET"), dict):
             assert time.monotonic() < deadline, "Vault is unsealed, and does not serve within 60 s"
             time.sleep(0.1)
 
@@ -182,13 +190,11 @@ class Server:
         return self.client().auth.token.create(**options)["auth"]["client_token"]
 
     def enable_kubernetes(self, plugin_sha256, host, bound_names, bound_namespaces, **more):
-        """Make the auth method for service accounts of a cluster, by the plugin of Vault that is a program of its own."""
+        """Make the auth method for service accounts, by a plugin that is a program of its own if need be."""
         client = self.client()
-        client.sys.register_plugin(
-            "vault-plugin-auth-kubernetes", plugin_type="auth", sha_256=plugin_sha256, command=PLUGIN
-        ) if not self._has_kubernetes() else None
-        kind = "kubernetes" if self._has_kubernetes() else PLUGIN
-        client.sys.enable_auth_method(kind, path="kubernetes")
+        if not self._has_kubernetes():
+            client.sys.register_plugin("kubernetes", plugin_type="auth", sha_256=plugin_sha256, command=PLUGIN)
+        client.sys.enable_auth_method("kubernetes", path="kubernetes")
         client.auth.kubernetes.configure(kubernetes_host=host, **more)
         client.auth.kubernetes.create_role(
             "mlflow",
@@ -221,15 +227,17 @@ class Process(Server):
     def __init__(self, program, directory, plugin=None):
         self.directory = pathlib.Path(directory)
         self.authority = Authority()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        with socket.socket() as one, socket.socket() as another:
+            one.bind(("127.0.0.1", 0))
+            another.bind(("127.0.0.1", 0))
+            self.port, self.cluster_port = one.getsockname()[1], another.getsockname()[1]
         super().__init__(f"https://127.0.0.1:{self.port}", self.directory / "ca.pem")
         self._program = program
         self._process = None
         certificate, key = self.authority.issue("127.0.0.1", "localhost")
         plugins = self.directory / "plugins"
         plugins.mkdir(parents=True)
+        (self.directory / "data").mkdir()
         if plugin:
             shutil.copy(plugin, plugins / PLUGIN)
             self.plugin_sha256 = hashlib.sha256((plugins / PLUGIN).read_bytes()).hexdigest()
@@ -238,13 +246,18 @@ class Process(Server):
             "tls.crt": certificate,
             "tls.key": key,
             "vault.hcl": f"""
-                storage "file" {{ path = "{self.directory}/data" }}
+                storage "raft" {{
+                  path    = "{self.directory}/data"
+                  node_id = "tests"
+                }}
                 listener "tcp" {{
-                  address       = "127.0.0.1:{self.port}"
-                  tls_cert_file = "{self.directory}/tls.crt"
-                  tls_key_file  = "{self.directory}/tls.key"
+                  address         = "127.0.0.1:{self.port}"
+                  cluster_address = "127.0.0.1:{self.cluster_port}"
+                  tls_cert_file   = "{self.directory}/tls.crt"
+                  tls_key_file    = "{self.directory}/tls.key"
                 }}
                 api_addr         = "{self.url}"
+                cluster_addr     = "https://127.0.0.1:{self.cluster_port}"
                 plugin_directory = "{plugins}"
                 disable_mlock    = true
             """,
@@ -259,7 +272,7 @@ class Process(Server):
         )
         log.close()
         try:
-            self.wait()
+            self.wait(alive=lambda: self._process.poll() is None)
         except requests.exceptions.RequestException as error:
             self.stop()
             raise AssertionError((self.directory / "vault.log").read_text()[-2000:]) from error
