@@ -69,6 +69,11 @@ class Controller:
         self._certificate: Certificate | None = None
 
     @property
+    def timeout(self) -> float:
+        """Seconds that the cluster may take for what is waited for."""
+        return self._timeout
+
+    @property
     def where(self) -> str:
         """What to call it in messages."""
         return f"the Sealed Secrets controller {self._namespace}/{self._service}"
@@ -86,9 +91,11 @@ class Controller:
             except ApiError as error:
                 if error.status == 404:
                     raise KubeError(
-                        f"{self.where} is not there: deploy the role sealed_secrets, or set sealed_secrets_namespace"
+                        f"{self.where} is not there: deploy the role sealed_secrets, or name the controller's "
+                        "namespace (sealed_secrets_namespace, or a module's controller_namespace)"
                     ) from None
-                if error.status in (500, 502, 503, 504):
+                # The controller's own answer of 500 says that it cannot open or read what it was sent.
+                if error.status in (502, 503, 504) or (error.status == 500 and error.reason):
                     raise KubeError(
                         f"{self.where} does not answer ({error.status}): see "
                         f"'kubectl --namespace {self._namespace} get pods'"
@@ -138,7 +145,7 @@ class Controller:
         try:
             self._ask("POST", "/v1/verify", body=bare(sealed), accept="*/*")
         except ApiError as error:
-            if 400 <= error.status < 500:
+            if 400 <= error.status <= 500:
                 return False
             raise
         return True
@@ -155,7 +162,7 @@ class Controller:
             answer = self._ask("POST", "/v1/rotate", body=bare(sealed), accept="*/*")
             encrypted = json.loads(answer)["spec"]["encryptedData"]
         except ApiError as error:
-            if not 400 <= error.status < 500:
+            if not 400 <= error.status <= 500:
                 raise
             raise SealingError(
                 f"{where} cannot be opened by {self.where}: it was sealed for another name or namespace, or by a key "
@@ -214,6 +221,10 @@ class Controller:
         metadata = {**sealed["metadata"], "resourceVersion": version}
         path = self._path(metadata["namespace"], metadata["name"])
         return self._write("PUT", path, {**sealed, "metadata": metadata})
+
+    def delete(self, namespace: str, name: str) -> None:
+        """Delete a SealedSecret, and with it the Secret that it owns."""
+        self._api.request("DELETE", self._path(namespace, name))
 
     def _write(self, method: str, path: str, sealed: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -306,6 +317,23 @@ def synced(sealed: dict[str, Any]) -> tuple[str, str]:
         if condition.get("type") == "Synced":
             return condition.get("status") or "", condition.get("message") or ""
     return "", ""
+
+
+def edited(secret: dict[str, Any], sealed: dict[str, Any]) -> set[str]:
+    """Name the keys of a Secret that somebody else than the controller wrote after it had last unsealed them.
+
+    Both moments are the API server's, to the second: what was written within the same second is not noticed.
+    """
+    writes = [each for each in sealed["metadata"].get("managedFields") or [] if each.get("subresource") == "status"]
+    last = max((each["time"] for each in writes if each.get("time")), default="")
+    controllers = {each.get("manager") for each in writes}
+    return {
+        field[2:]
+        for each in (secret.get("metadata") or {}).get("managedFields") or []
+        if each.get("manager") not in controllers and last and (each.get("time") or "") > last
+        for field in (each.get("fieldsV1") or {}).get("f:data") or {}
+        if field.startswith("f:")
+    }
 
 
 def synced_at(sealed: dict[str, Any]) -> datetime.datetime | None:

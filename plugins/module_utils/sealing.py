@@ -37,6 +37,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # holds the v
 _SESSION_KEY_BYTES = 32
 _NONCE = bytes(12)
 _TAG_BYTES = 16
+_SHORTEST_KEY = 1024  # bits; the controller's language refuses shorter ones
 
 
 class SealingError(Exception):
@@ -103,6 +104,8 @@ class Certificate:
             ) from None
         if not isinstance(public_key, library.rsa.RSAPublicKey):
             raise SealingError(f"{where} has no RSA key, which Sealed Secrets needs")
+        if public_key.key_size < _SHORTEST_KEY:
+            raise SealingError(f"{where} has an RSA key of {public_key.key_size} bits, which is no longer secure")
         der = parsed.public_bytes(library.serialization.Encoding.DER)
         return cls(
             pem=parsed.public_bytes(library.serialization.Encoding.PEM).decode("ascii"),
@@ -232,17 +235,17 @@ def manifest(
     """Build a SealedSecret.
 
     :param encrypted: sealed values by key
-    :param labels: labels of the Secret that comes of it
-    :param annotations: annotations of that Secret, without those of the scope
+    :param labels: labels of it and of the Secret that comes of it
+    :param annotations: annotations of both, without those of the scope
     """
-    told = scope_annotations(scope)
-    own: dict[str, Any] = {"name": name, "namespace": namespace, **({"annotations": told} if told else {})}
-    inner: dict[str, Any] = {"name": name, "namespace": namespace}
+    # Both have the same metadata: 'kubeseal --re-encrypt' gives the template those of the SealedSecret.
+    own: dict[str, Any] = {"name": name, "namespace": namespace}
     if labels:
-        inner["labels"] = dict(labels)
-    if told or annotations:
-        inner["annotations"] = {**(annotations or {}), **told}
-    template: dict[str, Any] = {"metadata": inner, "type": type}
+        own["labels"] = dict(labels)
+    told = {**(annotations or {}), **scope_annotations(scope)}
+    if told:
+        own["annotations"] = told
+    template: dict[str, Any] = {"metadata": json.loads(json.dumps(own)), "type": type}
     if immutable:
         template["immutable"] = True
     return {
@@ -276,33 +279,53 @@ def dump(sealed: dict[str, Any]) -> str:
     return "---\n" + yaml.safe_dump(bare(sealed), sort_keys=True, width=2**20, allow_unicode=True)
 
 
+def parse(text: str) -> list[Any]:
+    """Read all documents of a YAML or JSON text; what looks like a date is a text, as for Kubernetes.
+
+    :raises Exception: of many kinds, it is no YAML
+    """
+    import yaml  # noqa: PLC0415  only files need it
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012  the name that PyYAML asks for
+            first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    return list(yaml.load_all(text, Loader))
+
+
 def load(text: str, where: str) -> dict[str, Any]:
     """Read the one SealedSecret of a file, YAML or JSON.
 
     :param where: what to call the file in messages
     :raises SealingError: it holds something else
     """
-    import yaml  # noqa: PLC0415  only files need it
-
     try:
-        found = [each for each in yaml.safe_load_all(text) if each is not None]
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: of dates such as 2026-99-99
+        # Through JSON, as Kubernetes takes it: no dates, sets or cycles.
+        found = [json.loads(json.dumps(each)) for each in parse(text) if each is not None]
+    except Exception:  # of many kinds, according to what is wrong with it
         raise SealingError(f"{where} is no YAML") from None
     if len(found) != 1 or not isinstance(found[0], dict) or found[0].get("kind") != KIND:
         raise SealingError(f"{where} does not hold one SealedSecret, and nothing else")
     sealed = found[0]
     metadata, spec = sealed.get("metadata"), sealed.get("spec")
     encrypted = spec.get("encryptedData") if isinstance(spec, dict) else None
+    template = (spec.get("template") or {}) if isinstance(spec, dict) else {}
+    inner = (template.get("metadata") or {}) if isinstance(template, dict) else None
     if (
-        str(sealed.get("apiVersion")) != API_VERSION
+        sealed.get("apiVersion") != API_VERSION
         or not isinstance(metadata, dict)
         or not isinstance(metadata.get("name"), str)
-        or not isinstance(encrypted, dict)
-        or not all(isinstance(key, str) and isinstance(value, str) for key, value in encrypted.items())
-        or not isinstance(spec.get("template") or {}, dict)
-        or not isinstance((spec.get("template") or {}).get("metadata") or {}, dict)
-        or not isinstance(metadata.get("annotations") or {}, dict)
         or not isinstance(metadata.get("namespace") or "", str)
+        or not _texts(encrypted)
+        or not isinstance(inner, dict)
+        or not all(_texts(each.get(of) or {}) for each in (metadata, inner) for of in ("annotations", "labels"))
     ):
         raise SealingError(f"{where} is no SealedSecret of {API_VERSION} with a name and encryptedData")
     return sealed
+
+
+def _texts(given: Any) -> bool:
+    """Say whether it is a dictionary of texts."""
+    return isinstance(given, dict) and all(isinstance(value, str) for value in given.values())
