@@ -523,8 +523,11 @@ class Sealer:
             namespace, name, inner = key.secret
             found = self._secret(namespace, name)
             if found is None:
-                raise KubeError(f"keys.{key.name}.secret names Secret {namespace}/{name}, which is not there")
-            data = _data(found)
+                sentence = f"keys.{key.name}.secret names Secret {namespace}/{name}, which is not there"
+                if not self._check_mode:
+                    raise KubeError(sentence)
+                self.outcome.warnings.append(f"{sentence}: it has to be made first")  # by an earlier task, perhaps
+            data = {inner: b"not known yet"} if found is None else _data(found)
             if not data.get(inner):
                 raise KubeError(
                     f"keys.{key.name}.secret names the key {inner} of Secret {namespace}/{name}: "
