@@ -10,56 +10,39 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder as building
-from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine, push
-
-display = Display()
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action, machine, push
 
 
-class ActionModule(ActionBase):
-    """Runs where ansible-playbook runs; nothing is sent to the host."""
+class ActionModule(local_action.LocalAction):
+    """Builds by the machine's container engine."""
 
-    TRANSFERS_FILES = False
+    ARGUMENTS: ClassVar = {
+        "steps": {"type": "dict", "required": True},
+        "sources": {"type": "dict", "required": True},
+        "files": {"type": "path", "required": True},
+        "cache_directory": {"type": "path", "required": True},
+        "targets": {"type": "list", "elements": "str", "default": []},
+        "extra": {"type": "list", "elements": "str", "default": []},
+        "source": {"type": "str", "choices": ["auto", "registry", "packages"], "default": "auto"},
+        "registries": {"type": "list", "elements": "str", "default": []},
+        "engine": {"type": "str", "choices": ["auto", "podman", "docker"], "default": "auto"},
+        "engine_url": {"type": "str", "default": ""},
+        "system_packages": {"type": "dict", "default": {}},
+        "versions": {"type": "dict", "default": {}},
+        "go_minimum": {"type": "str", "default": "1.26.0"},
+        "go_package": {"type": "str", "default": ""},
+        "push_registry": {"type": "str", "default": ""},
+        "push": {"type": "list", "elements": "str", "default": []},
+    }
+    ERRORS = (machine.MachineError, building.BuildError)
+    ELSEWHERE = "images are built on the control node"
+    INSTEAD = "set ansible_connection to local, and images_engine_url for an engine elsewhere"
 
-    def run(self, tmp=None, task_vars=None):
+    def act(self, options, task_vars):
         """Bring the images of a source up to date."""
-        result = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(
-            argument_spec={
-                "steps": {"type": "dict", "required": True},
-                "sources": {"type": "dict", "required": True},
-                "files": {"type": "path", "required": True},
-                "cache_directory": {"type": "path", "required": True},
-                "targets": {"type": "list", "elements": "str", "default": []},
-                "extra": {"type": "list", "elements": "str", "default": []},
-                "source": {"type": "str", "choices": ["auto", "registry", "packages"], "default": "auto"},
-                "registries": {"type": "list", "elements": "str", "default": []},
-                "engine": {"type": "str", "choices": ["auto", "podman", "docker"], "default": "auto"},
-                "engine_url": {"type": "str", "default": ""},
-                "system_packages": {"type": "dict", "default": {}},
-                "versions": {"type": "dict", "default": {}},
-                "go_minimum": {"type": "str", "default": "1.26.0"},
-                "go_package": {"type": "str", "default": ""},
-                "push_registry": {"type": "str", "default": ""},
-                "push": {"type": "list", "elements": "str", "default": []},
-            }
-        )
-        if self._connection.transport != "local":
-            raise AnsibleActionFail(
-                f"images are built on the control node, but this host is reached by {self._connection.transport}: "
-                "set ansible_connection to local, and images_engine_url for an engine elsewhere"
-            )
-        try:
-            result.update(self._build(options))
-        except (machine.MachineError, building.BuildError) as error:
-            raise AnsibleActionFail(str(error)) from error
-        return result
-
-    def _build(self, options):
         cache = Path(options["cache_directory"])
         source, reason = self._source(options, cache)
         installed = self._install(options, source)
@@ -75,7 +58,7 @@ class ActionModule(ActionBase):
             files=options["files"],
             cache=cache,
             source=source,
-            report=self._say,
+            report=self.say,
             go_minimum=options["go_minimum"],
             go_package=options["go_package"],
         )
@@ -99,9 +82,9 @@ class ActionModule(ActionBase):
         planned = build.plan(steps)
         if self._task.check_mode:
             for name in planned:
-                self._say(f"would build {build.title(name)}")
+                self.say(f"would build {build.title(name)}")
         elif planned:
-            self._say(f"images come from {source}: {reason}")
+            self.say(f"images come from {source}: {reason}")
             build.ensure(steps)
         images = {name: build.reference(step) for name, step in built.items()}
         images.update({name: image for name, image in offered["published"].items() if name in wanted})
@@ -112,7 +95,7 @@ class ActionModule(ActionBase):
                 images,
                 options["push"],
                 options["push_registry"],
-                say=self._say,
+                say=self.say,
                 check_mode=self._task.check_mode,
             )
         return {
@@ -144,10 +127,6 @@ class ActionModule(ActionBase):
                 build.output("vault-auth-kubernetes") / "vault-plugin-auth-kubernetes"
             )
         return programs
-
-    def _say(self, text):
-        """A line of progress, outside of the task's own result."""
-        display.display(f"    {time.strftime('%H:%M:%S')} {text}", color="bright gray")
 
     def _source(self, options, cache):
         """registry or packages, and why."""
@@ -195,14 +174,14 @@ class ActionModule(ActionBase):
                 f"this machine lacks {', '.join(missing)}. Run this, then the playbook again: sudo sh -c '{command}'"
             )
         if self._task.check_mode:
-            self._say(f"would install {', '.join(missing)}")
+            self.say(f"would install {', '.join(missing)}")
             return missing
-        self._say(f"installing {', '.join(missing)} ({'as root' if not privilege else 'by sudo'}) ...")
+        self.say(f"installing {', '.join(missing)} ({'as root' if not privilege else 'by sudo'}) ...")
         started = time.monotonic()
         code, out, err = machine.capture([*privilege, "sh", "-c", command], timeout=1200)
         if code != 0:
             tail = "\n".join((out + err).splitlines()[-building.TAIL :])
             raise machine.MachineError(f"installing {', '.join(missing)} failed; the end of its output:\n{tail}")
         os.environ["PATH"] += os.pathsep + "/usr/sbin"
-        self._say(f"installed {', '.join(missing)} in {building.duration(time.monotonic() - started)}")
+        self.say(f"installed {', '.join(missing)} in {building.duration(time.monotonic() - started)}")
         return missing

@@ -7,57 +7,38 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
+from typing import ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.mlops.mlflow.plugins.plugin_utils import kind, machine
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import kind, local_action, machine
 
 display = Display()
 NOTES = ("kubeconfig", "images.json", "cluster.json", "kind.json", "kind.log", "containers.conf", "bin")
 
 
-class ActionModule(ActionBase):
-    """Runs where ansible-playbook runs; nothing is sent to the host."""
+class ActionModule(local_action.LocalAction):
+    """Runs kind."""
 
-    TRANSFERS_FILES = False
+    ARGUMENTS: ClassVar = {
+        "name": {"type": "str", "required": True},
+        "directory": {"type": "path", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent", "checked"], "default": "present"},
+        "engine": {"type": "str", "choices": ["auto", "podman", "docker"], "default": "auto"},
+        "kind": {"type": "path", "default": ""},
+        "node_image": {"type": "str", "default": ""},
+        "node_ports": {"type": "list", "elements": "int", "default": []},
+        "pins": {"type": "dict", "default": {}},
+        "config": {"type": "dict", "default": {}},
+        "images": {"type": "dict", "default": {}},
+        "programs": {"type": "dict", "default": {}},
+        "timeout": {"type": "int", "default": 300},
+    }
+    ERRORS = (machine.MachineError, kind.KindError)
+    ELSEWHERE = "a kind cluster runs on the control node"
 
-    def run(self, tmp=None, task_vars=None):
+    def act(self, options, task_vars):
         """Bring a kind cluster into the state that was asked for."""
-        result = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(
-            argument_spec={
-                "name": {"type": "str", "required": True},
-                "directory": {"type": "path", "required": True},
-                "state": {"type": "str", "choices": ["present", "absent", "checked"], "default": "present"},
-                "engine": {"type": "str", "choices": ["auto", "podman", "docker"], "default": "auto"},
-                "kind": {"type": "path", "default": ""},
-                "node_image": {"type": "str", "default": ""},
-                "node_ports": {"type": "list", "elements": "int", "default": []},
-                "pins": {"type": "dict", "default": {}},
-                "config": {"type": "dict", "default": {}},
-                "images": {"type": "dict", "default": {}},
-                "programs": {"type": "dict", "default": {}},
-                "timeout": {"type": "int", "default": 300},
-            }
-        )
-        if self._connection.transport != "local":
-            raise AnsibleActionFail(
-                f"a kind cluster runs on the control node, but this host is reached by {self._connection.transport}: "
-                "set ansible_connection to local"
-            )
-        try:
-            result.update(self._act(options))
-        except (machine.MachineError, kind.KindError) as error:
-            raise AnsibleActionFail(str(error)) from error
-        return result
-
-    def _say(self, text):
-        display.display(f"    {time.strftime('%H:%M:%S')} {text}", color="bright gray")
-
-    def _act(self, options):
         directory = Path(options["directory"])
         notes = _read(directory / "cluster.json")
         try:
@@ -71,7 +52,7 @@ class ActionModule(ActionBase):
             if options["state"] == "present" and not self._task.check_mode:
                 raise
             engine = None
-        cluster = kind.Cluster(engine, options["name"], directory, self._say)
+        cluster = kind.Cluster(engine, options["name"], directory, self.say)
         if options["state"] == "absent":
             return self._absent(cluster)
         container = cluster.container() if engine else None
@@ -111,7 +92,7 @@ class ActionModule(ActionBase):
             return {"changed": there}
         deleted = cluster.delete() if cluster.engine else False
         if deleted:
-            self._say(f"deleted the cluster {cluster.name} and all that was stored in it")
+            self.say(f"deleted the cluster {cluster.name} and all that was stored in it")
         return {"changed": cluster.forget(NOTES) or deleted}
 
     def _present(self, options, cluster, container, notes):
@@ -120,7 +101,7 @@ class ActionModule(ActionBase):
         changed = False
         created = mended = False
         if container and not container["running"]:
-            self._say(f"the node {cluster.node} is stopped: starting it again ...")
+            self.say(f"the node {cluster.node} is stopped: starting it again ...")
             reason = cluster.start(options["timeout"])
             mended = changed = True
             if reason:
@@ -142,7 +123,7 @@ class ActionModule(ActionBase):
             cluster.delete()
             self._prepare_machine(cluster.engine)
             _write(cluster.directory / "cluster.json", {"name": cluster.name, "engine": cluster.engine.name, "id": ""})
-            self._say(f"creating the cluster {cluster.name} with {cluster.engine.name} ...")
+            self.say(f"creating the cluster {cluster.name} with {cluster.engine.name} ...")
             cluster.create(options["kind"], self._configuration(options), options["node_image"], options["timeout"])
             changed = created = True
             container = cluster.container()
@@ -188,15 +169,15 @@ class ActionModule(ActionBase):
     def _would(self, options, cluster, container):
         """What a real run would do."""
         if container is None:
-            self._say(f"would create the cluster {cluster.name}")
+            self.say(f"would create the cluster {cluster.name}")
             missing = list(options["images"].values())
         elif not container["running"]:
-            self._say(f"would start the node {cluster.node} again")
+            self.say(f"would start the node {cluster.node} again")
             missing = []
         else:
             missing = [image for image in options["images"].values() if _ours(image) and image not in cluster.images()]
         for image in missing:
-            self._say(f"would load {image}")
+            self.say(f"would load {image}")
         stale = _read(cluster.directory / "images.json") != options["images"]
         return {"changed": container is None or not container["running"] or bool(missing) or stale, "loaded": missing}
 
@@ -239,7 +220,7 @@ class ActionModule(ActionBase):
     def _prepare_machine(self, engine):
         """What kind takes for granted of a machine."""
         for workaround in engine.workarounds:
-            self._say(f"this machine is limited: {workaround}")
+            self.say(f"this machine is limited: {workaround}")
         # kind mounts it into the node; a machine without modules has none.
         modules = Path("/lib/modules")
         if not modules.exists():

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.action import image_build
-from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action, machine
 
 OPTIONS = {
     "source": "auto",
@@ -31,7 +31,7 @@ def options(tmp_path):
 def action(monkeypatch):
     """The action, with what it says noted."""
     said: list[str] = []
-    monkeypatch.setattr(image_build.display, "display", lambda text, color=None: said.append(text))
+    monkeypatch.setattr(local_action.display, "display", lambda text, color=None: said.append(text))
     module = image_build.ActionModule.__new__(image_build.ActionModule)
     module._task = SimpleNamespace(check_mode=False)
     module.said = said

@@ -1,0 +1,53 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the action plugins that work on the control node have in common."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, ClassVar
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+
+
+class LocalAction(ActionBase):
+    """Runs where ansible-playbook runs; nothing is sent to the host.
+
+    :cvar ARGUMENTS: the options, as a module's argument_spec
+    :cvar ERRORS: exceptions that are sentences for a person already
+    :cvar ELSEWHERE: why no other connection than local will do, up to the colon
+    :cvar INSTEAD: what to do about it
+    """
+
+    TRANSFERS_FILES = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {}
+    ERRORS: ClassVar[tuple[type[Exception], ...]] = ()
+    ELSEWHERE = "this runs on the control node"
+    INSTEAD = "set ansible_connection to local"
+
+    def run(self, tmp=None, task_vars=None):
+        """Check the options and the connection, then act."""
+        result = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(argument_spec=self.ARGUMENTS)
+        if self._connection.transport != "local":
+            raise AnsibleActionFail(
+                f"{self.ELSEWHERE}, but this host is reached by {self._connection.transport}: {self.INSTEAD}"
+            )
+        try:
+            result.update(self.act(options, task_vars or {}))
+        except self.ERRORS as error:
+            raise AnsibleActionFail(str(error)) from error
+        return result
+
+    def act(self, options, task_vars):
+        """Do what was asked for, and give the result."""
+        raise NotImplementedError
+
+    def say(self, text):
+        """A line of progress, outside of the task's own result."""
+        display.display(f"    {time.strftime('%H:%M:%S')} {text}", color="bright gray")
