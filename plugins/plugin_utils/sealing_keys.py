@@ -421,9 +421,10 @@ class Keys:
             )
         except ApiError as error:
             if error.status != 404:  # gone meanwhile: it is in the file
+                hint = ": the right 'patch' on secrets is needed in that namespace" if error.status == 403 else ""
                 raise KubeError(
-                    f"the keys are in the file, but Secret {self._namespace}/{name} cannot be annotated as backed up "
-                    f"({error.status}): the right 'patch' on secrets is needed in that namespace"
+                    f"the keys are in the file, but Secret {self._namespace}/{name} cannot be annotated as backed up, "
+                    f"the API server answered with {error.status}{hint}"
                 ) from None
 
     def create(self, key: SealingKey, when: str) -> bool:
@@ -440,9 +441,10 @@ class Keys:
                 check_same(key, self.get(key.name) or {}, self._namespace)
                 return False
             # What the server says of a body that it refuses may quote it.
+            hint = ": the right 'create' on secrets is needed in that namespace" if error.status == 403 else ""
             raise KubeError(
-                f"Secret {self._namespace}/{key.name} cannot be created, the API server answered with {error.status}: "
-                "the right 'create' on secrets is needed in that namespace"
+                f"Secret {self._namespace}/{key.name} cannot be created, the API server answered with {error.status}"
+                f"{hint}"
             ) from None
         return True
 

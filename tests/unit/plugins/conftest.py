@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import importlib
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +22,9 @@ import pytest
 import yaml
 from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 class FakeCluster:
@@ -44,6 +49,7 @@ class FakeCluster:
         metadata = thing.setdefault("metadata", {})
         metadata.setdefault("name", path.rsplit("/", 1)[1])
         metadata.setdefault("uid", f"uid-{path}")
+        metadata.setdefault("creationTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         metadata["resourceVersion"] = str(next(self._versions))
         self.objects[path] = thing
         return thing
@@ -87,10 +93,16 @@ class FakeCluster:
         if path in self.objects:
             return 200, self.objects[path]
         below = [thing for each, thing in self.objects.items() if each.rpartition("/")[0] == path]
-        if below or path.rsplit("/", 1)[1].endswith("s"):
+        *_, above, last = path.split("/")
+        if below or (last.endswith("s") and above != "namespaces"):
             for pair in (query.get("labelSelector") or [""])[0].split(","):
-                key, _, value = pair.partition("=")
-                below = [each for each in below if not key or (each["metadata"].get("labels") or {}).get(key) == value]
+                key, equals, value = pair.partition("=")
+                below = [
+                    each
+                    for each in below
+                    for labels in [each["metadata"].get("labels") or {}]
+                    if not key or (labels.get(key) == value if equals else key in labels)
+                ]
             for pair in query.get("fieldSelector") or []:
                 uid = pair.partition("=")[2]
                 below = [each for each in below if each["involvedObject"]["uid"] == uid]
@@ -112,10 +124,11 @@ class FakeCluster:
         if stored is None:
             return self._status(404, "NotFound", f"{path} not found")
         version = body["metadata"].pop("resourceVersion", None)
-        if version != stored["metadata"]["resourceVersion"]:
+        if version not in (None, stored["metadata"]["resourceVersion"]):
             return self._status(409, "Conflict", "the object has been modified")
         stored.setdefault("data", {}).update(body.get("data") or {})
-        stored["metadata"].setdefault("labels", {}).update(body["metadata"].get("labels") or {})
+        for field in ("labels", "annotations"):
+            stored["metadata"].setdefault(field, {}).update(body["metadata"].get(field) or {})
         return 200, self.store(path, stored)
 
     def _delete(self, path: str, _query: dict[str, list[str]], _body: Any, _kind: str) -> tuple[int, Any]:
@@ -171,6 +184,48 @@ def cluster() -> Iterator[FakeCluster]:
     yield fake
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def _sealing_pairs() -> list[tuple[bytes, bytes]]:
+    """Make three private keys and their certificates once, the oldest first: they take a while."""
+    pairs = []
+    for number, year in enumerate((2021, 2022, 2023), 1):
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        name = x509.Name([])
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), number)
+            .not_valid_before(datetime.datetime(year, 1, 1, tzinfo=datetime.UTC))
+            .not_valid_after(datetime.datetime(year + 20, 1, 1, tzinfo=datetime.UTC))
+            .sign(key, hashes.SHA256())
+        )
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        pairs.append((private, certificate.public_bytes(serialization.Encoding.PEM)))
+    return pairs
+
+
+@pytest.fixture
+def sealing_secrets(_sealing_pairs: list[tuple[bytes, bytes]]) -> list[dict[str, Any]]:
+    """Give three sealing keys as the controller keeps them, the oldest first."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": f"key-{number}",
+                "namespace": "sealed-secrets",
+                "labels": {"sealedsecrets.bitnami.com/sealed-secrets-key": "active"},
+            },
+            "type": "kubernetes.io/tls",
+            "data": {
+                "tls.crt": base64.b64encode(certificate).decode(),
+                "tls.key": base64.b64encode(private).decode(),
+            },
+        }
+        for number, (private, certificate) in enumerate(_sealing_pairs, 1)
+    ]
 
 
 @pytest.fixture
