@@ -1,0 +1,52 @@
+"""The stack whose credentials are sealed, on a cluster that the tests may delete."""
+
+import pathlib
+import secrets
+import sys
+import time
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests" / "drills"))
+
+from drill import Drill
+
+
+@pytest.fixture(scope="session")
+def say(request):
+    """Shows a line with the time while a test runs."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+
+    def show(text):
+        reporter.ensure_newline()
+        reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def drill(say):
+    """The tests' cluster, with the stack on it."""
+    return Drill(REPOSITORY / "build" / "test", REPOSITORY / "tests" / "inventory", say)
+
+
+@pytest.fixture(scope="session")
+def sealed(drill):
+    """The folder of the sealed files."""
+    return drill.directory / "sealed"
+
+
+@pytest.fixture(scope="session")
+def vault(tmp_path_factory):
+    """What ansible-playbook is given about the backup of the keys: its password and its place."""
+    folder = tmp_path_factory.mktemp("vault")
+    (folder / "password").write_text(secrets.token_urlsafe() + "\n")
+    (folder / "another").write_text(secrets.token_urlsafe() + "\n")
+    file = folder / "sealing-keys.vault.yml"
+
+    def words(password="password"):  # noqa: S107  the name of a file
+        return ("--vault-password-file", folder / password, "-e", f"sealed_secrets_keys_file={file}")
+
+    words.file = file
+    return words
