@@ -12,10 +12,10 @@ short_description: Writes manifests to a folder for GitOps, sealed ones in place
 version_added: 0.2.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Writes one file an object, in one folder a namespace, with a C(kustomization.yaml) in each folder and on top, so that
-    C(kubectl apply -k), Argo CD or Flux can take them over. Objects without a namespace are in the folder C(_cluster).
-  - In place of each Secret it writes the SealedSecret or ExternalSecret of the same name, as it is in the cluster. Where
-    a Secret has neither, it fails before anything is written. It never reads a Secret, and refuses to write one.
+  - Writes one file an object, in one folder a namespace, with a C(kustomization.yaml) in each folder and on top, so
+    that C(kubectl apply -k), Argo CD or Flux can take them over. Objects without a namespace are in C(_cluster).
+  - In place of each Secret it writes the SealedSecret or ExternalSecret of the same name, as it is in the cluster.
+    Where a Secret has neither, it fails before anything is written. It never reads a Secret, and refuses to write one.
   - The same input gives the same bytes. A file is written only where it differs, and as a whole or not at all, so that
     a run that was interrupted can be run again.
   - A file of an earlier export that no longer belongs is removed. It is known by its first line, a file without that
@@ -187,7 +187,9 @@ class _Dumper(yaml.SafeDumper):
     def string(self, text: str) -> yaml.Node:
         """Put a string in quotes unless it begins with a letter or slash and is no word of YAML 1.1."""
         style = None
-        if "\n" in text:
+        if re.search(r"[\r\x85\u2028\u2029]", text):  # line ends to YAML, which turns them into its own
+            style = '"'
+        elif "\n" in text:
             style = "|"
         elif not re.match(r"[A-Za-z/]", text) or re.fullmatch(r"(?i)y|n|yes|no|on|off|true|false|null", text):
             style = '"'
@@ -275,8 +277,8 @@ def stand_ins(api: Api, secrets: list[tuple[str, str]]) -> list[dict[str, Any]]:
         more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
         raise ExportError(
             f"Secret {bare[0]}{more} has no SealedSecret or ExternalSecret that could stand for it: set "
-            "platform_secrets_backend to sealed_secrets, or to vault with vault_delivery external_secrets, run site.yml, "
-            "and export again"
+            "platform_secrets_backend to sealed_secrets (or to vault, with vault_delivery external_secrets), "
+            "run site.yml, and export again"
         )
     return [thing for thing in found.values() if thing is not None]
 
@@ -516,7 +518,7 @@ def main() -> None:
     except OSError as error:
         what = error.filename or module.params["directory"]
         module.fail_json(
-            msg=f"The stack is not exported: {what} cannot be used ({error.strerror}), run it again after that"
+            msg=f"The stack is not exported: {what} cannot be used ({error.strerror}), run it again once that is mended"
         )
     module.exit_json(**result)
 
