@@ -22,7 +22,9 @@ description:
     line is somebody's own and stays. Where such a file is in the way of the export, the module fails beforehand.
 options:
   directory:
-    description: The folder, made where it is missing. A relative path begins where C(ansible-playbook) was started.
+    description:
+      - The folder, made where it is missing.
+      - A relative path begins at the playbook's folder where the connection is local, which is Ansible's doing.
     type: path
     required: true
   manifests:
@@ -67,7 +69,7 @@ EXAMPLES = r"""
 - name: Hand a namespace and its password over to git
   mlops.mlflow.manifests_export:
     kubeconfig: "{{ kubeconfig_path }}"
-    directory: ./gitops
+    directory: /srv/gitops/reports
     manifests:
       - apiVersion: v1
         kind: Namespace
