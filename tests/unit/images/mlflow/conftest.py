@@ -12,6 +12,7 @@ import types
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[4] / "roles/images/files/mlflow/plugin/src"
+METHOD = "client_secret_basic"  # authlib's default
 CODES = ("INTERNAL_ERROR", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST", "TEMPORARILY_UNAVAILABLE", "UNAUTHENTICATED")
 
 
@@ -61,6 +62,9 @@ def _stand_ins():
     botocore_error = _error("BotoCoreError")
     repository = type("ArtifactRepository", (), {"__init__": lambda self, uri, *_: setattr(self, "artifact_uri", uri)})
     return {
+        "authlib": {},
+        "authlib.oauth2": {},
+        "authlib.oauth2.auth": {"ClientAuth": type("ClientAuth", (), {"DEFAULT_AUTH_METHODS": {METHOD: None}})},
         "boto3": {},
         "boto3.exceptions": {"Boto3Error": _error("Boto3Error")},
         "botocore": {"UNSIGNED": object()},
