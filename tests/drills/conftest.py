@@ -20,10 +20,12 @@ def pytest_addoption(parser):
 def say(request):
     """Shows a line with the time while a drill runs."""
     reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def show(text):
-        reporter.ensure_newline()
-        reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
 
     return show
 

@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.parse
 
+import kubernetes
 import pytest
 import requests
 import requests.adapters
@@ -15,6 +16,7 @@ import urllib3
 RATE = 20  # requests per second
 SECONDS = 30
 BEFORE = 5  # seconds until the pod goes
+ROLLOUT_SECONDS = 120
 
 # What MLflow's own client does: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
 RETRIES = urllib3.Retry(
@@ -64,12 +66,12 @@ class Traffic:
         failed = [str(each.status or type(each.error).__name__) for each in history]
         return Answer(answer.status_code, failed, time.monotonic() - begun)
 
-    def go(self, fault):
-        """Returns the answers to all requests; `fault` is called once in between."""
+    def go(self, fault, seconds=SECONDS):
+        """Returns the answers to all requests of so many seconds; `fault` is called once in between."""
         begun = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(RATE * SECONDS) as pool:
+        with concurrent.futures.ThreadPoolExecutor(RATE * seconds) as pool:
             answers = []
-            for number in range(RATE * SECONDS):
+            for number in range(RATE * seconds):
                 time.sleep(max(0, begun + number / RATE - time.monotonic()))
                 if number == RATE * BEFORE:
                     fault()
@@ -89,6 +91,26 @@ def new_run(stack, credentials):
     return ask("runs/create", experiment_id=experiment)["run"]["info"]["run_id"]
 
 
+def tell(deployed, what, answers):
+    """Says what became of requests. Returns the tries that failed, and the requests that did for good."""
+    failed = [each for answer in answers for each in answer.failed]
+    kinds = ", ".join(f"{failed.count(kind)} times {kind}" for kind in sorted(set(failed)))
+    lost = [answer.status for answer in answers if answer.status != 200]
+    longest = max(answer.seconds for answer in answers)
+    deployed.say(
+        f"  {what}: of {len(answers)} requests {sum(bool(answer.failed) for answer in answers)} were tried again "
+        f"({kinds or 'no try failed'}), {len(lost)} were lost, and the longest took {longest:.1f} s"
+    )
+    return failed, lost
+
+
+def logged(stack, run):
+    """How many metrics of a run, each under a name of its own, were kept."""
+    [[rows, keys]] = stack.sql("mlflow", f"SELECT count(*), count(DISTINCT key) FROM metrics WHERE run_uuid = '{run}'")
+    assert rows == keys, "metrics that were kept twice"
+    return int(rows)
+
+
 @pytest.mark.parametrize("component", ["postgres", "mlflow", "minio"])
 @pytest.mark.parametrize("grace", [pytest.param(None, id="deleted"), pytest.param(0, id="killed")])
 def test_pod_goes_under_traffic(deployed, component, grace):
@@ -105,15 +127,55 @@ def test_pod_goes_under_traffic(deployed, component, grace):
         )
 
     answers = Traffic(stack.mlflow_url, credentials, run).go(fault)
-    failed = [each for answer in answers for each in answer.failed]
-    kinds = ", ".join(f"{failed.count(kind)} times {kind}" for kind in sorted(set(failed)))
-    lost = [answer.status for answer in answers if answer.status != 200]
-    longest = max(answer.seconds for answer in answers)
-    deployed.say(
-        f"  {component}: of {len(answers)} requests {sum(bool(answer.failed) for answer in answers)} were tried again "
-        f"({kinds or 'no try failed'}), {len(lost)} were lost, and the longest took {longest:.1f} s"
-    )
+    lost = tell(deployed, component, answers)[1]
     assert lost == [], "requests that failed for good"
     stacks.wait_until(lambda: len(stack.ready(component)) == pods, 180, f"{pods} ready pods of {component}")
-    rows = stack.sql("mlflow", f"SELECT count(*), count(DISTINCT key) FROM metrics WHERE run_uuid = '{run}'")
-    assert rows == [[str(len(answers))] * 2], "rows of the metrics that were answered with 200"
+    assert logged(stack, run) == len(answers)
+
+
+@pytest.mark.parametrize("way", ["rollout", "drain"])
+def test_mlflow_is_replaced_under_traffic(deployed, way):
+    """All pods of MLflow are replaced, and not a single try of a request fails."""
+    stack = deployed.stack
+    credentials = (stacks.ADMIN, stack.environment["MLFLOW_TRACKING_PASSWORD"])
+    run = new_run(stack, credentials)
+    pods = [pod.metadata.name for pod in stack.ready("mlflow")]
+    assert len(pods) == 2
+    replaced = threading.Event()
+
+    def everybody_new():
+        names = {pod.metadata.name for pod in stack.ready("mlflow")}
+        return len(names) == 2 and not names & set(pods)
+
+    def roll():
+        stack.kubectl("-n", "mlflow", "rollout", "restart", "deployment/mlflow")
+        stacks.wait_until(everybody_new, ROLLOUT_SECONDS, "all pods are new ones")
+        replaced.set()
+
+    def drain():
+        # As kubectl drain does, which waits where the disruption budget refuses.
+        for name in pods:
+            eviction = kubernetes.client.V1Eviction(metadata={"name": name, "namespace": "mlflow"})
+
+            def evicted(name=name, eviction=eviction):
+                try:
+                    stack.core.create_namespaced_pod_eviction(name, "mlflow", eviction)
+                except kubernetes.client.ApiException as error:
+                    if error.status != 429:
+                        raise
+                    return False
+                return True
+
+            stacks.wait_until(evicted, ROLLOUT_SECONDS, f"{name} may be evicted", 1)
+        stacks.wait_until(everybody_new, ROLLOUT_SECONDS, "all pods are new ones")
+        replaced.set()
+
+    def fault():
+        threading.Thread(target=roll if way == "rollout" else drain, daemon=True).start()
+
+    answers = Traffic(stack.mlflow_url, credentials, run).go(fault, ROLLOUT_SECONDS)
+    failed, lost = tell(deployed, f"mlflow, {way}", answers)
+    assert replaced.is_set(), f"not all pods were replaced within {ROLLOUT_SECONDS} s"
+    assert failed == [], "tries that failed"
+    assert lost == [], "requests that failed for good"
+    assert logged(stack, run) == len(answers)
