@@ -21,10 +21,7 @@ description:
     named in RV(unreadable).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
-requirements:
-  - python >= 3.11
-  - PyYAML
-  - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
+  - mlops.mlflow.api
 attributes:
   check_mode:
     description: Reads only, in check mode too.

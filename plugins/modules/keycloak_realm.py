@@ -31,10 +31,7 @@ notes:
     C(create) on pods/portforward.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
-requirements:
-  - python >= 3.11
-  - PyYAML
-  - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
+  - mlops.mlflow.api
 attributes:
   check_mode:
     description: Can run in check mode. Where Keycloak does not run yet, all that is declared is said to be made.
