@@ -24,12 +24,14 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
 )
 
 API_VERSION = "external-secrets.io/v1"
+KIND = "ExternalSecret"
 KINDS = ("SecretStore", "ClusterSecretStore")
 OLDEST_OPERATOR = "0.16"  # the first one that serves this version
 DEFAULT_REFRESH_INTERVAL = "1h0m0s"
 DEFAULT_TIMEOUT = 120.0  # seconds
 FORCE_SYNC = "mlops.mlflow/force-sync"  # an annotation; the operator synchronises when one changes
-MANAGED = "reconcile.external-secrets.io/managed"  # a label of each Secret that the operator writes
+OPERATORS = "reconcile.external-secrets.io/"  # what the names of the operator's own labels begin with
+MANAGED = f"{OPERATORS}managed"  # a label of each Secret that the operator writes
 
 
 def manifest(
@@ -51,7 +53,7 @@ def manifest(
     """
     return {
         "apiVersion": API_VERSION,
-        "kind": "ExternalSecret",
+        "kind": KIND,
         "metadata": {"name": name, "namespace": namespace, "labels": dict(labels or {})},
         "spec": {
             "refreshInterval": refresh_interval,

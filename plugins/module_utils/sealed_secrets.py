@@ -10,7 +10,6 @@ https://github.com/bitnami-labs/sealed-secrets/blob/v0.40.0/pkg/controller/contr
 
 from __future__ import annotations
 
-import datetime
 import json
 import time
 from typing import Any
@@ -334,14 +333,6 @@ def edited(secret: dict[str, Any], sealed: dict[str, Any]) -> set[str]:
         for field in (each.get("fieldsV1") or {}).get("f:data") or {}
         if field.startswith("f:")
     }
-
-
-def synced_at(sealed: dict[str, Any]) -> datetime.datetime | None:
-    """Give the moment at which the controller last wrote its verdict; to the second."""
-    for condition in (sealed.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "Synced" and condition.get("lastUpdateTime"):
-            return datetime.datetime.fromisoformat(condition["lastUpdateTime"])
-    return None
 
 
 def advice(message: str) -> str:

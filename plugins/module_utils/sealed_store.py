@@ -18,8 +18,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import ApiError,
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import (
     Controller,
     advice,
+    edited,
     synced,
-    synced_at,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import (
     KIND,
@@ -148,9 +148,8 @@ class SealedStore(Store):
         """Say why a SealedSecret has to be made anew; empty where it may stay."""
         if sealed is None:
             return "sealed"
-        at = synced_at(sealed)
         state, _why = synced(sealed)
-        beside = state == "True" and stored.edited is not None and at is not None and stored.edited > at
+        beside = state == "True" and edited({"metadata": stored.metadata}, sealed)
         for is_so, words in (
             (stored.owner != KIND, "sealed anew, and owned by its SealedSecret"),
             (scope_of(sealed) != self._scope, f"sealed anew, {self._scope}"),
@@ -173,6 +172,9 @@ class SealedStore(Store):
         self._finish(namespace, name, secret.data)
 
     def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        if secret.owner not in ("", KIND):
+            self._secrets.release(namespace, name, secret.owner)
+            raise Changed  # it has another version by now
         old = secret.sealed if isinstance(secret, _Sealed) else None
         unfit = self._unfit(old, secret)
         values = {**secret.data, **data}

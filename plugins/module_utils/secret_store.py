@@ -12,13 +12,15 @@ where no value stands in it.
 from __future__ import annotations
 
 import base64
-import datetime
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret import KIND as EXTERNAL_SECRET
+from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret import MANAGED as EXTERNALLY_MANAGED
+from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret import OPERATORS, ExternalSecrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     APPLY_PATCH,
     FIELD_MANAGER,
@@ -49,7 +51,7 @@ class Stored:
     version: str = ""  # what a write must find unchanged
     annotations: dict[str, str] = field(default_factory=dict)
     owner: str = ""  # the kind that makes it, SealedSecret or ExternalSecret; empty where it stands alone
-    edited: datetime.datetime | None = None  # when a value was last written by hand
+    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -151,7 +153,7 @@ class KubernetesStore(Store):
             version=metadata.get("resourceVersion") or "",
             annotations=metadata.get("annotations") or {},
             owner=_owner(metadata),
-            edited=_edited(metadata),
+            metadata=metadata,
         )
 
     def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
@@ -186,7 +188,19 @@ class KubernetesStore(Store):
 
         :param owner: C(SealedSecret) or C(ExternalSecret)
         """
-        Controller(self._api, "", clock=self._clock, sleep=self._sleep).release(namespace, name)
+        if owner == SEALED_SECRET:
+            Controller(self._api, "", clock=self._clock, sleep=self._sleep).release(namespace, name)
+            return
+        ExternalSecrets(self._api, clock=self._clock, sleep=self._sleep).release(namespace, name)
+        found = self._api.find(self._path(namespace, name)) or {}
+        left = [each for each in (found.get("metadata") or {}).get("labels") or {} if each.startswith(OPERATORS)]
+        self._api.json(
+            "PATCH",
+            self._path(namespace, name),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"labels": dict.fromkeys(left)}},
+            content_type=MERGE_PATCH,
+        )
 
     def _write(self, method: str, path: str, body: dict[str, Any], *, where: str, data: dict[str, bytes]) -> None:
         kind = MERGE_PATCH if method == "PATCH" else "application/json"
@@ -236,17 +250,9 @@ class KubernetesStore(Store):
 
 def _owner(metadata: dict[str, Any]) -> str:
     """Give the kind that makes a Secret; empty where none of those that we know does."""
-    return SEALED_SECRET if owned({"metadata": metadata}) else ""
-
-
-def _edited(metadata: dict[str, Any]) -> datetime.datetime | None:
-    """Give the moment at which somebody other than the Sealed Secrets controller last wrote a value; to the second."""
-    times = [
-        datetime.datetime.fromisoformat(each["time"])
-        for each in metadata.get("managedFields") or []
-        if "f:data" in (each.get("fieldsV1") or {}) and each.get("time") and each.get("manager") != "controller"
-    ]
-    return max(times, default=None)
+    if owned({"metadata": metadata}):
+        return SEALED_SECRET
+    return EXTERNAL_SECRET if EXTERNALLY_MANAGED in (metadata.get("labels") or {}) else ""
 
 
 def _encode(data: dict[str, bytes]) -> dict[str, str]:

@@ -3,14 +3,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Credentials whose values live in Vault, and are delivered to a cluster.
 
-One entry holds the values of a Secret, whatever the number of its namespaces.
+One entry holds the values of a Secret, whatever the number of its namespaces. They are delivered either as Secrets, by
+the store of secret_store.py, or as ExternalSecrets, of which somebody else's operator makes Secrets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import Kept, Store, Stored
+from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret import (
+    KIND,
+    OPERATORS,
+    ExternalSecrets,
+    manifest,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import (
+    Changed,
+    Kept,
+    KubernetesStore,
+    Store,
+    Stored,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault import VaultKV
 
 
@@ -25,14 +39,17 @@ class VaultStore(Store):
         self._vault = vault
         self._delivery = delivery
         self._found: dict[str, tuple[dict[str, bytes], int]] = {}
+        self._others: dict[str, dict[str, bytes]] = {}
 
     def central(self, name: str, keys: Iterable[str]) -> dict[str, bytes]:
+        self._others[name] = {}
         self._found[name] = self._vault.read(name, keys=tuple(keys))
         return self._found[name][0]
 
     def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> Kept | None:
         there, version = self._found[name]
         lacking = {key: value for key, value in values.items() if there.get(key) != value}
+        lacking |= {key: value for key, value in self._others[name].items() if key not in {**there, **values}}
         if not lacking:
             return None
         if write:
@@ -40,7 +57,11 @@ class VaultStore(Store):
         return Kept(self._vault.place(name), created=not there, updated=sorted(lacking) if there else [])
 
     def read(self, namespace: str, name: str) -> Stored | None:
-        return self._delivery.read(namespace, name)
+        found = self._delivery.read(namespace, name)
+        if found is not None and isinstance(self._delivery, ExternalStore):
+            # The operator takes away what Vault lacks: keys that are there beside ours go there too.
+            self._others[name] = {**found.data, **self._others[name]}
+        return found
 
     def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
         return self._delivery.drift(namespace, name, stored)
@@ -56,3 +77,72 @@ class VaultStore(Store):
 
     def create_namespace(self, namespace: str, labels: dict[str, str]) -> None:
         self._delivery.create_namespace(namespace, labels)
+
+
+class ExternalStore(Store):
+    """ExternalSecrets of a cluster, for values that are in Vault already.
+
+    :param secrets: the Secrets that come of them
+    :param external: the ExternalSecrets
+    :param vault: where the values are
+    :param store: C(name) and C(kind) of the operator's store for that Vault
+    """
+
+    def __init__(
+        self, secrets: KubernetesStore, external: ExternalSecrets, vault: VaultKV, store: dict[str, str]
+    ) -> None:
+        self._secrets = secrets
+        self._external = external
+        self._vault = vault
+        self._store = store
+
+    def _manifest(self, namespace: str, name: str, secret: Stored) -> dict[str, Any]:
+        labels = {label: value for label, value in secret.labels.items() if not label.startswith(OPERATORS)}
+        return manifest(
+            namespace,
+            name,
+            secret.data,
+            store=self._store,
+            remote_key=self._vault.key(name),
+            labels=labels,
+            secret_type=secret.type,
+        )
+
+    def read(self, namespace: str, name: str) -> Stored | None:
+        return self._secrets.read(namespace, name)
+
+    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
+        if stored.owner not in ("", KIND):
+            return [f"released from its {stored.owner}", "an ExternalSecret"]
+        changes = self._external.apply(self._manifest(namespace, name, stored), dry_run=True)
+        return ["an ExternalSecret"] if changes else []
+
+    def create(self, namespace: str, name: str, secret: Stored) -> None:
+        self._deliver(namespace, name, secret)
+
+    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        if secret.owner not in ("", KIND):
+            self._secrets.release(namespace, name, secret.owner)
+            raise Changed  # it has another version by now
+        wanted = Stored(secret.type, {**secret.data, **data}, {**secret.labels, **labels})
+        self._deliver(namespace, name, wanted)
+
+    def _deliver(self, namespace: str, name: str, secret: Stored) -> None:
+        """Have the operator make a Secret, and wait until it holds the values.
+
+        :raises KubeError: it does not in time
+        """
+
+        def delivered() -> bool:
+            found = self._secrets.read(namespace, name)
+            return found is not None and found.data == secret.data
+
+        self._external.apply(self._manifest(namespace, name, secret))
+        self._external.force_sync(namespace, name)
+        self._external.wait_ready(namespace, name, satisfied=delivered)
+
+    def has_namespace(self, namespace: str) -> bool:
+        return self._secrets.has_namespace(namespace)
+
+    def create_namespace(self, namespace: str, labels: dict[str, str]) -> None:
+        self._secrets.create_namespace(namespace, labels)

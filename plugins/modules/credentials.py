@@ -278,17 +278,21 @@ fingerprints:
   sample: {"mlflow/mlflow-db-credentials": 5a1f0c3e9b7d2468}
 """
 
-import base64
 import contextlib
 import hashlib
 import json
-import re
-import secrets as randomness
-import string
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret import ExternalSecrets
+from ansible_collections.mlops.mlflow.plugins.module_utils.generated import (
+    KEY,
+    NAME,
+    NAMESPACE,
+    generate,
+    read_generate,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError, auth_argument_spec, connect, unmask
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import SERVICE, Controller
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_store import SealedStore
@@ -303,17 +307,10 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import (
 from ansible_collections.mlops.mlflow.plugins.module_utils.supplied import WrongInputError, read_supplied
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault import VaultError, VaultKV, vault_argument_spec
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault import redacted as vault_redacted
-from ansible_collections.mlops.mlflow.plugins.module_utils.vault_store import VaultStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault_store import ExternalStore, VaultStore
 
 ATTEMPTS = 10  # how often a Secret is read again because somebody else wrote it at the same time
-NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # a DNS subdomain
-NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label
-# https://kubernetes.io/docs/concepts/configuration/secret/#restriction-names-data
-KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-DEFAULT_LENGTHS = {"password": 32, "hex": 64, "fernet": 44}
 LONGEST_DIGEST = 16  # characters of a fingerprint
-SHORTEST = 8  # characters of a generated value
-LONGEST = 1024
 
 
 @dataclass
@@ -370,20 +367,6 @@ class Outcome:
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-def generate(kind: str, length: int) -> bytes:
-    """Make a value of a kind, V(password), V(hex) or V(fernet), from the system's randomness."""
-    if kind == "fernet":
-        return base64.urlsafe_b64encode(randomness.token_bytes(32))
-    if kind == "hex":
-        return randomness.token_hex(length // 2 + 1)[:length].encode()
-    alphabet = string.ascii_letters + string.digits
-    while True:
-        value = "".join(randomness.choice(alphabet) for _ in range(length))
-        # Password policies ask for all three kinds of characters.
-        if any(c.islower() for c in value) and any(c.isupper() for c in value) and any(c.isdigit() for c in value):
-            return value.encode()
-
-
 def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
     """Give all values that a person supplies, by Secret and key: those of other calls are checked too, and early.
 
@@ -414,21 +397,11 @@ def parse_key(secret: str, name: str, given: Any) -> Key:
         if not isinstance(given["value"], str) or not given["value"] or len(given) > 1:
             raise WrongInputError(f"{where}: value must be a string that is not empty, and stands alone")
         return Key(name, literal=given["value"].encode())
-    kind = given.get("generate", "")
     if "generate" not in given:
         if given:
             raise WrongInputError(f"{where}: length needs generate")
         return Key(name)
-    if kind not in DEFAULT_LENGTHS:
-        raise WrongInputError(f"{where}: generate is '{kind}', and must be one of {', '.join(DEFAULT_LENGTHS)}")
-    length = given.get("length", DEFAULT_LENGTHS[kind])
-    try:
-        length = int(length) if not isinstance(length, (bool, float)) else 0
-    except (TypeError, ValueError):
-        length = 0
-    if not SHORTEST <= length <= LONGEST or (kind == "fernet" and length != DEFAULT_LENGTHS[kind]):
-        allowed = "44 for fernet" if kind == "fernet" else f"from {SHORTEST} to {LONGEST}"
-        raise WrongInputError(f"{where}: length is {given['length']!r}, and must be {allowed}")
+    kind, length = read_generate(where, given)
     return Key(name, generate=kind, length=length)
 
 
@@ -787,6 +760,10 @@ def build_store(
         names = [each.name for each in wanted if not each.existing]
         if names:
             vault.verify(names)
+        if params["delivery"] == "external_secrets":
+            external = ExternalSecrets(api)
+            external.verify()
+            return VaultStore(vault, ExternalStore(secrets, external, vault, params["secret_store"])), None, vault
         return VaultStore(vault, secrets), None, vault
     return secrets, None, None
 
