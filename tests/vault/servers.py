@@ -193,7 +193,7 @@ class Server:
         """Make the auth method for service accounts, by a plugin that is a program of its own if need be."""
         client = self.client()
         if not self._has_kubernetes():
-            client.sys.register_plugin("kubernetes", plugin_type="auth", sha_256=plugin_sha256, command=PLUGIN)
+            client.write_data("sys/plugins/catalog/auth/kubernetes", data={"sha256": plugin_sha256, "command": PLUGIN})
         client.sys.enable_auth_method("kubernetes", path="kubernetes")
         client.auth.kubernetes.configure(kubernetes_host=host, **more)
         client.auth.kubernetes.create_role(
