@@ -49,6 +49,12 @@ def find_program(*names):
     return None
 
 
+def plugin_digest():
+    """SHA-256 of the plugin for service accounts, which Vault asks for; empty where it was not built here."""
+    path = find_program(PLUGIN)
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() if path else ""
+
+
 class Authority:
     """A certificate authority, for one run of the tests."""
 
