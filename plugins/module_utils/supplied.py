@@ -26,18 +26,23 @@ def read_supplied(where: str, given: Any) -> bytes:
     kind, source = next(iter(given.items()))
     if not isinstance(source, str):
         raise WrongInputError(f"{where}.{kind} must be a string: put it in quotes")
+    try:
+        source.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise WrongInputError(f"{where}.{kind} holds half a character, which is no text") from None
     if kind == "value":
         value = source.encode("utf-8", "surrogateescape")
     elif kind == "env":
         if source not in os.environ:
             raise WrongInputError(f"{where}: the environment variable {source} is not set")
-        value = os.environb[source.encode()]
+        value = os.environb[os.fsencode(source)]
     else:
         try:
             with open(os.path.expanduser(source), "rb") as stream:
                 value = stream.read()
-        except OSError as error:
-            raise WrongInputError(f"{where}: the file {source} cannot be read ({error.strerror})") from None
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            why = error.strerror if isinstance(error, OSError) else "that is no path"
+            raise WrongInputError(f"{where}: the file {source} cannot be read ({why})") from None
         value = value[:-2] if value.endswith(b"\r\n") else value.removesuffix(b"\n")
     if not value:
         raise WrongInputError(f"{where}: the value is empty")
