@@ -1,14 +1,25 @@
 """Sealing in Python beside the real controller and the real kubeseal: both directions, three scopes, and a renewal."""
 
 import base64
+import contextlib
+import datetime
+import importlib
+import io
 import json
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 import stack as stacks
 import yaml
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_files import hash_of
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import label, load, scope_of, unseal
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 SCOPES = ("strict", "namespace-wide", "cluster-wide")
 CONTROLLER = stacks.NAMESPACES["sealed_secrets"]
@@ -36,21 +47,14 @@ class Place:
         self.directory = directory
         stack.kubectl("create", "namespace", self.name)
 
-    def module(self, name, *, check=False, **options):
+    def module(self, module, /, *, check=False, **options):
         """Run a module of ours by itself, and give what it returns."""
-        given = json.dumps({"kubeconfig": str(self.stack.kubeconfig), **options})
-        command = ["ansible", "localhost", "-i", "localhost,", "-c", "local", "-m", f"mlops.mlflow.{name}", "-a", given]
-        environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "0"}
-        environment |= {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal"}
-        done = subprocess.run(
-            [*command, *(["--check"] if check else [])],
-            cwd=stacks.REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return json.loads(done.stdout[done.stdout.index("{") :])
+        loaded = importlib.import_module(f"ansible_collections.mlops.mlflow.plugins.modules.{module}")
+        given = {"kubeconfig": str(self.stack.kubeconfig), **options, "_ansible_check_mode": check}
+        printed = io.StringIO()
+        with patch_module_args(given), contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
+            loaded.main()
+        return json.loads(printed.getvalue())
 
     def seal(self, name, **options):
         """Run the module sealed_secret in this namespace."""
@@ -71,7 +75,7 @@ class Place:
     def apply(self, manifest):
         """Apply a manifest, given as a text or as an object."""
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
-        self.stack.kubectl("-n", self.name, "apply", "--server-side", "-f", "-", text=text)
+        self.stack.kubectl("-n", self.name, "apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
 
     def plain(self, name, values, **more):
         """Make a plain Secret."""
@@ -213,7 +217,7 @@ def test_what_was_edited_by_hand_is_sealed_or_set_back(place):
     keys = {"given": {"value": "given"}, "made": {"generate": "password"}}
     place.seal("edited", keys=keys)
     before = place.sealed("edited")["spec"]["encryptedData"]
-    stacks.time.sleep(1.1)  # the API server writes down whole seconds
+    time.sleep(1.1)  # the API server writes down whole seconds
     patch = {"data": encoded({"given": b"by hand", "made": b"by hand too"})}
     place.stack.kubectl("-n", place.name, "patch", "secret", "edited", "--type=merge", "-p", json.dumps(patch))
     assert place.seal("edited", check=True, keys=keys)["sealed"] == ["given", "made"]
@@ -332,27 +336,121 @@ def test_one_that_the_controller_refuses_says_why(place):
 
 
 @pytest.fixture
-def renewed(place):
-    """A function that gives the controller another sealing key, which is the newest; the key goes again afterwards."""
+def renew(place):
+    """A function that gives the controller a newer sealing key, waits until it seals with it, and gives the key.
 
-    def renew():
-        made = subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=renewed"]
-            + ["-keyout", place.directory / "tls.key", "-out", place.directory / "tls.crt"],
-            capture_output=True,
-            check=False,
+    It stays: from now on the stack's own SealedSecrets may be sealed with it.
+    """
+
+    def run():
+        key = rsa.generate_private_key(65537, 4096)
+        subject = x509.Name([])
+        now = datetime.datetime.now(datetime.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now)
+            .not_valid_after(now + datetime.timedelta(days=3650))
+            .sign(key, hashes.SHA256())
         )
-        assert made.returncode == 0
-        data = {each: (place.directory / each).read_bytes() for each in ("tls.key", "tls.crt")}
-        metadata = {"name": "sealing-tests-renewed", "namespace": CONTROLLER, "labels": {KEYS: "active"}}
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        shown = made.public_bytes(serialization.Encoding.PEM)
+        name = f"sealed-secrets-key-tests-{now:%Y%m%d%H%M%S}"
+        metadata = {"name": name, "namespace": CONTROLLER, "labels": {KEYS: "active"}}
         secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata}
-        place.stack.kubectl("apply", "--server-side", "-f", "-", text=json.dumps({**secret, "data": encoded(data)}))
-        return data["tls.crt"]
+        data = encoded({"tls.key": pem, "tls.crt": shown})
+        place.stack.kubectl("create", "-f", "-", text=json.dumps({**secret, "data": data}))
+        path = f"/api/v1/namespaces/{CONTROLLER}/services/http:sealed-secrets-controller:http/proxy/v1/cert.pem"
+        stacks.wait_until(
+            lambda: place.stack.kubectl("get", "--raw", path).strip() == shown.decode().strip(),
+            30,
+            "the new certificate",
+        )
+        return stacks.Hidden(pem.decode())
 
-    return renew
+    return run
 
 
-def certificate(place):
-    """The certificate that the controller hands out."""
-    path = f"/api/v1/namespaces/{CONTROLLER}/services/http:sealed-secrets-controller:http/proxy/v1/cert.pem"
-    return place.stack.kubectl("get", "--raw", path)
+def test_files_are_sealed_anew_after_a_renewal(place, kubeseal, renew):
+    directory = place.directory / "renewal"
+    keys = {"a": {"value": "1"}, "b": {"generate": "password"}}
+    for scope in SCOPES:
+        place.seal(f"renewal-{scope}", keys=keys, scope=scope, path=str(directory / scope / "sealed.yaml"))
+    metadata = {"name": "renewal-kubeseal", "namespace": place.name}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded({"a": b"1", "b": b"2"})}
+    (directory / "kubeseal.json").write_text(kubeseal("-o", "json", text=json.dumps(secret)))
+    commented = directory / "strict" / "sealed.yaml"
+    commented.write_text("# mine\n" + commented.read_text() + "# the end\n")
+    (directory / "kustomization.yaml").write_text("resources: [strict/sealed.yaml]\n")
+    values = {scope: place.values(f"renewal-{scope}") for scope in SCOPES}
+    first = place.module("sealed_files", directory=str(directory))
+    assert len(first["resealed"]) == 4
+    key = renew()
+
+    place.seal("renewal-after", keys=keys, path=str(directory / "after.yaml"))
+    after = load((directory / "after.yaml").read_text(), "it")
+    for text in after["spec"]["encryptedData"].values():
+        unseal([key.encode()], text, label("strict", place.name, "renewal-after"))  # by the newest one
+
+    before = {each: each.read_text() for each in directory.rglob("*.*") if each.is_file()}
+    # Somebody moved one to another name: it opens nowhere, and the others are sealed anew all the same.
+    moved = directory / "moved.yaml"
+    moved.write_text(commented.read_text().replace("renewal-strict", "renewal-moved"))
+    would = place.module("sealed_files", check=True, directory=str(directory))
+    assert f"the file {moved} cannot be opened" in would["msg"]
+    assert {each: each.read_text() for each in before} == before
+    done = place.module("sealed_files", directory=str(directory))
+    assert "1 file is not sealed anew" in done["msg"]
+    assert (sorted(done["resealed"]), sorted(done["applied"])) == (sorted(would["resealed"]), sorted(would["applied"]))
+    assert len(done["resealed"]) == 5
+    assert sorted(done["applied"]) == sorted(f"{place.name}/renewal-{each}" for each in (*SCOPES, "after"))
+    assert done["rewritten"] == []
+    moved.unlink()
+
+    assert commented.read_text().startswith("# mine\n---\n")
+    assert commented.read_text().endswith("# the end\n")
+    for path in directory.rglob("*.*"):
+        if not path.is_file() or path.name in (".resealed", "kustomization.yaml"):
+            continue
+        sealed = load(path.read_text(), path.name)
+        name, scope = sealed["metadata"]["name"], scope_of(sealed)
+        # By the new key alone: the old one may go.
+        opened = {
+            each: unseal([key.encode()], text, label(scope, place.name, name))
+            for each, text in sealed["spec"]["encryptedData"].items()
+        }
+        assert opened["a"] == b"1"
+        old = load(before[path], "it")
+        assert {**sealed, "spec": {**sealed["spec"], "encryptedData": old["spec"]["encryptedData"]}} == old
+        if path.suffix == ".yaml":
+            assert place.sealed(name)["spec"]["encryptedData"] == sealed["spec"]["encryptedData"]
+            assert place.unsealed(name) == opened
+    assert {scope: place.values(f"renewal-{scope}") for scope in SCOPES} == values
+
+    again = place.module("sealed_files", directory=str(directory))
+    assert (again["changed"], again["resealed"], len(again["unchanged"])) == (False, [], 5)
+    for scope in SCOPES:
+        path = directory / scope / "sealed.yaml"
+        assert place.seal(f"renewal-{scope}", keys=keys, scope=scope, path=str(path))["changed"] is False
+
+
+def test_a_reseal_that_was_interrupted_before_the_cluster_is_taken_up(place):
+    directory = place.directory / "interrupted"
+    path = directory / "sealed.yaml"
+    place.seal("interrupted", keys={"a": {"value": "1"}}, path=str(path))
+    place.module("sealed_files", directory=str(directory), apply=False)
+    live = place.sealed("interrupted")["spec"]["encryptedData"]
+    assert load(path.read_text(), "it")["spec"]["encryptedData"] != live
+    index = json.loads((directory / ".resealed").read_text())
+    index["sealed.yaml"]["replaces"] = [hash_of(live)]
+    (directory / ".resealed").write_text(json.dumps(index))
+    done = place.module("sealed_files", directory=str(directory))
+    assert (done["resealed"], done["applied"]) == ([], [f"{place.name}/interrupted"])
+    assert load(path.read_text(), "it")["spec"]["encryptedData"] == place.sealed("interrupted")["spec"]["encryptedData"]
+    assert place.unsealed("interrupted") == {"a": b"1"}
+    assert place.module("sealed_files", directory=str(directory))["changed"] is False
