@@ -49,6 +49,12 @@ def find_program(*names):
     return None
 
 
+def find_go():
+    """A Go toolchain: this machine's, or the one that the images were built with; None where there is none."""
+    packaged = sorted(glob.glob(f"{CACHE}/**/bin/go", recursive=True))
+    return shutil.which("go") or (packaged[-1] if packaged else None)
+
+
 def plugin_digest():
     """SHA-256 of the plugin for service accounts, which Vault asks for; empty where it was not built here."""
     path = find_program(PLUGIN)
@@ -218,7 +224,7 @@ class Server:
     def entry(self, name, path=PATH):
         """What is in an entry, as an administrator sees it, and its version."""
         answer = self.client().secrets.kv.v2.read_secret_version(
-            f"{path}/{name}", mount_point=MOUNT, raise_on_deleted_version=True
+            f"{path}/{name}".lstrip("/"), mount_point=MOUNT, raise_on_deleted_version=True
         )
         return answer["data"]["data"], answer["data"]["metadata"]["version"]
 
