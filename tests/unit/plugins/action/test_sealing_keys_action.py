@@ -14,10 +14,12 @@ from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultSecret, VaultSecretsContext
 from ansible_collections.mlops.mlflow.plugins.action import sealing_keys as action
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import BACKED_UP, KEY_LABEL
+from ansible_collections.mlops.mlflow.plugins.modules import sealing_keys as reference
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.sealing_keys import RESTORED, SealingKeysError
 
@@ -521,13 +523,14 @@ def playbook(kubeconfig, tmp_path):
     (tmp_path / "play.yml").write_text(PLAY)
     (tmp_path / "password").write_text("one\n")
 
-    def run(callback, state, *words, file="keys.vault.yml"):
+    def run(callback, state, *words, file="keys.vault.yml", **more):
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
             "ANSIBLE_STDOUT_CALLBACK": callback,
             "ANSIBLE_LOG_PATH": str(tmp_path / "ansible.log"),
             "ANSIBLE_NOCOLOR": "1",
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+            **more,
         }
         command = ["ansible-playbook", "-i", "localhost,", "-c", "local", "--diff", "-vvvv", "play.yml", *words]
         command += ["-e", json.dumps({"state": state, "file": file, "kubeconfig": kubeconfig})]
@@ -601,3 +604,27 @@ def test_the_file_is_beside_the_caller_and_needs_a_password(playbook, hold, tmp_
     code, output = playbook("ansible.builtin.default", "exported", "--vault-id", "prod@password")
     assert code == 0, output
     assert (tmp_path / "keys.vault.yml").read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;prod\n")
+
+
+def test_another_connection_is_refused(playbook):
+    code, output = playbook("ansible.builtin.default", "exported", "-e", "ansible_connection=ssh")
+    assert code == 2
+    assert (
+        "the file of the sealing keys is on the control node, but this host is reached by ssh: "
+        "set ansible_connection to local"
+    ) in output
+
+
+def test_examples_of_the_reference_run(playbook, cluster, hold, kubeconfig, sealing_secrets):
+    """As they stand in the module's reference."""
+    hold(1, 2)
+    cluster.namespace("kube-system")
+    cluster.store("/api/v1/namespaces/kube-system/secrets/key-3", deepcopy(sealing_secrets[2]))
+    play = {"hosts": "all", "gather_facts": False, "tasks": yaml.safe_load(reference.EXAMPLES)}
+    (playbook.folder / "play.yml").write_text(yaml.safe_dump([play]))
+    given = {"HOME": str(playbook.folder), "K8S_AUTH_KUBECONFIG": kubeconfig}
+    code, output = playbook("ansible.builtin.default", "", "--vault-password-file", "password", **given)
+    assert code == 0, output
+    assert "msg: key-1, key-2" in output or '"msg": "key-1, key-2"' in output
+    files = [playbook.folder / "sealing-keys.vault.yml", playbook.folder / "their-sealing-keys.vault.yml"]
+    assert all(each.read_bytes().startswith(b"$ANSIBLE_VAULT;") for each in files)
