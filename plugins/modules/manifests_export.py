@@ -426,12 +426,10 @@ class Folder:
         for folder in sorted(self._path.iterdir()):
             if folder.name.startswith(".") or folder.is_symlink() or not folder.is_dir():
                 continue
-            top = folder / KUSTOMIZATION
-            if top.is_file() and self._mark(top) == STACK_MARK:
-                continue  # another stack's export within this one's folder
             for path in sorted(folder.glob("*.yaml")):
                 relative = f"{folder.name}/{path.name}"
-                # What was interrupted left a file that begins with a dot.
+                # One that begins with a dot was left by a run that was killed. Another stack's export within this one's
+                # folder has a top with another mark, and all else deeper down.
                 if relative not in files and path.is_file() and self._mark(path) == FILE_MARK:
                     found[relative] = path.read_bytes().decode("utf-8", "replace")
         return found
