@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,8 +202,9 @@ class Drill:
         return done
 
     def clear(self):
-        """Empties the cluster by kubectl, whatever state the stack is in."""
+        """Empties the cluster by kubectl, whatever state the stack is in, and forgets what was sealed for it."""
         self.whole = False
+        shutil.rmtree(self.directory / "sealed", ignore_errors=True)
         stack = self.stack
         chosen = "-l=app.kubernetes.io/part-of=mlflow-platform"
         kinds = "crd,clusterrole,clusterrolebinding"

@@ -1,6 +1,7 @@
 """No secret that the stack holds shows up where somebody else may read it."""
 
 import base64
+import dataclasses
 import json
 import pathlib
 import re
@@ -73,29 +74,67 @@ class Watcher(threading.Thread):
         return b"\n".join(self.seen).replace(b"\0", b" ").decode(errors="replace")
 
 
+@dataclasses.dataclass
+class Run:
+    """What a run of site.yml left to look at."""
+
+    output: str
+    arguments: str
+    events: str
+    remembered: str
+
+
 @pytest.fixture(scope="module")
-def run(stack):
-    """A run of site.yml at its most talkative, with its Jobs run anew, and the processes that it was made of."""
-    for component in ("postgres", "minio", "mlflow"):
-        stack.kubectl("-n", stacks.NAMESPACES[component], "delete", "jobs", "--all", "--wait=true")
-    with Watcher() as watcher:
-        done = stack.playbook("-vvv", "--diff", environment={"ANSIBLE_LOG_PATH": ""})
-        time.sleep(0.5)
-    assert done.code == 0, done.output
-    return done.output, watcher.text
+def run(stack, tmp_path_factory):
+    """Two runs of site.yml with its Jobs run anew: at its most talkative, and as a program reads it."""
+    remembered = tmp_path_factory.mktemp("leaks") / "remembered.json"
+    playbook = pathlib.Path(__file__).parent / "leaks.yml"
+    output, events = {}, {}
+    for name, words, environment in (
+        ("output", ["-vvv", "--diff"], {}),
+        ("events", ["-e", f"remembered={remembered}"], {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.jsonl"}),
+    ):
+        for component in ("postgres", "minio", "mlflow"):
+            stack.kubectl("-n", stacks.NAMESPACES[component], "delete", "jobs", "--all", "--wait=true")
+        with Watcher() as watcher:
+            done = stack.playbook(
+                *words,
+                playbook="playbooks/site.yml" if name == "output" else playbook,
+                environment={"ANSIBLE_LOG_PATH": "", **environment},
+            )
+            time.sleep(0.5)
+        assert done.code == 0, done.output
+        output[name], events[name] = done.output, watcher.text
+    return Run(output["output"], "\n".join(events.values()), output["events"], remembered.read_text())
 
 
 def test_output_of_a_run(run, secrets):
-    output, _ = run
-    assert "mlflow-db-credentials" in output
-    assert leaks(secrets, output) == []
+    assert "mlflow-db-credentials" in run.output
+    assert leaks(secrets, run.output) == []
+
+
+def test_events_of_a_run(run, secrets):
+    """What Ansible hands to callbacks: every result, with its differences and its arguments."""
+    assert '"v2_runner_on_ok"' in run.events
+    assert "mlflow-db-credentials" in run.events
+    assert leaks(secrets, run.events) == []
+
+
+def test_facts_of_a_run(run, secrets):
+    assert "platform_fingerprints" in json.loads(run.remembered)
+    assert leaks(secrets, run.remembered) == []
 
 
 def test_arguments_of_processes(run, secrets):
-    _, arguments = run
-    assert "ansible-playbook" in arguments
-    assert re.search(r"\bpsql\b", arguments), "the provision Job was not seen"
-    assert leaks(secrets, arguments) == []
+    assert "ansible-playbook" in run.arguments
+    assert re.search(r"\bpsql\b", run.arguments), "the provision Job was not seen"
+    assert leaks(secrets, run.arguments) == []
+
+
+def test_sealed_files(stack, secrets):
+    """The folder for git, where the stack has one. Sealing keys are in no file."""
+    texts = [path.read_text() for path in (stack.directory / "sealed").rglob("*") if path.is_file()]
+    assert leaks(secrets, "\n".join(texts)) == []
 
 
 def test_objects_of_the_cluster(stack, secrets):

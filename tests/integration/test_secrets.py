@@ -57,15 +57,6 @@ def test_second_run_leaves_the_folder_unchanged(stack, folder):
     assert state_of(folder) == before
 
 
-def test_folder_holds_no_value(stack, folder):
-    texts = "\n".join(content.decode() for content, _ in state_of(folder).values())
-    values = {name: value for name, value in stack.secret_values().items() if not name.startswith("sealed-secrets/")}
-    assert values
-    for name, value in values.items():
-        assert value not in texts, name
-        assert base64.b64encode(value.encode()).decode() not in texts, name
-
-
 # --- states that the module may meet
 
 
