@@ -74,7 +74,7 @@ def external_secrets_crd(stack):
     done = subprocess.run(
         [go, "mod", "download", "-json", module],
         cwd=stack.directory,
-        env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod"},
+        env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -83,6 +83,14 @@ def external_secrets_crd(stack):
     folder = pathlib.Path(json.loads(done.stdout)["Dir"]) / "config" / "crds" / "bases"
     path = folder / "external-secrets.io_externalsecrets.yaml"
     stack.kubectl("apply", "--server-side", "-f", path)
-    stack.kubectl("wait", "--for=condition=Established", "crd/externalsecrets.external-secrets.io", "--timeout=60s")
-    yield path
-    stack.kubectl("delete", "-f", path, "--wait=true")
+    try:
+        # A definition that is new has no conditions yet that kubectl could wait for.
+        served = "/apis/external-secrets.io/v1"
+        stacks.wait_until(
+            lambda: "externalsecrets" in stack.kubectl("get", "--raw", served, check=False),
+            30,
+            f"an answer of {served}",
+        )
+        yield path
+    finally:
+        stack.kubectl("delete", "-f", path, "--wait=true")

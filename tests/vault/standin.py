@@ -27,7 +27,7 @@ class Operator(threading.Thread):
         self._core = stack.core
         self._vault = vault
         self._namespaces = namespaces
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self.synced = []
 
     def __enter__(self):
@@ -35,11 +35,11 @@ class Operator(threading.Thread):
         return self
 
     def __exit__(self, *_):
-        self._stop.set()
+        self._ended.set()
         self.join()
 
     def run(self):
-        while not self._stop.wait(0.3):
+        while not self._ended.wait(0.3):
             for namespace in self._namespaces:
                 # Somebody writes at the same time, or the definitions go: it looks again soon.
                 with contextlib.suppress(kubernetes.client.ApiException):
