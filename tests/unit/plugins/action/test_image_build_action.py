@@ -106,3 +106,46 @@ def test_an_engine_that_is_there_but_broken_is_not_installed_again(action, optio
     programs(podman="echo 'cannot clone: Operation not permitted' >&2; exit 125", apt_get="exit 0")
     with pytest.raises(machine.MachineError, match=r"no container engine works here .*cannot clone"):
         action._install(options, "packages")
+
+
+STEPS = {name: {"title": name, "image": {"directory": name}} for name in ("stack", "server")}
+SOURCE = {"node": "", "build": {"stack": "stack"}, "optional": {"vault": "server"}, "published": {}}
+
+
+@pytest.fixture
+def build(action, options, monkeypatch):
+    """A function that builds targets and extras with nothing real; gives the steps that ran and the images."""
+    ran: list[str] = []
+    monkeypatch.setattr(machine, "find_engine", lambda *_: SimpleNamespace(name="podman", workarounds=[]))
+    monkeypatch.setattr(image_build.ActionModule, "_install", lambda *_: [])
+    monkeypatch.setattr(image_build.building.Builder, "plan", lambda _self, steps: list(steps))
+    monkeypatch.setattr(image_build.building.Builder, "ensure", lambda _self, steps: ran.extend(steps))
+    monkeypatch.setattr(image_build.building.Builder, "reference", lambda _self, step: f"localhost/{step}")
+    monkeypatch.setattr(image_build.building.Builder, "output", lambda _self, step: image_build.Path("/out") / step)
+
+    def run(**more):
+        given = {
+            "source": "packages",
+            "steps": STEPS,
+            "sources": {"packages": SOURCE},
+            "files": "",
+            "push_registry": "",
+        }
+        given |= {"targets": ["stack"], "extra": [], "go_minimum": "1.26.0", "go_package": "", "versions": {}}
+        result = action.act({**options, **given, **more}, {})
+        return ran, result["images"]
+
+    return run
+
+
+def test_what_is_optional_is_built_only_where_it_is_asked_for(build):
+    assert build() == (["stack"], {"stack": "localhost/stack"})
+
+
+def test_what_is_asked_for_besides_is_built_with_the_targets(build):
+    assert build(extra=["vault"]) == (["stack", "server"], {"stack": "localhost/stack", "vault": "localhost/server"})
+
+
+def test_what_is_asked_for_besides_must_be_known(build):
+    with pytest.raises(machine.MachineError, match="images_extra has 'redis': any of vault"):
+        build(extra=["redis"])

@@ -114,6 +114,15 @@ def test_a_client_that_has_not_read_keeps_other_keys_too(options, server, name):
 
 
 @needs_vault
+def test_a_version_that_was_not_read_is_read_first(kv, server, name):
+    server.put(name, {"password": "old"})
+    kv.read(name)
+    server.put(name, {"password": "old", "theirs": "kept"})
+    assert kv.write(name, {"password": b"new"}, 2) == 3
+    assert server.entry(name)[0] == {"password": "new", "theirs": "kept"}
+
+
+@needs_vault
 def test_writes_one_after_another(kv, server, name):
     version = kv.write(name, {"a": b"1"}, 0)
     version = kv.write(name, {"b": b"2"}, version)
