@@ -88,10 +88,11 @@ def controller(cluster):
     Its pods have an end of their own, and it hands out the newest certificate of the keys that it has read.
     """
 
-    def start(began="2026-01-01T00:00:00Z", takes=1):
+    def start(began="2026-01-01T00:00:00Z", takes=1, lingers=0):
         cluster.namespace("sealed-secrets")
         cluster.store(DEPLOYMENT, {"spec": {"replicas": 1, "selector": {"matchLabels": {"app": "controller"}}}})
         state = SimpleNamespace(pods=0, read=[], requests=0)
+        listing = f"GET {NAMESPACE}/pods"
 
         def pod(**when):
             state.pods += 1
@@ -102,9 +103,18 @@ def controller(cluster):
             path = f"{NAMESPACE}/pods/{name}"
             cluster.store(path, {"metadata": {"labels": {"app": "controller"}, **when}, "status": {"phase": "Running"}})
 
+            looks = []
+
+            def linger():
+                looks.append(1)
+                if len(looks) > lingers:
+                    del cluster.answers[listing]
+                    del cluster.objects[path]
+                    pod()
+                return cluster.serve("GET", f"{NAMESPACE}/pods", b"", "")
+
             def end():
-                del cluster.objects[path]
-                pod()
+                cluster.answers[listing] = linger
                 return 200, {"kind": "Pod"}
 
             cluster.answers[f"DELETE {path}"] = end
@@ -192,11 +202,14 @@ def test_a_note_that_was_not_written_is_written_later(act, cluster, hold, path):
     assert annotation(cluster, "key-1", BACKED_UP) == done["keys"][0]["backed_up"]
 
 
-def test_another_file_is_whole_too(act, hold, tmp_path):
+def test_another_file_is_whole_too(act, cluster, hold, tmp_path):
     hold(1, 2)
     act("exported")
+    earlier = "2020-02-02T02:02:02Z"
+    cluster.objects[f"{NAMESPACE}/secrets/key-1"]["metadata"]["annotations"][BACKED_UP] = earlier
     done = act("exported", path=str(tmp_path / "new" / "second.vault.yml"))
     assert done["added"] == ["key-1", "key-2"]
+    assert annotation(cluster, "key-1", BACKED_UP) == done["keys"][0]["backed_up"] > earlier
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
@@ -269,6 +282,16 @@ def test_check_mode_backs_nothing_up(act, cluster, hold, path, said):
     assert said[0].startswith("1 sealing key would be added to")
     assert not (path.parent / "new").exists()
     assert cluster.writes() == []
+
+
+def test_check_mode_finds_what_would_fail(act, cluster, hold, path, password):
+    hold(1)
+    with pytest.raises(SealingKeysError, match="this is a folder, and must be a file"):
+        act("exported", check=True, path=str(path.parent))
+    password()
+    with pytest.raises(SealingKeysError, match="^no vault password was given"):
+        act("exported", check=True)
+    assert cluster.requests == []
 
 
 @pytest.mark.parametrize("place", ["inventory/keys", "inventory/deeper/keys", "inventory/group_vars/all/keys"])
@@ -352,6 +375,28 @@ def test_a_running_controller_starts_again(act, cluster, hold, controller):
     assert [each for each in cluster.writes() if "deployments" in each] == [], "site.yml would find another template"
     again = act("imported")
     assert (again["changed"], again["restarted"], state.pods) == (False, False, 2)
+
+
+def test_a_pod_that_ends_slowly_is_waited_for(act, cluster, hold, controller):
+    """It still hands out its certificate, and knows nothing of the keys."""
+    hold(1)
+    act("exported")
+    cluster.objects.clear()
+    hold(3)
+    state = controller(takes=0, lingers=2)
+    assert act("imported", wait_timeout=10)["restarted"]
+    assert state.pods == 2
+    assert len(state.read) == 2
+
+
+def test_a_certificate_of_no_key_is_not_enough(act, cluster, hold, controller, sealing_secrets):
+    hold(1)
+    act("exported")
+    cluster.objects.clear()
+    controller()
+    cluster.answers[CERTIFICATE] = 200, base64.b64decode(sealing_secrets[1]["data"]["tls.crt"])
+    with pytest.raises(SealingKeysError, match=r"\(it hands out the certificate of a key that is not there\)"):
+        act("imported", wait_timeout=1)
 
 
 def test_a_restore_that_was_interrupted_is_finished(act, cluster, hold, controller, monkeypatch):
@@ -470,12 +515,15 @@ def test_no_file(act, path):
     assert str(failure.value) == f"sealed_secrets_keys_file is '{path}': there is no such file"
 
 
-def test_a_server_that_refuses_a_key_is_not_quoted(act, cluster, hold, sealing_secrets):
+@pytest.mark.parametrize(
+    ("status", "end"), [(422, "with 422"), (403, "'create' on secrets is needed in that namespace")]
+)
+def test_a_server_that_refuses_a_key_is_not_quoted(act, cluster, hold, status, end):
     hold(1)
     act("exported")
     value = cluster.objects.pop(f"{NAMESPACE}/secrets/key-1")["data"]["tls.key"]
-    cluster.answers[f"POST {NAMESPACE}/secrets"] = cluster.status(422, "Invalid", f"data: {value}")
-    with pytest.raises(SealingKeysError, match=r"cannot be created, the API server answered with 422") as failure:
+    cluster.answers[f"POST {NAMESPACE}/secrets"] = cluster.status(status, "Invalid", f"data: {value}")
+    with pytest.raises(SealingKeysError, match=rf"cannot be created, the API server answered .*{end}$") as failure:
         act("imported")
     assert value not in str(failure.value)
 
