@@ -410,7 +410,10 @@ class Keys:
         ]
 
     def note(self, name: str, when: str) -> None:
-        """Note on a key that it was backed up."""
+        """Note on a key that it was backed up.
+
+        :raises SealingKeysError: the API server refuses; the file is written by then
+        """
         try:
             self._api.json(
                 "PATCH",
@@ -422,7 +425,7 @@ class Keys:
         except ApiError as error:
             if error.status != 404:  # gone meanwhile: it is in the file
                 hint = ": the right 'patch' on secrets is needed in that namespace" if error.status == 403 else ""
-                raise KubeError(
+                raise SealingKeysError(
                     f"the keys are in the file, but Secret {self._namespace}/{name} cannot be annotated as backed up, "
                     f"the API server answered with {error.status}{hint}"
                 ) from None
@@ -522,7 +525,7 @@ class Workload:
 
         :param old: uids of the pods that were deleted
         :param fingerprints: of the certificates that it may hand out
-        :raises KubeError: not in time
+        :raises SealingKeysError: not in time
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -536,7 +539,7 @@ class Workload:
                 except (KubeError, SealingError) as error:
                     why = str(error)
             if time.monotonic() >= deadline:
-                raise KubeError(
+                raise SealingKeysError(
                     f"the keys are restored, but the controller {self._namespace}/{self._name} does not serve with "
                     f"them after {timeout:g} s ({why}): see "
                     f"'kubectl --namespace {self._namespace} logs deployment/{self._name}'"
