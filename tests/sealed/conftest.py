@@ -17,10 +17,12 @@ from drill import Drill
 def say(request):
     """Shows a line with the time while a test runs."""
     reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def show(text):
-        reporter.ensure_newline()
-        reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
 
     return show
 

@@ -3,14 +3,12 @@
 The tests build on one another, and the last ones delete the cluster.
 """
 
-import base64
 import contextlib
 import json
 import re
 import subprocess
 
 import pytest
-import stack as stacks
 import yaml
 from drill import KIND, SITE, differing
 
@@ -77,35 +75,8 @@ def keys_of_the_cluster(drill):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_every_credential_is_a_sealed_secret(drill, sealed):
-    found = files(sealed)
-    assert set(found) >= KNOWN
-    stack = drill.stack
-    for name, path in found.items():
-        namespace, _, secret = name.partition("/")
-        owners = stack.core.read_namespaced_secret(secret, namespace).metadata.owner_references or []
-        assert [(owner.kind, owner.name) for owner in owners] == [("SealedSecret", secret)], name
-        live = json.loads(stack.kubectl("-n", namespace, "get", "sealedsecret", secret, "-o", "json"))
-        assert yaml.safe_load(path.read_text())["spec"]["encryptedData"] == live["spec"]["encryptedData"], name
-    plain = {
-        f"{namespace}/{secret.metadata.name}"
-        for namespace in stacks.NAMESPACES.values()
-        for secret in stack.core.list_namespaced_secret(namespace).items
-        if not secret.metadata.owner_references
-    }
-    assert {name for name in plain if not name.startswith("sealed-secrets/")} == set(), (
-        "credentials that are not sealed"
-    )
-
-
-def test_files_hold_no_value(drill, sealed):
-    texts = "\n".join(path.read_text() for path in files(sealed).values())
-    values = drill.stack.secret_values()
-    encoded = {name: base64.b64encode(value.encode()).decode() for name, value in values.items()}
-    assert [name for name, value in values.items() if value in texts or encoded[name] in texts] == []
-
-
 def test_a_second_run_changes_no_file(drill, sealed):
+    assert set(files(sealed)) >= KNOWN
     git(sealed, "init", "--quiet")
     git(sealed, "add", ".")
     git(sealed, "commit", "--quiet", "-m", "Seal the credentials")
@@ -243,7 +214,9 @@ def test_credentials_outlive_the_cluster(drill, sealed, vault):
 def test_without_the_keys_nothing_is_generated(drill, sealed, vault):
     """Where the keys are not restored, credentials are not replaced by new ones; and they may be restored later."""
     credentials, before = drill.credentials(), states(sealed)
-    drill.clear()
+    aside = sealed.rename(sealed.with_name("sealed-aside"))
+    drill.clear()  # forgets sealed files
+    aside.rename(sealed)
     said = sentence(drill.run(SITE))
     assert "no sealing key of this cluster opens it" in said
     assert "playbooks/sealing_keys_restore.yml" in said
