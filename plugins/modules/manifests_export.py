@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: manifests_export
 short_description: Writes manifests to a folder for GitOps, sealed ones in place of Secrets
-version_added: 0.2.0
+version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Writes one file an object, in one folder a namespace, with a C(kustomization.yaml) in each folder and on top, so
