@@ -458,7 +458,7 @@ class VaultKV:
         elif "check-and-set parameter" in said:
             error = Changed()
         elif forbidden:
-            error = self._forbidden(detail, doing, capability, mount)
+            error = self._forbidden(doing, capability, mount)
         elif mount or "no handler for route" in said:
             error = VaultError(self._no_mount())
         return error
@@ -498,9 +498,9 @@ class VaultKV:
             f"check vault_role, and that the role admits the service account of {self._credential_source}"
         )
 
-    def _forbidden(self, detail: str, doing: str, capability: tuple[str, str], mount: bool) -> VaultError:
+    def _forbidden(self, doing: str, capability: tuple[str, str], mount: bool) -> VaultError:
         """Say whether the token is not valid, or not allowed to do this."""
-        if not self._token_is_valid(detail):
+        if not self._token_is_valid():
             if self._method == "token":
                 return VaultError(
                     f"the token of {self._credential_source} is not valid at Vault {self.url}: it has expired, "
@@ -516,17 +516,15 @@ class VaultKV:
             return VaultError(self._denied(*capability, doing))
         return _Denied(f"Vault at {self.url} forbids to {doing}")
 
-    def _token_is_valid(self, detail: str) -> bool:
+    def _token_is_valid(self) -> bool:
         """Say whether Vault knows the token; a token that may not look at itself counts as known."""
         import hvac.exceptions as refusals  # noqa: PLC0415  see _connect
 
-        if _says_invalid(detail):
-            return False
         try:
             self._client.auth.token.lookup_self()
         except refusals.VaultError as refusal:
-            # Older servers say no more than that it is forbidden, as they do to a token without the policy `default`.
-            return not (_says_invalid(self._detail(refusal, ())))
+            # A token without the policy `default` may not look at itself, and is forbidden to in other words.
+            return not _says_invalid(self._detail(refusal, ()))
         except Exception:
             return True
         return True
