@@ -1,5 +1,6 @@
 """The export of a running stack: equal to what runs, the same each time, and without a credential in it."""
 
+import json
 import re
 import subprocess
 
@@ -61,6 +62,29 @@ def test_secrets_alone_are_not_exported(stack, sealed, tmp_path):
 
 def test_an_export_differs_in_nothing_from_what_runs(stack, exported):
     assert difference(stack, exported) == (0, "")
+
+
+def owned(listed):
+    """The fields of each object that are applied by our field manager."""
+    return {
+        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]): [
+            entry["fieldsV1"]
+            for entry in item["metadata"]["managedFields"]
+            if (entry["manager"], entry["operation"]) == ("mlops.mlflow", "Apply")
+        ]
+        for item in json.loads(listed)["items"]
+    }
+
+
+def test_whoever_applies_an_export_owns_what_site_yml_owns(stack, exported):
+    """Otherwise, each would change what the other one applied, if only in ownership."""
+    more = ["-k", exported, "-o", "json", "--show-managed-fields"]
+    before = owned(stack.kubectl("get", *more))
+    tried = ["apply", "--server-side", "--field-manager", "mlops.mlflow", "--dry-run=server"]
+    after = owned(stack.kubectl(*tried, *more))
+    assert any(before.values())
+    # What the credentials module makes is updated, not applied, so that an export adds its fields.
+    assert {place: fields for place, fields in after.items() if fields != before[place] and before[place]} == {}
 
 
 def test_the_difference_would_be_seen(stack, exported):
