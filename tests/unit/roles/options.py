@@ -51,6 +51,7 @@ VARIANTS = {
         "keycloak_proxy_trusted_addresses": [[], ["10.0.0.0/8", "192.168.1.1"]],
         "keycloak_replicas": [1, 3],
         "keycloak_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],
+        "keycloak_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
     },
     "mlflow": {
         "platform_image_pull_secrets": [[], ["registry"]],
