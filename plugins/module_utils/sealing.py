@@ -22,6 +22,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import struct
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -37,6 +38,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # holds the v
 _SESSION_KEY_BYTES = 32
 _NONCE = bytes(12)
 _TAG_BYTES = 16
+_NO_TEXT_IN_GO = re.compile(r"([yYnN]|[-+.]*[0-9].*|[-+]?\.(inf|Inf|INF|nan|NaN|NAN))$")
 _SHORTEST_KEY = 1024  # bits; the controller's language refuses shorter ones
 
 
@@ -276,7 +278,11 @@ def dump(sealed: dict[str, Any]) -> str:
     """Write a SealedSecret as YAML; the same one gives the same text."""
     import yaml  # noqa: PLC0415  only files need it
 
-    return "---\n" + yaml.safe_dump(bare(sealed), sort_keys=True, width=2**20, allow_unicode=True)
+    class Dumper(yaml.SafeDumper):
+        """Puts into quotes what Kubernetes' YAML takes for a truth value or a number, and Python's does not."""
+
+    Dumper.add_implicit_resolver("!go", _NO_TEXT_IN_GO, list("yYnN-+.0123456789"))
+    return "---\n" + yaml.dump(bare(sealed), Dumper=Dumper, sort_keys=True, width=2**20, allow_unicode=True)
 
 
 def parse(text: str) -> list[Any]:

@@ -365,10 +365,14 @@ def renew(place):
         secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata}
         data = encoded({"tls.key": pem, "tls.crt": shown})
         place.stack.kubectl("create", "-f", "-", text=json.dumps({**secret, "data": data}))
+        # It looks at the keys when it starts.
+        controller = ("-n", CONTROLLER, "deployment/sealed-secrets-controller")
+        place.stack.kubectl("-n", CONTROLLER, "delete", "pod", "-l", "app.kubernetes.io/name=sealed-secrets")
+        place.stack.kubectl("rollout", "status", *controller, "--timeout=120s")
         path = f"/api/v1/namespaces/{CONTROLLER}/services/http:sealed-secrets-controller:http/proxy/v1/cert.pem"
         stacks.wait_until(
-            lambda: place.stack.kubectl("get", "--raw", path).strip() == shown.decode().strip(),
-            30,
+            lambda: place.stack.kubectl("get", "--raw", path, check=False).strip() == shown.decode().strip(),
+            60,
             "the new certificate",
         )
         return stacks.Hidden(pem.decode())

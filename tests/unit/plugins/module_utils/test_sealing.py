@@ -13,6 +13,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import shutil
 import string
 import subprocess
@@ -121,6 +122,33 @@ def test_dump_and_load_give_the_same():
     assert load(text.replace("'2026-01-01'", "2026-01-01"), "it") == load(text, "it"), "as Kubernetes reads it"
 
 
+def test_dump_is_as_people_write_it():
+    sealed = manifest("reports", "login", {"y": "AgX", "name": "AgY"}, labels={"app": "reports"})
+    assert (
+        dump(sealed)
+        == """---
+apiVersion: bitnami.com/v1alpha1
+kind: SealedSecret
+metadata:
+  labels:
+    app: reports
+  name: login
+  namespace: reports
+spec:
+  encryptedData:
+    name: AgY
+    'y': AgX
+  template:
+    metadata:
+      labels:
+        app: reports
+      name: login
+      namespace: reports
+    type: Opaque
+"""
+    )
+
+
 def test_without_scope_keeps_what_is_a_persons():
     given = {"sealedsecrets.bitnami.com/cluster-wide": "true", "note": "x"}
     assert without_scope(given | {"kubectl.kubernetes.io/last-applied-configuration": "{}"}) == {"note": "x"}
@@ -156,6 +184,21 @@ def test_kubeseal_opens_what_is_sealed_here(kubeseal, scope, kind):
     # A field without bytes is left out.
     given = opened["data"]["key"] or ""
     assert sealed_bytes(given) == KINDS[kind]
+
+
+@pytest.mark.parametrize(
+    "text", ["y", "N", "yes", "true", "null", "~", "1", "0x1F", "0o7", "1e3", "1_0", "1:20", ".5", "2026-01-01"]
+)
+def test_a_text_that_looks_like_something_else_stays_a_text(kubeseal, text):
+    name = text if re.fullmatch(r"[-._a-zA-Z0-9]+", text) else "x"
+    encrypted = {name: seal(CERTIFICATE, b"1", b"reports/login")}
+    sealed = dump(manifest("reports", "login", encrypted, annotations={"note": text}))
+    opened = json.loads(
+        kubeseal("--recovery-unseal", "--recovery-private-key", str(KNOWN / "key.pem"), "-o", "json", text=sealed)
+    )
+    assert opened["metadata"]["annotations"] == {"note": text}
+    assert list(opened["data"]) == [name]
+    assert load(sealed, "it")["metadata"]["annotations"] == {"note": text}
 
 
 def sealed_bytes(text):
