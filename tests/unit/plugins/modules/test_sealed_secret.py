@@ -8,6 +8,7 @@ With one they are tested by tests/integration/test_sealing.py.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import pathlib
@@ -18,6 +19,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import SealingError, label, load, unseal
 from ansible_collections.mlops.mlflow.plugins.module_utils.supplied import WrongInputError
 from ansible_collections.mlops.mlflow.plugins.modules import sealed_files, sealed_secret
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -237,6 +241,24 @@ def test_wrong_options_are_a_sentence_and_change_nothing(cluster, attempt, optio
     assert "planted-value" not in result["_output"]
     assert not attempt.path.exists()
     assert cluster.requests == []
+
+
+@pytest.mark.parametrize(("days", "words"), [((-3, -1), "expired on 20"), ((1, 3), "is not valid before 20")])
+@pytest.mark.parametrize("form", ["file", "text"])
+def test_a_certificate_that_is_not_valid_now(attempt, tmp_path, form, days, words):
+    key = rsa.generate_private_key(65537, 2048)
+    start, end = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=each) for each in days)
+    subject = x509.Name([])
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, start, end)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    (tmp_path / "certificate.pem").write_bytes(made)
+    result = attempt(keys=KEYS, certificate=str(tmp_path / "certificate.pem") if form == "file" else made.decode())
+    assert words in result["msg"]
+    assert "\n" not in result["msg"]
+    assert not attempt.path.exists()
 
 
 @pytest.mark.parametrize(
