@@ -61,6 +61,8 @@ def login(stack, vault, namespaces, tmp_path):
     changed, output = made.changed()
     assert changed, output
     yield made
+    if vault.wait()["sealed"]:
+        vault.unseal()
     made.clear()
 
 

@@ -4,7 +4,6 @@ import base64
 import threading
 import time
 
-import pytest
 import servers
 from vaulted import ONE, TWO
 
@@ -245,8 +244,3 @@ def test_somebody_who_writes_all_the_time(login):
         ]
         assert after == before
     assert login.changed()[0] or login.kept()[0]["username"] == "mlflow"
-
-
-@pytest.fixture(autouse=True)
-def _vault_is_left_unsealed(unsealed):
-    """Vault serves after each test."""

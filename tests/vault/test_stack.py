@@ -6,7 +6,7 @@ import secrets as randomness
 
 import pytest
 from test_check_mode import state
-from vaulted import stacks
+from vaulted import sentence, stacks
 
 # What is not made by us: sealing keys, and what Kubernetes makes by itself.
 OTHERS = ("sealed-secrets-key", "default-token")
@@ -44,7 +44,7 @@ def refused(stack, unsealed):
         assert done.code != 0
         assert "Traceback" not in done.output
         assert state(stack) == before
-        return " ".join(done.output.partition("msg:")[2].partition("PLAY RECAP")[0].split())
+        return sentence(done)
 
     return run
 
