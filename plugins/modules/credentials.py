@@ -151,13 +151,11 @@ options:
         default: ClusterSecretStore
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - mlops.mlflow.api
   - mlops.mlflow.vault
 requirements:
-  - python >= 3.11
-  - PyYAML
   - cryptography, only to seal, with O(backend=sealed_secrets)
   - hvac, only with O(backend=vault)
-  - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
 attributes:
   check_mode:
     description: Reports what would be created and changed, on a cluster without the namespaces too.

@@ -52,10 +52,7 @@ options:
         default: false
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
-requirements:
-  - python >= 3.11
-  - PyYAML
-  - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
+  - mlops.mlflow.api
 attributes:
   check_mode:
     description: Reports which files would be written and removed.

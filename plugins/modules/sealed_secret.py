@@ -117,11 +117,9 @@ options:
     default: 60
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - mlops.mlflow.api
 requirements:
-  - python >= 3.11
   - cryptography
-  - PyYAML
-  - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
 attributes:
   check_mode:
     description: Reports what would be sealed and changed.
