@@ -10,6 +10,7 @@ the store of secret_store.py, or as ExternalSecrets, of which somebody else's op
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret import (
@@ -18,6 +19,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret impor
     ExternalSecrets,
     manifest,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError
 from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import (
     Changed,
     Kept,
@@ -40,27 +42,45 @@ class VaultStore(Store):
         self._delivery = delivery
         self._found: dict[str, tuple[dict[str, bytes], int]] = {}
         self._others: dict[str, dict[str, bytes]] = {}
+        self._complete: dict[str, bool] = {}  # whether Vault has all keys that are needed
+        self._differing: dict[str, set[str]] = {}  # keys that have one value here and another one there
 
     def central(self, name: str, keys: Iterable[str]) -> dict[str, bytes]:
-        self._others[name] = {}
+        self._others[name], self._differing[name] = {}, set()
         self._found[name] = self._vault.read(name, keys=tuple(keys))
+        self._complete[name] = all(self._found[name][0].get(key) for key in keys)
         return self._found[name][0]
 
     def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> Kept | None:
         there, version = self._found[name]
         lacking = {key: value for key, value in values.items() if there.get(key) != value}
-        lacking |= {key: value for key, value in self._others[name].items() if key not in {**there, **values}}
+        others = {key: value for key, value in self._others[name].items() if key not in {**there, **values}}
+        differing = self._differing[name] & set(others)
+        if differing:
+            raise KubeError(
+                f"Secret {name} has different values in its key {min(differing)} from namespace to namespace, and its "
+                f"one entry {self._vault.place(name)} in Vault cannot hold them all: make them alike, or remove the key"
+            )
+        lacking |= others
         if not lacking:
             return None
         if write:
-            self._found[name] = ({**there, **values}, self._vault.write(name, lacking, version))
+            self._found[name] = ({**there, **lacking}, self._vault.write(name, lacking, version))
         return Kept(self._vault.place(name), created=not there, updated=sorted(lacking) if there else [])
+
+    def recoverable(self, namespace: str, name: str) -> bool:
+        return not self._complete.get(name) and self._delivery.recoverable(namespace, name)
+
+    def recover(self, namespace: str, name: str) -> Stored:
+        return self._delivery.recover(namespace, name)
 
     def read(self, namespace: str, name: str) -> Stored | None:
         found = self._delivery.read(namespace, name)
-        if found is not None and isinstance(self._delivery, ExternalStore):
+        if found is not None and name in self._others and isinstance(self._delivery, ExternalStore):
             # The operator takes away what Vault lacks: keys that are there beside ours go there too.
-            self._others[name] = {**found.data, **self._others[name]}
+            others = self._others[name]
+            self._differing[name] |= {key for key in found.data if others.get(key, found.data[key]) != found.data[key]}
+            self._others[name] = {**found.data, **others}
         return found
 
     def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
@@ -70,6 +90,10 @@ class VaultStore(Store):
         self._delivery.create(namespace, name, secret)
 
     def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        if isinstance(self._delivery, ExternalStore):
+            # The operator writes all keys, those beside ours too, with what stands in Vault.
+            central = self._found[name][0]
+            secret = replace(secret, data={key: central.get(key, value) for key, value in secret.data.items()})
         self._delivery.update(namespace, name, secret, data, labels)
 
     def has_namespace(self, namespace: str) -> bool:
@@ -107,6 +131,12 @@ class ExternalStore(Store):
             labels=labels,
             secret_type=secret.type,
         )
+
+    def recoverable(self, namespace: str, name: str) -> bool:
+        return self._secrets.recoverable(namespace, name)
+
+    def recover(self, namespace: str, name: str) -> Stored:
+        return self._secrets.recover(namespace, name)
 
     def read(self, namespace: str, name: str) -> Stored | None:
         return self._secrets.read(namespace, name)
