@@ -144,7 +144,7 @@ class Controller:
         try:
             self._ask("POST", "/v1/verify", body=bare(sealed), accept="*/*")
         except ApiError as error:
-            if 400 <= error.status <= 500:
+            if _refusal(error):
                 return False
             raise
         return True
@@ -161,7 +161,7 @@ class Controller:
             answer = self._ask("POST", "/v1/rotate", body=bare(sealed), accept="*/*")
             encrypted = json.loads(answer)["spec"]["encryptedData"]
         except ApiError as error:
-            if not 400 <= error.status <= 500:
+            if not _refusal(error):
                 raise
             raise SealingError(
                 f"{where} cannot be opened by {self.where}: it was sealed for another name or namespace, or by a key "
@@ -237,16 +237,23 @@ class Controller:
                 ) from None
             raise
 
-    def take_over(self, namespace: str, name: str, version: str) -> None:
-        """Allow the controller to take a plain Secret over, unless somebody else has written it.
+    def take_over(self, namespace: str, name: str, version: str, owners: list[dict[str, Any]] | None = None) -> None:
+        """Allow the controller to take a Secret over, unless somebody else has written it.
 
+        :param owners: who owns the Secret from now on; None leaves that as it is
         :raises ApiError: of status 409 or 404, it is no longer what was read
         """
         self._api.json(
             "PATCH",
             f"/api/v1/namespaces/{quoted(namespace)}/secrets/{quoted(name)}",
             query={"fieldManager": FIELD_MANAGER},
-            body={"metadata": {"resourceVersion": version, "annotations": {MANAGED: "true"}}},
+            body={
+                "metadata": {
+                    "resourceVersion": version,
+                    "annotations": {MANAGED: "true"},
+                    **({} if owners is None else {"ownerReferences": owners}),
+                }
+            },
             content_type=MERGE_PATCH,
         )
 
@@ -278,17 +285,35 @@ class Controller:
                 )
             self._sleep(0.1 if now - start < 2 else 0.5)
 
+    def wait_secret(self, namespace: str, name: str) -> None:
+        """Wait until the controller has made the Secret of a SealedSecret again, which it does when that is deleted.
+
+        :raises KubeError: it does not in time
+        """
+        start = self._clock()
+        while self._api.find(f"/api/v1/namespaces/{quoted(namespace)}/secrets/{quoted(name)}") is None:
+            if self._clock() - start >= self._timeout:
+                raise KubeError(
+                    f"SealedSecret {namespace}/{name} has no Secret after {self._timeout:g} s: does {self.where} run? "
+                    f"See 'kubectl --namespace {self._namespace} logs deployment/{self._service}'"
+                )
+            self._sleep(0.2)
+
     def release(self, namespace: str, name: str) -> None:
         """Delete a SealedSecret and leave its Secret as it is, owned by nobody.
 
         :raises KubeError: the API server does not get to it in time
         """
         start = self._clock()
-        self._api.request(
-            "DELETE",
-            self._path(namespace, name),
-            body={"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"},
-        )
+        try:
+            self._api.request(
+                "DELETE",
+                self._path(namespace, name),
+                body={"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"},
+            )
+        except ApiError as error:
+            if error.status != 404:  # somebody else was faster
+                raise
         while self.find(namespace, name) is not None or self._owned(namespace, name):
             if self._clock() - start >= self._timeout:
                 raise KubeError(f"SealedSecret {namespace}/{name} is not gone {self._timeout:g} s after it was deleted")
@@ -297,6 +322,11 @@ class Controller:
     def _owned(self, namespace: str, name: str) -> bool:
         found = self._api.find(f"/api/v1/namespaces/{quoted(namespace)}/secrets/{quoted(name)}")
         return found is not None and owned(found)
+
+
+def _refusal(error: ApiError) -> bool:
+    """Say whether an answer is the controller's own, and not that of an API server that forbids to ask it."""
+    return 400 <= error.status <= 500 and error.status not in (401, 403)
 
 
 def owned(secret: dict[str, Any]) -> bool:

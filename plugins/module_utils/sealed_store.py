@@ -64,10 +64,23 @@ class SealedStore(Store):
     # --- reading
 
     def read(self, namespace: str, name: str) -> Stored | None:
+        # First the SealedSecret: a write must find it unchanged, so that it seals no older values.
+        sealed = self._controller.find(namespace, name)
         found = self._secrets.read(namespace, name)
-        if found is None:
-            return None
-        return _Sealed(**vars(found), sealed=self._controller.find(namespace, name))
+        if found is not None and sealed is not None and not synced(sealed)[0]:
+            sealed = self._settled(namespace, name)
+            found = self._secrets.read(namespace, name)
+        return None if found is None else _Sealed(**vars(found), sealed=sealed)
+
+    def _settled(self, namespace: str, name: str) -> dict[str, Any]:
+        """Wait until the controller has opened a SealedSecret or refused it: before, its Secret has older values."""
+        try:
+            return self._controller.wait_synced(namespace, name)
+        except KubeError:
+            sealed = self._controller.find(namespace, name)
+            if sealed is None or synced(sealed)[0] != "False":
+                raise
+            return sealed
 
     def has_namespace(self, namespace: str) -> bool:
         return self._secrets.has_namespace(namespace)
@@ -125,9 +138,10 @@ class SealedStore(Store):
             self._controller.wait_synced(namespace, name)
         except KubeError as error:
             raise KubeError(f"{source} is of no use: {error}") from None
+        self._controller.wait_secret(namespace, name)
         stored = self.read(namespace, name)
         if stored is None:
-            raise KubeError(f"{source} was unsealed, and Secret {namespace}/{name} is not there")
+            raise Changed  # it is gone again
         return stored
 
     # --- writing
@@ -151,7 +165,7 @@ class SealedStore(Store):
         state, _why = synced(sealed)
         beside = state == "True" and edited({"metadata": stored.metadata}, sealed)
         for is_so, words in (
-            (stored.owner != KIND, "sealed anew, and owned by its SealedSecret"),
+            (not _owns(sealed, stored), "sealed anew, and owned by its SealedSecret"),
             (scope_of(sealed) != self._scope, f"sealed anew, {self._scope}"),
             (set(sealed["spec"].get("encryptedData") or {}) != set(stored.data), "sealed anew, with all keys"),
             (state == "False", "sealed anew, since the controller cannot open it"),
@@ -173,6 +187,7 @@ class SealedStore(Store):
 
     def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
         if secret.owner not in ("", KIND):
+            self.check()
             self._secrets.release(namespace, name, secret.owner)
             raise Changed  # it has another version by now
         old = secret.sealed if isinstance(secret, _Sealed) else None
@@ -187,8 +202,11 @@ class SealedStore(Store):
         wanted.annotations = without_scope(secret.annotations)
         sealed = self._seal(namespace, name, wanted, anew, kept)
         try:
-            if secret.owner != KIND:
-                self._controller.take_over(namespace, name, secret.version)
+            if old is None or not _owns(old, secret):
+                # An owner that is gone would take the Secret along.
+                owners = secret.metadata.get("ownerReferences") or []
+                left = [each for each in owners if each.get("kind") != KIND] if secret.owner else None
+                self._controller.take_over(namespace, name, secret.version, left)
             if old is None:
                 self._controller.create(sealed)
             else:
@@ -201,6 +219,12 @@ class SealedStore(Store):
                 raise Changed from None
             raise
         self._finish(namespace, name, values)
+
+    def check(self) -> None:
+        try:
+            self._controller.certificate()
+        except SealingError as error:
+            raise KubeError(f"nothing can be sealed: {error}") from None
 
     def _seal(
         self, namespace: str, name: str, secret: Stored, values: dict[str, bytes], kept: dict[str, str]
@@ -241,11 +265,23 @@ class SealedStore(Store):
             with tempfile.NamedTemporaryFile(
                 "w", encoding="utf-8", dir=os.path.dirname(path), prefix=".", delete=False
             ) as stream:
-                stream.write(dump(sealed))
-            os.chmod(stream.name, 0o644)
-            os.replace(stream.name, path)
+                try:
+                    stream.write(dump(sealed))
+                    stream.flush()
+                    os.chmod(stream.name, 0o644)
+                    os.replace(stream.name, path)
+                except BaseException:
+                    os.unlink(stream.name)
+                    raise
         except OSError as error:
             raise KubeError(f"the sealed file {path} cannot be written ({error.strerror})") from None
+
+
+def _owns(sealed: dict[str, Any], stored: Stored) -> bool:
+    """Say whether a Secret belongs to this very SealedSecret, and not to one of its name that was there before."""
+    uid = sealed["metadata"].get("uid")
+    owners = stored.metadata.get("ownerReferences") or []
+    return any(each.get("kind") == KIND and each.get("uid") == uid for each in owners)
 
 
 def _same(file: dict[str, Any], sealed: dict[str, Any]) -> bool:

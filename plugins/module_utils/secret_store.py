@@ -96,6 +96,13 @@ class Store(ABC):
         """Say in a few words each what differs in the way a Secret is kept from how this store keeps it."""
         return []
 
+    def check(self) -> None:
+        """See that what is about to be written can be written, before anything is.
+
+        :raises KubeError: it cannot be
+        """
+        return
+
     @abstractmethod
     def read(self, namespace: str, name: str) -> Stored | None:
         """Give a Secret, or None where there is none."""
@@ -156,6 +163,28 @@ class KubernetesStore(Store):
             metadata=metadata,
         )
 
+    def recoverable(self, namespace: str, name: str) -> bool:
+        try:
+            return self._controller().find(namespace, name) is not None
+        except ApiError as error:
+            if error.status == 403:  # who works with Secrets only may not see SealedSecrets
+                return False
+            raise
+
+    def recover(self, namespace: str, name: str) -> Stored:
+        # The controller makes it soon: a value of ours would be another one.
+        controller = self._controller()
+        controller.wait_synced(namespace, name)
+        controller.wait_secret(namespace, name)
+        stored = self.read(namespace, name)
+        if stored is None:
+            raise Changed  # it is gone again
+        return stored
+
+    def _controller(self) -> Controller:
+        """Give what is known of SealedSecrets: the controller itself is not asked."""
+        return Controller(self._api, "sealed-secrets", clock=self._clock, sleep=self._sleep)
+
     def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
         return [f"released from its {stored.owner}"] if stored.owner else []
 
@@ -189,7 +218,7 @@ class KubernetesStore(Store):
         :param owner: C(SealedSecret) or C(ExternalSecret)
         """
         if owner == SEALED_SECRET:
-            Controller(self._api, "", clock=self._clock, sleep=self._sleep).release(namespace, name)
+            self._controller().release(namespace, name)
             return
         ExternalSecrets(self._api, clock=self._clock, sleep=self._sleep).release(namespace, name)
         found = self._api.find(self._path(namespace, name)) or {}

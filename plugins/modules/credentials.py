@@ -352,6 +352,7 @@ class Outcome:
     generated: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
     converted: list[str] = field(default_factory=list)
+    drift: list[str] = field(default_factory=list)  # what of the way in which it is kept has to be changed
     recoverable: bool = False  # in check mode: it would be brought back, with values that are not known yet
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
@@ -495,13 +496,16 @@ class Ensurer:
             namespace: Outcome(wanted.name, namespace, [key.name for key in wanted.keys])
             for namespace in wanted.namespaces
         }
-        for _attempt in range(ATTEMPTS):
+        # A Secret that is released from what made it is read again too, once in each namespace.
+        for _attempt in range(ATTEMPTS + len(wanted.namespaces)):
             try:
                 central = self._store.central(wanted.name, [key.name for key in wanted.keys])
                 stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
                 if any(outcome.recoverable for outcome in outcomes.values()):
                     return self._unknown(wanted, stored, outcomes)
                 values, fresh = self._values(wanted, central, stored, generated)
+                for namespace in wanted.namespaces:
+                    outcomes[namespace].drift = self._check(wanted, namespace, stored[namespace], values)
                 kept = self._store.keep(wanted.name, values, write=not self._check_mode)
                 if kept is not None:
                     self.kept.append(kept)
@@ -517,7 +521,7 @@ class Ensurer:
             return list(outcomes.values())
         raise KubeError(
             f"Secret {wanted.namespaces[0]}/{wanted.name} is written by somebody else all the time: "
-            f"gave up after {ATTEMPTS} attempts"
+            f"gave up after {ATTEMPTS + len(wanted.namespaces)} attempts"
         )
 
     def _read(self, wanted: Wanted, outcome: Outcome) -> Stored | None:
@@ -600,12 +604,32 @@ class Ensurer:
                 fresh.add(key.name)
         return values, fresh
 
+    def _check(self, wanted: Wanted, namespace: str, stored: Stored | None, values: dict[str, bytes]) -> list[str]:
+        """See that the Secret of one namespace can be written, before any is; give what drifted in how it is kept."""
+        where = f"Secret {namespace}/{wanted.name}"
+        if stored is None:
+            if not self._create_namespaces and namespace not in self._namespaces:
+                if not self._store.has_namespace(namespace):
+                    raise KubeError(f"{where} cannot be created: its namespace is not there")
+                self._namespaces.add(namespace)
+            return []
+        if wanted.type not in ("Opaque", stored.type):
+            raise KubeError(
+                f"{where} is of type {stored.type} and must be {wanted.type}, which cannot be changed: delete it first"
+            )
+        data = {key for key, value in values.items() if stored.data.get(key) != value}
+        if data and stored.immutable:
+            raise KubeError(f"{where} is immutable, so that its key {min(data)} cannot be written: delete it first")
+        return self._store.drift(namespace, wanted.name, stored)
+
     def _write(
         self, wanted: Wanted, stored: Stored | None, values: dict[str, bytes], fresh: set[str], outcome: Outcome
     ) -> None:
         """Bring the Secret of one namespace in line, and note in the outcome what that took."""
         namespace, where = outcome.namespace, f"Secret {outcome.namespace}/{wanted.name}"
         if stored is None:
+            if not self._check_mode:
+                self._store.check()
             self._ensure_namespace(namespace, where)
             if not self._check_mode:
                 self._store.create(namespace, wanted.name, Stored(wanted.type, values, wanted.labels))
@@ -613,16 +637,9 @@ class Ensurer:
             outcome.generated = sorted(fresh)
             outcome.after = sorted(values)
             return
-        if wanted.type not in ("Opaque", stored.type):
-            raise KubeError(
-                f"{where} is of type {stored.type} and must be {wanted.type}, which cannot be changed: delete it first"
-            )
         data = {key: value for key, value in values.items() if stored.data.get(key) != value}
         labels = {label: value for label, value in wanted.labels.items() if stored.labels.get(label) != value}
-        if data and stored.immutable:
-            raise KubeError(f"{where} is immutable, so that its key {min(data)} cannot be written: delete it first")
-        drift = self._store.drift(namespace, wanted.name, stored)
-        if not data and not labels and not drift:
+        if not data and not labels and not outcome.drift:
             return
         if not self._check_mode:
             self._store.update(namespace, wanted.name, stored, data, labels)
@@ -630,7 +647,7 @@ class Ensurer:
         outcome.updated = sorted({*outcome.updated, *data} if not outcome.created else set())
         outcome.generated = sorted({*outcome.generated, *(fresh & set(data))})
         outcome.relabelled = outcome.relabelled or bool(labels)
-        outcome.converted = list(dict.fromkeys([*outcome.converted, *drift]))
+        outcome.converted = list(dict.fromkeys([*outcome.converted, *outcome.drift]))
         outcome.before = outcome.before or sorted(stored.data)
         replaced = {key for key in outcome.updated if key in outcome.before}
         outcome.after = [f"{key} (new value)" if key in replaced else key for key in sorted({*stored.data, *data})]
@@ -754,6 +771,10 @@ def build_store(
         controller = Controller(api, given["namespace"], given["controller"])
         return SealedStore(secrets, controller, given["output_dir"], given["scope"]), controller, None
     if params["backend"] == "vault":
+        if params["delivery"] == "external_secrets" and not params["secret_store"]["name"]:
+            raise WrongInputError(
+                "vault_delivery is external_secrets, so vault_secret_store must name the operator's store"
+            )
         vault = stack.enter_context(VaultKV(params["vault"]))
         names = [each.name for each in wanted if not each.existing]
         if names:

@@ -128,8 +128,20 @@ class FakeCluster:
             return self._status(409, "Conflict", "the object has been modified")
         stored.setdefault("data", {}).update(body.get("data") or {})
         for field in ("labels", "annotations"):
-            stored["metadata"].setdefault(field, {}).update(body["metadata"].get(field) or {})
+            merged = {**(stored["metadata"].get(field) or {}), **(body["metadata"].get(field) or {})}
+            stored["metadata"][field] = {key: value for key, value in merged.items() if value is not None}
+        if "ownerReferences" in body["metadata"]:
+            stored["metadata"]["ownerReferences"] = body["metadata"]["ownerReferences"]
         return 200, self.store(path, stored)
+
+    def _put(self, path: str, _query: dict[str, list[str]], body: Any, _kind: str) -> tuple[int, Any]:
+        stored = self.objects.get(path)
+        if stored is None:
+            return self._status(404, "NotFound", f"{path} not found")
+        if body["metadata"].get("resourceVersion") not in (None, stored["metadata"]["resourceVersion"]):
+            return self._status(409, "Conflict", "the object has been modified")
+        kept = {each: stored["metadata"][each] for each in ("uid", "creationTimestamp")}
+        return 200, self.store(path, {**body, "metadata": {**body["metadata"], **kept}})
 
     def _delete(self, path: str, _query: dict[str, list[str]], _body: Any, _kind: str) -> tuple[int, Any]:
         if self.objects.pop(path, None) is None:
@@ -157,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815  the names that http.server asks for
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815  the names that http.server asks for
 
     def log_message(self, *_args: Any) -> None:
         """Say nothing."""
