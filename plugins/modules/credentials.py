@@ -777,14 +777,21 @@ def build_store(
             )
         vault = stack.enter_context(VaultKV(params["vault"]))
         names = [each.name for each in wanted if not each.existing]
-        if names:
-            vault.verify(names)
+        vault.verify(names)
         if params["delivery"] == "external_secrets":
             external = ExternalSecrets(api)
             external.verify()
             return VaultStore(vault, ExternalStore(secrets, external, vault, params["secret_store"])), None, vault
         return VaultStore(vault, secrets), None, vault
     return secrets, None, None
+
+
+def without_backup(controller: Controller) -> list[str]:
+    """Name the sealing keys without a backup; none where they cannot be looked at: the credentials are ensured."""
+    try:
+        return controller.keys_without_backup()
+    except KubeError:
+        return []
 
 
 def main() -> None:
@@ -812,7 +819,7 @@ def main() -> None:
             )
             outcomes = [outcome for each in wanted for outcome in ensurer.ensure(each)]
             unmask(module, *(vault.secrets if vault else ()))
-            unsaved = controller.keys_without_backup() if controller and wanted else []
+            unsaved = without_backup(controller) if controller and wanted else []
     except WrongInputError as error:
         module.fail_json(msg=str(error), invocation=invocation)
     except (KubeError, VaultError) as error:
