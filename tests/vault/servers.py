@@ -157,6 +157,7 @@ class Server:
 
     def unseal(self):
         """Unseal it by its shares, and wait until it serves."""
+        self.wait()
         client = self.client("")
         client.sys.submit_unseal_keys(self.keys["keys"])
         deadline = time.monotonic() + 60
