@@ -156,7 +156,11 @@ def results(request, stack, directory):
     names = {f"case-{index}": case for index, case in enumerate(wanted)}
     common = yaml.safe_load((stacks.REPOSITORY / "inventory/kind/hosts.yml").read_text())["mlflow"]["hosts"]["kind"]
     common |= {"kind_cluster_directory": str(stack.directory), "kubeconfig_path": str(directory / "reader")}
-    hosts = {name: common | filled(case["set"], directory) for name, case in names.items()}
+    hosts = {
+        # Each is a stack of its own, with sealed files of its own.
+        name: common | {"sealed_secrets_output_dir": str(directory / "sealed" / name)} | filled(case["set"], directory)
+        for name, case in names.items()
+    }
     (directory / "inventory.yml").write_text(yaml.safe_dump({"mlflow": {"children": {"cases": {"hosts": hosts}}}}))
     run = stack.playbook(
         *("-i", directory / "inventory.yml", "--limit", "cases", "--forks", str(AT_ONCE)),
