@@ -25,9 +25,10 @@ DIGEST = ".digest"  # behind the name of a sealed file
 INDEX = ".resealed"  # in a directory; no name that tools take for a manifest
 
 
-def read(path: str) -> str | None:
+def read(path: str, what: str = "the file") -> str | None:
     """Give the text of a file; None where there is none.
 
+    :param what: what to call it in messages
     :raises SealingError: it cannot be read
     """
     try:
@@ -36,14 +37,15 @@ def read(path: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SealingError(f"the file {path} cannot be read ({error.strerror})") from None
+        raise SealingError(f"{what} {path} cannot be read ({error.strerror})") from None
     except ValueError:
-        raise SealingError(f"the file {path} cannot be read (it is not text)") from None
+        raise SealingError(f"{what} {path} cannot be read (it is not text)") from None
 
 
-def write(path: str, text: str) -> None:
+def write(path: str, text: str, what: str = "the file") -> None:
     """Write a file that anybody may read, whole or not at all, and make its folder.
 
+    :param what: what to call it in messages
     :raises SealingError: it cannot be written
     """
     folder = os.path.dirname(os.path.abspath(path))
@@ -58,11 +60,13 @@ def write(path: str, text: str) -> None:
             stream.write(text)
         os.chmod(temporary, mode)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise SealingError(f"the file {path} cannot be written ({error.strerror})") from None
+        if not isinstance(error, OSError):
+            raise
+        raise SealingError(f"{what} {path} cannot be written ({error.strerror})") from None
 
 
 def remove(path: str) -> bool:

@@ -10,10 +10,10 @@ opening it: the controller has opened the same in the cluster, and the Secret th
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.mlops.mlflow.plugins.module_utils import sealed_files
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import ApiError, KubeError
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import (
     Controller,
@@ -100,14 +100,9 @@ class SealedStore(Store):
         if not path:
             return None
         try:
-            with open(path, encoding="utf-8") as stream:
-                text = stream.read()
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise KubeError(f"the sealed file {path} cannot be read ({why})") from None
-        try:
+            text = sealed_files.read(path, "the sealed file")
+            if text is None:
+                return None
             sealed = load(text, f"the sealed file {path}")
         except SealingError as error:
             raise KubeError(str(error)) from None
@@ -261,20 +256,9 @@ class SealedStore(Store):
         if not path:
             return
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=os.path.dirname(path), prefix=".", delete=False
-            ) as stream:
-                try:
-                    stream.write(dump(sealed))
-                    stream.flush()
-                    os.chmod(stream.name, 0o644)
-                    os.replace(stream.name, path)
-                except BaseException:
-                    os.unlink(stream.name)
-                    raise
-        except OSError as error:
-            raise KubeError(f"the sealed file {path} cannot be written ({error.strerror})") from None
+            sealed_files.write(path, dump(sealed), "the sealed file")
+        except SealingError as error:
+            raise KubeError(str(error)) from None
 
 
 def _owns(sealed: dict[str, Any], stored: Stored) -> bool:
