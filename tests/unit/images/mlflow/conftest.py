@@ -90,9 +90,11 @@ def _stand_ins():
         "mlflow.store.artifact.artifact_repo": {"ArtifactRepository": repository},
         "mlflow.store.artifact.s3_artifact_repo": {"S3ArtifactRepository": repository},
         "mlflow_oidc_auth": {},
-        "mlflow_oidc_auth.config": {"config": types.SimpleNamespace(OIDC_USERS_DB_URI="sqlite://")},
+        "mlflow_oidc_auth.config": {
+            "config": types.SimpleNamespace(OIDC_USERS_DB_URI="sqlite://", PERMISSION_CACHE_TTL_SECONDS=60)
+        },
         "mlflow_oidc_auth.oauth": {"is_oidc_configured": lambda: True},
-        "mlflow_oidc_auth.middleware": {},
+        "mlflow_oidc_auth.middleware": {"AuthMiddleware": object},
         "mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware": {"AuthAwareWSGIMiddleware": _WsgiMiddleware},
         "asgiref": {},
         "asgiref.sync": {"ThreadSensitiveContext": _Context},
