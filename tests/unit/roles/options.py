@@ -55,6 +55,7 @@ VARIANTS = {
     },
     "mlflow": {
         "platform_image_pull_secrets": [[], ["registry"]],
+        "mlflow_auth": ["oidc", "basic", "none"],
         "mlflow_allowed_hosts": [[], ["mlflow.example.com", "*.example.org"]],
         "mlflow_cors_allowed_origins": [[], ["https://notebooks.example.com"]],
         "mlflow_db_ca_secret": ["", "company-ca"],
