@@ -36,14 +36,6 @@ class _ClientError(Exception):
         self.response = response
 
 
-class _WsgiMiddleware:
-    def __init__(self, flask_app):
-        self.flask_app = flask_app
-
-    async def __call__(self, scope, receive, send):
-        await self.flask_app(scope, receive, send)
-
-
 class _Context:
     async def __aenter__(self):
         return self
@@ -93,9 +85,7 @@ def _stand_ins():
         "mlflow_oidc_auth.config": {
             "config": types.SimpleNamespace(OIDC_USERS_DB_URI="sqlite://", PERMISSION_CACHE_TTL_SECONDS=60)
         },
-        "mlflow_oidc_auth.oauth": {"is_oidc_configured": lambda: True},
         "mlflow_oidc_auth.middleware": {"AuthMiddleware": object},
-        "mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware": {"AuthAwareWSGIMiddleware": _WsgiMiddleware},
         "asgiref": {},
         "asgiref.sync": {"ThreadSensitiveContext": _Context},
         "starlette": {},
@@ -103,6 +93,8 @@ def _stand_ins():
         "sqlalchemy": {"text": str, "create_engine": None},
         "sqlalchemy.event": {"listen": lambda *_: None},
         "sqlalchemy.engine": {"Engine": object},
+        "werkzeug": {},
+        "werkzeug.security": {"check_password_hash": lambda stored, password: stored == f"hash of {password}"},
     }
 
 

@@ -1,4 +1,4 @@
-"""The application around mlflow-oidc-auth's: outages, readiness and threads."""
+"""The application around MLflow's: outages, readiness and threads."""
 
 import asyncio
 import json
@@ -89,16 +89,14 @@ def test_which_errors_are_an_outage(outage, error, is_disconnect, noted):
 
 @pytest.mark.parametrize(("broken", "status"), [([], 200), (["sqlite:///b"], 503), (["sqlite:///a"], 503)])
 def test_readiness_asks_both_databases(outage, monkeypatch, broken, status):
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "sqlite:///a")
-    monkeypatch.setattr(outage, "config", types.SimpleNamespace(OIDC_USERS_DB_URI="sqlite:///b"))
-    monkeypatch.setattr(outage, "is_oidc_configured", lambda: True)
-
     def ping(_self, uri):
         if uri in broken:
             raise OperationalError
 
     monkeypatch.setattr(outage.Readiness, "_ping", ping)
-    app = outage.OutageAware(application(404), outage.Watch(), outage.Readiness())
+    databases = {"tracking_database": "sqlite:///a", "database": "sqlite:///b"}
+    readiness = outage.Readiness(databases, {"oidc": lambda: True})
+    app = outage.OutageAware(application(404), outage.Watch(), readiness)
     code, _headers, body = answer_of(app, scope("/health/ready"))
     assert code == status
     assert json.loads(body)["checks"] == {
@@ -106,6 +104,18 @@ def test_readiness_asks_both_databases(outage, monkeypatch, broken, status):
         "tracking_database": "sqlite:///a" not in broken,
         "database": "sqlite:///b" not in broken,
     }
+
+
+def test_readiness_asks_what_the_login_needs(outage):
+    app = outage.OutageAware(application(404), outage.Watch(), outage.Readiness({}, {"oidc": lambda: None}))
+    code, _headers, body = answer_of(app, scope("/health/ready"))
+    assert (code, json.loads(body)["checks"]) == (503, {"oidc": False})
+
+
+def test_a_probe_needs_nothing_but_the_process(outage):
+    app = outage.OutageAware(application(401), outage.Watch(), None, frozenset({"/health/live"}))
+    assert answer_of(app, scope("/health/live"))[0] == 200
+    assert answer_of(app, scope("/health/live/more"))[0] == 401
 
 
 @pytest.mark.parametrize(
@@ -125,10 +135,9 @@ def test_which_calls_wait_for_the_object_store(load, path, expected):
 def test_artifacts_that_stall_leave_the_other_calls_alone(load, monkeypatch):
     monkeypatch.setenv("MLOPS_ARTIFACT_THREADS", "2")
     lanes = load("lanes")
-    base = lanes.LaneWSGIMiddleware.__mro__[1]
     running, most, served = [0], [0], []
 
-    async def inner(_self, request, _receive, _send):
+    async def inner(request, _receive, _send):
         if "artifact" in request["path"]:
             running[0] += 1
             most[0] = max(most[0], running[0])
@@ -136,10 +145,8 @@ def test_artifacts_that_stall_leave_the_other_calls_alone(load, monkeypatch):
             running[0] -= 1
         served.append(request["path"])
 
-    monkeypatch.setattr(base, "__call__", inner)
-
     async def drive():
-        middleware = lanes.LaneWSGIMiddleware(None)
+        middleware = lanes.Lanes(inner)
         artifacts = [asyncio.create_task(middleware(scope("/artifacts"), None, None)) for _ in range(6)]
         await asyncio.sleep(0.01)
         await middleware(scope("/runs"), None, None)

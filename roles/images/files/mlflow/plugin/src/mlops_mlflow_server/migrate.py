@@ -1,8 +1,10 @@
 """Bring both databases to the schema of the installed versions: `python -m mlops_mlflow_server.migrate`.
 
-Takes what the server takes: `MLFLOW_BACKEND_STORE_URI` and `OIDC_USERS_DB_URI`, whose user and password libpq
-reads from `PGUSER` and `PGPASSWORD`, so that no password is in an argument. Waits for each database
-`MLOPS_DATABASE_WAIT` seconds. Run again, it changes nothing. Ends with 0, or with 1 and one sentence.
+Takes what the server takes: `MLOPS_AUTH`, `MLFLOW_BACKEND_STORE_URI` and `OIDC_USERS_DB_URI`, whose user and password
+libpq reads from `PGUSER` and `PGPASSWORD`, so that no password is in an argument. Waits for each database
+`MLOPS_DATABASE_WAIT` seconds. Where the way to log in is another one than at the last time, users and permissions are
+taken along (`mlops_mlflow_server.carry`). The account of `MLOPS_ADMIN_USERNAME` is made an administrator, with
+`MLOPS_ADMIN_PASSWORD`. Run again, it changes nothing. Ends with 0, or with 1 and one sentence.
 """
 
 import os
@@ -12,9 +14,12 @@ import time
 import sqlalchemy
 from mlflow.store.db.utils import _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
-from mlflow_oidc_auth.db import utils as auth_utils
 
-from mlops_mlflow_server.settings import number
+from mlops_mlflow_server import accounts, basic_settings, carry
+from mlops_mlflow_server.settings import login, number
+
+# Where the way to log in is written down, beside the tables of users.
+MARK = "mlops_login"
 
 
 class Failure(Exception):
@@ -104,22 +109,85 @@ def migrate_tracking() -> None:
     engine.dispose()
 
 
-def migrate_auth() -> None:
+def migrate_oidc(engine: sqlalchemy.Engine) -> None:
     """Create or upgrade the tables of mlflow-oidc-auth."""
+    from mlflow_oidc_auth.db import utils  # noqa: PLC0415  (seconds, and only where it is needed)
+
+    utils.migrate(engine, "head")
+
+
+def migrate_basic(engine: sqlalchemy.Engine) -> None:
+    """Create or upgrade the tables of MLflow's basic-auth, in their own schema."""
+    from mlflow.server.auth.db import utils  # noqa: PLC0415  (the whole server comes along)
+
+    with engine.begin() as connection:
+        if basic_settings.SCHEMA not in sqlalchemy.inspect(connection).get_schema_names():
+            connection.execute(sqlalchemy.schema.CreateSchema(basic_settings.SCHEMA))
+    own = sqlalchemy.create_engine(
+        basic_settings.schema_uri(os.environ["OIDC_USERS_DB_URI"]), poolclass=sqlalchemy.pool.NullPool
+    )
+    utils.migrate(own, "head")
+    own.dispose()
+
+
+MIGRATE = {"oidc": migrate_oidc, "basic": migrate_basic}
+
+
+def last_login(connection) -> str | None:
+    """Return by which way people logged in when this last ran, or None if nobody ever did."""
+    connection.execute(
+        sqlalchemy.text(
+            f"CREATE TABLE IF NOT EXISTS {MARK} (login varchar(32) NOT NULL, since timestamptz NOT NULL DEFAULT now())"
+        )
+    )
+    # Nobody else changes it until this transaction ends.
+    connection.execute(sqlalchemy.text(f"LOCK TABLE {MARK} IN EXCLUSIVE MODE"))
+    found = connection.scalar(sqlalchemy.text(f"SELECT login FROM {MARK}"))  # noqa: S608  (a constant)
+    if found is None and sqlalchemy.inspect(connection).has_table("user_tokens"):
+        # What was deployed before there was a choice.
+        return "oidc"
+    return found
+
+
+def migrate_auth(way: str) -> None:
+    """Create or upgrade the tables of users and permissions for this `way` to log in; take along what another knew."""
     engine = engine_of("OIDC_USERS_DB_URI")
-    auth_utils.migrate(engine, "head")
+    with engine.begin() as connection:
+        before = last_login(connection)
+    for each in {before or way, way}:
+        MIGRATE[each](engine)
+    name, password = os.environ.get("MLOPS_ADMIN_USERNAME", ""), os.environ.get("MLOPS_ADMIN_PASSWORD", "")
+    tracking = engine_of("MLFLOW_BACKEND_STORE_URI")
+    with engine.begin() as connection:
+        before = last_login(connection)
+        if before not in (None, way):
+            with tracking.connect() as objects:
+                known = carry.Objects(objects)
+            carried = carry.carry(before, way, connection, known, name)
+            say(
+                f"The way to log in was {before} and is {way}: took along {len(carried.users)} users, "
+                f"{len(carried.groups)} groups and {len(carried.grants)} permissions; "
+                f"{carried.left} cannot be said there"
+            )
+        if before != way:
+            connection.execute(sqlalchemy.text(f"DELETE FROM {MARK}"))  # noqa: S608
+            connection.execute(sqlalchemy.text(f"INSERT INTO {MARK} (login) VALUES (:way)"), {"way": way})  # noqa: S608
+        if name and password and accounts.ENSURE[way](connection, name, password):
+            say(f"The account {name} is an administrator, with the password of its Secret")
+    tracking.dispose()
     engine.dispose()
 
 
 def main() -> int:
-    """Migrate both databases, one after the other; return the exit code."""
+    """Migrate the databases, one after the other; return the exit code."""
     began = time.monotonic()
     try:
         limit = number("MLOPS_DATABASE_WAIT", 120.0)
-        for title, variable, migrate in (
-            ("tracking", "MLFLOW_BACKEND_STORE_URI", migrate_tracking),
-            ("permissions", "OIDC_USERS_DB_URI", migrate_auth),
-        ):
+        way = login()
+        steps = [("tracking", "MLFLOW_BACKEND_STORE_URI", migrate_tracking)]
+        if way != "none":
+            steps.append(("permissions", "OIDC_USERS_DB_URI", lambda: migrate_auth(way)))
+        for title, variable, migrate in steps:
             engine = engine_of(variable)
             wait_for(engine, limit)
             engine.dispose()
@@ -129,7 +197,7 @@ def main() -> int:
                 reason = " ".join(str(getattr(error, "orig", error)).split())
                 raise Failure(f"The migration of the {title} database {where(engine.url)} failed: {reason}") from error
             say(f"The {title} database {where(engine.url)} has the schema of this version")
-    except (Failure, ValueError) as error:
+    except (Failure, accounts.TakenError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)
         return 1
     say(f"Done in {time.monotonic() - began:.1f} s")

@@ -1,10 +1,10 @@
 """Answer an outage of a database as an outage.
 
-mlflow-oidc-auth takes a failed look-up for a refused user: while its database restarts, clients get 401 with
-good credentials, browsers are sent to the login page, and MLflow's clients, which retry 503 but not 401, give
-up. Here every such answer that was made while a database call failed becomes 503 with `Retry-After`.
+mlflow-oidc-auth and MLflow's basic-auth take a failed look-up for a refused user: while their database restarts,
+clients get 401 with good credentials, browsers are sent to the login page, and MLflow's clients, which retry 503 but
+not 401, give up. Here every such answer that was made while a database call failed becomes 503 with `Retry-After`.
 
-`/health/ready` asks both databases, by connections of its own and never on the event loop, so that a slow
+`/health/ready` asks all databases, by connections of its own and never on the event loop, so that a slow
 database neither hides behind a busy pool nor stops the process from answering `/health/live`.
 """
 
@@ -12,12 +12,9 @@ import asyncio
 import concurrent.futures
 import json
 import logging
-import os
 import time
 
 import sqlalchemy
-from mlflow_oidc_auth.config import config
-from mlflow_oidc_auth.oauth import is_oidc_configured
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -60,9 +57,16 @@ def _is_of_the_query(error) -> bool:
 
 
 class Readiness:
-    """What `/health/ready` says: the identity provider is configured, and both databases answer."""
+    """What `/health/ready` says: what the login needs is there, and all databases answer.
 
-    def __init__(self):
+    Args:
+        databases: the databases' URIs by their names in the answer.
+        checks: what else to ask, by its name in the answer; each returns whether it is well.
+    """
+
+    def __init__(self, databases: dict[str, str], checks: dict):
+        self._databases = databases
+        self._checks = checks
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=4, thread_name_prefix="mlops-ready")
         self._engines = {}
         self._told: dict[str, bool] = {}
@@ -87,25 +91,25 @@ class Readiness:
         if self._told.get(name, True) != (not reason):
             self._told[name] = not reason
             if reason:
-                _logger.error("Not ready: the %s database does not answer: %s", name, reason)
+                _logger.error("Not ready: the %s does not answer: %s", name.replace("_", " "), reason)
             else:
-                _logger.warning("Ready again: the %s database answers", name)
+                _logger.warning("Ready again: the %s answers", name.replace("_", " "))
         return not reason
 
     async def checks(self) -> dict[str, bool]:
         """Return what was asked, and whether it is well."""
-        tracking, permissions = await asyncio.gather(
-            self._answers("tracking", os.environ["MLFLOW_BACKEND_STORE_URI"]),
-            self._answers("permissions", config.OIDC_USERS_DB_URI),
+        answers = await asyncio.gather(*(self._answers(name, uri) for name, uri in self._databases.items()))
+        return {name: bool(ask()) for name, ask in self._checks.items()} | dict(
+            zip(self._databases, answers, strict=True)
         )
-        return {"oidc": bool(is_oidc_configured()), "database": permissions, "tracking_database": tracking}
 
 
 class OutageAware:
-    """ASGI application around mlflow-oidc-auth's; see the module."""
+    """ASGI application around MLflow's; see the module. `probes` are paths that need nothing but this process."""
 
-    def __init__(self, application, watch: Watch, readiness: Readiness):
+    def __init__(self, application, watch: Watch, readiness: Readiness, probes: frozenset = frozenset()):
         self._application = application
+        self._probes = probes
         self._watch = watch
         self._readiness = readiness
 
@@ -114,6 +118,8 @@ class OutageAware:
             await self._application(scope, receive, send)
         elif scope["path"] == "/health/ready":
             await self._ready(send)
+        elif scope["path"] in self._probes:
+            await _answer(send, 200, b'{"status": "ok"}')
         else:
             await self._guarded(scope, receive, send)
 

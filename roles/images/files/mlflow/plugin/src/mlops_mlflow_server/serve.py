@@ -2,8 +2,8 @@
 
 `mlflow server` starts uvicorn as a child and stays beside it with all of MLflow imported, for its job runner.
 Where jobs are off that is 270 MiB and half the time to start for nothing: here one worker is one process.
-The databases are `MLFLOW_BACKEND_STORE_URI` and `OIDC_USERS_DB_URI`, and must have been migrated
-(`python -m mlops_mlflow_server.migrate`).
+The databases are `MLFLOW_BACKEND_STORE_URI` and, but for `MLOPS_AUTH=none`, `OIDC_USERS_DB_URI`, and must have been
+migrated (`python -m mlops_mlflow_server.migrate`).
 """
 
 import argparse
@@ -15,7 +15,8 @@ import uuid
 
 import uvicorn
 
-from mlops_mlflow_server import drain
+from mlops_mlflow_server import basic_settings, drain
+from mlops_mlflow_server.settings import login
 
 LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
 ACCESS_FORMAT = '%(asctime)s %(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
@@ -102,7 +103,17 @@ def main(arguments=None) -> int:
     if "MLFLOW_BACKEND_STORE_URI" not in os.environ:
         print("MLFLOW_BACKEND_STORE_URI is not set", file=sys.stderr)
         return 1
+    try:
+        way = login()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if way != "none" and "OIDC_USERS_DB_URI" not in os.environ:
+        print("OIDC_USERS_DB_URI is not set", file=sys.stderr)
+        return 1
     os.environ.update(environment(given))
+    if way == "basic":
+        os.environ.update(basic_settings.write())
     # Left behind where the container was restarted in its pod.
     pathlib.Path(drain.file()).unlink(missing_ok=True)
     if given.expose_prometheus:

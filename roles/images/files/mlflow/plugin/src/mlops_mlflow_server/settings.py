@@ -2,6 +2,10 @@
 
 Variable, unit and default:
 
+- `MLOPS_AUTH` (oidc): how people and programs log in: oidc, basic or none.
+- `MLOPS_DEFAULT_PERMISSION` (NO_PERMISSIONS): with basic, what a user may do with what nobody granted.
+- `MLOPS_BASIC_AUTH_FILE` (path, /tmp/basic_auth.ini): with basic, where MLflow's settings for it are written.
+- `MLOPS_ADMIN_USERNAME`, `MLOPS_ADMIN_PASSWORD`: the account of playbooks, which `migrate` ensures.
 - `MLOPS_S3_CONNECT_TIMEOUT` (s, 3): how long a connection to the object store may take.
 - `MLOPS_S3_READ_TIMEOUT` (s, 15): how long the object store may be silent within one request.
 - `MLOPS_S3_USER_TIMEOUT` (s, 5): after how long without an acknowledgement a connection counts as dead.
@@ -15,6 +19,20 @@ Variable, unit and default:
 """
 
 import os
+
+LOGINS = ("oidc", "basic", "none")
+
+
+def login() -> str:
+    """Return how people and programs log in.
+
+    Raises:
+        ValueError: `MLOPS_AUTH` is none of the ways that there are.
+    """
+    way = os.environ.get("MLOPS_AUTH") or LOGINS[0]
+    if way not in LOGINS:
+        raise ValueError(f"MLOPS_AUTH is '{way}': it must be one of {', '.join(LOGINS)}")
+    return way
 
 
 def number(name: str, default: float, minimum: float = 0.001) -> float:

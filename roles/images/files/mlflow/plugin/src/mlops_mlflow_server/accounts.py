@@ -1,0 +1,96 @@
+"""The account by which playbooks manage users and permissions, the same under every way to log in.
+
+Its name and password come from a Secret. It is an administrator, and neither plugin's first administrator is needed.
+"""
+
+import datetime
+
+import sqlalchemy
+from sqlalchemy import delete, insert, select, update
+from werkzeug.security import check_password_hash, generate_password_hash
+
+from mlops_mlflow_server.basic_settings import SCHEMA
+
+# As mlflow-oidc-auth stores its tokens: long random words gain nothing from a slow hash.
+TOKEN_HASH = "pbkdf2:sha256:1000"  # noqa: S105
+TOKEN_NAME = "default"  # noqa: S105
+# It ends with the Secret: who replaces the password replaces the token.
+TOKEN_YEARS = 10
+
+
+class TakenError(Exception):
+    """The name belongs to somebody else."""
+
+
+def _table(connection, name, schema=None):
+    return sqlalchemy.Table(name, sqlalchemy.MetaData(), schema=schema, autoload_with=connection)
+
+
+def ensure_basic(connection, name: str, password: str) -> bool:
+    """Ensure the account among those of basic-auth; say whether anything was to be done."""
+    users = _table(connection, "users", SCHEMA)
+    row = connection.execute(select(users).where(users.c.username == name)).mappings().first()
+    if row is None:
+        connection.execute(
+            insert(users).values(username=name, password_hash=generate_password_hash(password), is_admin=True)
+        )
+        return True
+    changes = {}
+    if not row["is_admin"]:
+        changes["is_admin"] = True
+    if not check_password_hash(row["password_hash"], password):
+        changes["password_hash"] = generate_password_hash(password)
+    if changes:
+        connection.execute(update(users).where(users.c.id == row["id"]).values(**changes))
+    return bool(changes)
+
+
+def ensure_oidc(connection, name: str, password: str) -> bool:
+    """Ensure the account among those of mlflow-oidc-auth; say whether anything was to be done.
+
+    It is a service account, with the password as an access token without a prefix, of which a user has one at most.
+
+    Raises:
+        TakenError: the name is a person's.
+    """
+    name = name.lower()
+    users, tokens = _table(connection, "users"), _table(connection, "user_tokens")
+    wanted = {"is_admin": True, "is_service_account": True, "service_account_source": "internal", "active": True}
+    row = connection.execute(select(users).where(users.c.username == name)).mappings().first()
+    if row is not None and not row["is_service_account"]:
+        raise TakenError(f"The account {name} is a person's: mlflow_admin_user must be the name of one that nobody has")
+    changed = row is None or any(row[column] != value for column, value in wanted.items())
+    if row is None:
+        number = connection.scalar(
+            insert(users).values(username=name, display_name=name, **wanted).returning(users.c.id)
+        )
+    else:
+        number = row["id"]
+        connection.execute(update(users).where(users.c.id == number).values(**wanted))
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    mine = (tokens.c.user_id == number) & (tokens.c.name == TOKEN_NAME)
+    token = connection.execute(select(tokens).where(mine)).mappings().first()
+    lasting = datetime.timedelta(days=365 * TOKEN_YEARS)
+    if (
+        token is not None
+        and token["token_prefix"] is None
+        and token["expires_at"] > now + lasting / 2
+        and check_password_hash(token["token_hash"], password)
+    ):
+        return changed
+    connection.execute(delete(tokens).where(mine | ((tokens.c.user_id == number) & tokens.c.token_prefix.is_(None))))
+    connection.execute(
+        insert(tokens).values(
+            user_id=number,
+            name=TOKEN_NAME,
+            token_prefix=None,
+            token_hash=generate_password_hash(password, method=TOKEN_HASH),
+            created_at=now,
+            created_by=name,
+            expires_at=now + lasting,
+        )
+    )
+    return True
+
+
+ENSURE = {"oidc": ensure_oidc, "basic": ensure_basic}

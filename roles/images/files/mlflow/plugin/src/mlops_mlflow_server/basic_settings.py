@@ -1,0 +1,54 @@
+"""Where MLflow's basic-auth keeps its accounts, and the file by which it is told so.
+
+It shares the database `OIDC_USERS_DB_URI` with mlflow-oidc-auth, whose tables have the same names, and so has a schema
+of its own there. No password is in the file: libpq takes it from the environment.
+"""
+
+import configparser
+import os
+import pathlib
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+SCHEMA = "basic_auth"
+DEFAULT_FILE = "/tmp/basic_auth.ini"  # noqa: S108  (the pod's own)
+DEFAULT_PERMISSION = "NO_PERMISSIONS"
+OWN_AUTHENTICATION = "mlflow.server.auth:authenticate_request_basic_auth"
+BRIDGE = "mlops_mlflow_server.bridge:authenticate_request"
+
+
+def schema_uri(uri: str) -> str:
+    """Return the database URI `uri` with the schema of basic-auth as the only one that is searched."""
+    parts = urlsplit(uri)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query["options"] = f"{query.get('options', '')} -csearch_path={SCHEMA}".strip()
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+
+
+def ini(environment=os.environ) -> str:
+    """Return the text of MLflow's basic_auth.ini for these variables."""
+    values = {
+        "default_permission": environment.get("MLOPS_DEFAULT_PERMISSION") or DEFAULT_PERMISSION,
+        "database_uri": schema_uri(environment["OIDC_USERS_DB_URI"]),
+        "authorization_function": BRIDGE if environment.get("MLOPS_BRIDGE_PASSWORD") else OWN_AUTHENTICATION,
+        "grant_default_workspace_access": "false",
+        # Ours does without a delay: mlops_mlflow_server.passwords.
+        "auth_cache_ttl_seconds": "0",
+    }
+    # The percent sign is the parser's own.
+    return "[mlflow]\n" + "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in values.items())
+
+
+def write(environment=os.environ) -> dict[str, str]:
+    """Write the file, readable by this process's user only, and return the variables that name it to MLflow."""
+    path = pathlib.Path(environment.get("MLOPS_BASIC_AUTH_FILE") or DEFAULT_FILE)
+    path.unlink(missing_ok=True)
+    text = ini(environment)
+    configparser.ConfigParser().read_string(text)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(path),
+        # The migration made the administrator, and no server needs to know the password.
+        "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",
+    }

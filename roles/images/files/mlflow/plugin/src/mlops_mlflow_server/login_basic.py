@@ -1,0 +1,132 @@
+"""Log in with a name and a password that MLflow keeps itself: its basic-auth, made fit for a team.
+
+MLflow authenticates calls of its native routes on the event loop, database and password check included, which stops
+the whole worker for as long as they take, probes included. Here that happens in a thread beforehand.
+"""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import logging
+import os
+
+from mlflow.server import auth
+from mlflow.server.auth import sqlalchemy_store
+from mlflow.server.fastapi_app import _EfficientWSGIMiddleware
+from starlette.requests import Request
+
+from mlops_mlflow_server import basic_settings, lanes, passwords
+from mlops_mlflow_server.settings import count
+
+_logger = logging.getLogger("mlflow.mlops")
+
+# MLflow has only /health.
+PROBES = frozenset({"/health/live", "/health/startup"})
+
+# By which function MLflow authenticates, and which one decides without awaiting anything.
+_AUTHENTICATE = ("_authenticate_fastapi_request", "_authenticate_custom_for_fastapi")
+_DECIDE = ("_get_otel_validator", "_get_job_route_validator")
+
+_outcome = contextvars.ContextVar("mlops_caller", default=None)
+
+
+class Threads:
+    """A bounded number of threads, apart from those that wait for the object store."""
+
+    def __init__(self):
+        self._pool = concurrent.futures.ThreadPoolExecutor(
+            max_workers=count("MLOPS_TRACKING_THREADS", 8), thread_name_prefix="mlops-auth"
+        )
+
+    async def run(self, function, *arguments):
+        """Return what `function` returns in a thread, with this call's context."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, function, *arguments)
+
+
+class Identified:
+    """ASGI application that knows the caller of a native route before MLflow asks."""
+
+    def __init__(self, application, authenticate, threads: Threads):
+        self._application = application
+        self._authenticate = authenticate
+        self._threads = threads
+
+    async def __call__(self, scope, receive, send):
+        if (
+            scope["type"] == "http"
+            and not auth.is_unprotected_route(scope["path"])
+            and auth._find_fastapi_validator(scope["path"], scope["method"]) is not None
+        ):
+            _outcome.set(await self._threads.run(_result_of, self._authenticate, Request(scope)))
+        else:
+            _outcome.set(None)
+        await self._application(scope, receive, send)
+
+
+def _result_of(function, *arguments):
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        return None, error
+
+
+def _known(function):
+    def answer(request):
+        outcome = _outcome.get() or _result_of(function, request)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    return answer
+
+
+def _drive(coroutine):
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise RuntimeError("It awaits something, and so can't run in a thread")
+
+
+def _threaded(make, threads: Threads):
+    def made(path):
+        decide = make(path)
+
+        async def decision(username, request):
+            return await threads.run(_drive, decide(username, request))
+
+        return decision
+
+    return made
+
+
+def application():
+    """Return the ASGI application."""
+    if not passwords.install(sqlalchemy_store):
+        _logger.warning("This MLflow checks passwords in another way: each call pays for it")
+    own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
+    app = auth.create_app()
+    if not lanes.install(app, _EfficientWSGIMiddleware):
+        _logger.warning("This MLflow mounts its API in another way: artifact calls share the threads of all others")
+    if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, "_find_fastapi_validator")):
+        _logger.warning("This MLflow authenticates in another way: a slow database stops a worker's event loop")
+        return app
+    threads = Threads()
+    authenticate = getattr(auth, _AUTHENTICATE[0 if own else 1])
+    for name in _AUTHENTICATE:
+        setattr(auth, name, _known(getattr(auth, name)))
+    for name in _DECIDE:
+        setattr(auth, name, _threaded(getattr(auth, name), threads))
+    return Identified(app, authenticate, threads)
+
+
+def databases() -> dict[str, str]:
+    """Return the URIs of the databases that this way to log in needs, by what readiness calls them."""
+    return {"database": basic_settings.schema_uri(os.environ["OIDC_USERS_DB_URI"])}
+
+
+def checks() -> dict:
+    """Return what else must hold before a pod is ready: nothing."""
+    return {}

@@ -1,0 +1,95 @@
+"""A password is checked in full once for each stored hash, and by few threads at a time."""
+
+import threading
+import time
+
+import pytest
+
+
+class Counting:
+    """A check that takes a while and counts."""
+
+    def __init__(self, lasts=0.0):
+        self.calls = 0
+        self.running = 0
+        self.most = 0
+        self._lasts = lasts
+        self._lock = threading.Lock()
+
+    def __call__(self, stored, password):
+        with self._lock:
+            self.calls += 1
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(self._lasts)
+        with self._lock:
+            self.running -= 1
+        return stored == f"hash of {password}"
+
+
+@pytest.fixture
+def passwords(load):
+    return load("passwords")
+
+
+def test_a_good_password_is_checked_once(passwords):
+    check = Counting()
+    checks = passwords.Checks(check)
+    assert [checks("hash of a", "a") for _ in range(3)] == [True] * 3
+    assert check.calls == 1
+
+
+def test_a_bad_password_is_never_remembered(passwords):
+    check = Counting()
+    checks = passwords.Checks(check)
+    assert [checks("hash of a", "b") for _ in range(3)] == [False] * 3
+    assert check.calls == 3
+
+
+def test_a_changed_password_counts_at_once(passwords):
+    checks = passwords.Checks(Counting())
+    assert checks("hash of a", "a")
+    assert not checks("hash of b", "a")
+
+
+@pytest.mark.parametrize(("stored", "password"), [("hash of a", "a1"), ("hash of ", "aa"), ("hash of aa", "")])
+def test_where_the_hash_ends_and_the_password_begins_is_no_matter_of_doubt(passwords, stored, password):
+    checks = passwords.Checks(Counting())
+    assert checks("hash of a", "a")
+    assert not checks(stored, password)
+
+
+@pytest.mark.parametrize("password", [None, b"a", 1])
+def test_what_is_no_text_is_no_password(passwords, password):
+    assert not passwords.Checks(Counting())("hash of a", password)
+
+
+def test_the_oldest_is_forgotten(passwords):
+    check = Counting()
+    checks = passwords.Checks(check, kept=2)
+    for word in ("a", "b", "c", "a"):
+        assert checks(f"hash of {word}", word)
+    assert check.calls == 4
+
+
+def test_few_are_checked_at_a_time_and_one_for_all_who_ask_the_same(passwords):
+    check = Counting(lasts=0.05)
+    checks = passwords.Checks(check, at_a_time=2)
+    threads = [
+        threading.Thread(target=checks, args=(f"hash of {word}", word))
+        for word in ("a", "b", "c", "d")
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert check.most == 2
+    assert check.calls <= 8
+
+
+def test_it_takes_the_place_of_werkzeugs(passwords):
+    module = type("module", (), {"check_password_hash": staticmethod(Counting())})
+    assert passwords.install(module)
+    assert module.check_password_hash("hash of a", "a")
+    assert not passwords.install(type("other", (), {}))
