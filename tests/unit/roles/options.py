@@ -55,7 +55,9 @@ VARIANTS = {
     },
     "mlflow": {
         "platform_image_pull_secrets": [[], ["registry"]],
-        "mlflow_auth": ["oidc", "basic", "none"],
+        "mlflow_auth": ["oidc", "basic", "oauth2_proxy", "none"],
+        "mlflow_oauth2_proxy_api_service_type": ["ClusterIP", "NodePort"],
+        "mlflow_oauth2_proxy_provider": ["oidc", "github", "google"],
         "mlflow_allowed_hosts": [[], ["mlflow.example.com", "*.example.org"]],
         "mlflow_cors_allowed_origins": [[], ["https://notebooks.example.com"]],
         "mlflow_db_ca_secret": ["", "company-ca"],

@@ -78,7 +78,7 @@ class Role:
     def render(self, template, options=None):
         """The manifests of one template, as dictionaries; none where it is switched off."""
         text = self.value(f"lookup('ansible.builtin.template', '{template}')", options)
-        return [document for document in yaml.safe_load_all(text) if document]
+        return [document for document in yaml.safe_load_all(text or "") if document]
 
     def manifests(self, options=None):
         """The manifests of all templates, in the order in which they are applied."""
