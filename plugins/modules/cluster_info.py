@@ -12,7 +12,7 @@ short_description: What a playbook must know of a Kubernetes cluster before it c
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Reads the version, namespaces, storage classes, API groups and used node ports of a cluster in one call.
+  - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call.
   - If the cluster cannot be used it fails with one sentence that names the kubeconfig, the context and the cause,
     within about ten seconds.
   - Messages say C(kubeconfig_path) and C(kubeconfig_context), the variables of this collection's roles, for the options
@@ -76,6 +76,12 @@ node_ports:
   returned: success
   type: dict
   sample: {"30800": mlflow/mlflow}
+services:
+  description: Services that are there, each as namespace/name.
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow/mlflow]
 api_groups:
   description: Names of the API groups that the server knows.
   returned: success
@@ -172,6 +178,7 @@ def look(api: Api) -> dict[str, Any]:
         "storage_classes": sorted(each["metadata"]["name"] for each in classes),
         "default_storage_class": default_class(classes),
         "node_ports": used_ports(services),
+        "services": sorted(f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in services),
         "api_groups": sorted(each["name"] for each in groups.get("groups") or []),
         "unreadable": unreadable,
     }

@@ -25,6 +25,7 @@ CLUSTER = {
     "storage_classes": ["standard", "fast"],
     "default_storage_class": "standard",
     "node_ports": {},
+    "services": [],
     "api_groups": ["apps/v1", "batch/v1"],
 }
 

@@ -47,6 +47,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "storage_classes": ["fast", "standard"],
         "default_storage_class": "standard",
         "node_ports": {"30800": "a/web", "31000": "b/lb"},
+        "services": ["a/web", "b/lb", "c/external"],
         "api_groups": ["apps", "batch"],
         "unreadable": [],
     }
