@@ -7,7 +7,11 @@ import threading
 
 import proxied
 import pytest
+from ansible.plugins.loader import init_plugin_loader
 from proxied import stacks
+
+# In place before any test renders the role: it can't be put in later.
+init_plugin_loader([])
 
 
 def pytest_addoption(parser):

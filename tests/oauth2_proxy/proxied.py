@@ -54,10 +54,8 @@ class ProxiedStack(stacks.Stack):
     @property
     def api_url(self):
         """Where programs reach MLflow."""
-        return f"http://localhost:{self.node_port('mlflow-api')}"
-
-    def node_port(self, service):
-        return self.core.read_namespaced_service(service, NAMESPACE).spec.ports[0].node_port
+        port = self.core.read_namespaced_service("mlflow-api", NAMESPACE).spec.ports[0].node_port
+        return f"http://{urllib.parse.urlsplit(self.mlflow_url).hostname}:{port}"
 
     def secret(self, namespace, name):
         """A Secret's values."""
