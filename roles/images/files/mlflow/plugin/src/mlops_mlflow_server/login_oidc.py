@@ -7,23 +7,25 @@ from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
-from mlops_mlflow_server import auth, client_auth, lanes
+from mlops_mlflow_server import auth, client_auth, issue, lanes
 
 _logger = logging.getLogger("mlflow.mlops")
 
 
+# What is put in place around mlflow-oidc-auth, and what is amiss where its version no longer has room for it.
+_PARTS = (
+    (lambda: lanes.install(app, AuthAwareWSGIMiddleware), "mounts MLflow in another way: all calls share one thread"),
+    (lambda: auth.install(app), "looks users up in another way: a slow database stops the event loop"),
+    (client_auth.install, "names its methods in another way: a client secret may hold only letters and digits"),
+    (lambda: issue.install(app), "guards its tokens in another way: the deployment can issue none"),
+)
+
+
 def application():
     """Return the ASGI application."""
-    if not lanes.install(app, AuthAwareWSGIMiddleware):
-        _logger.warning("This mlflow-oidc-auth mounts MLflow in another way: all calls of a worker share one thread")
-    if not auth.install(app):
-        _logger.warning(
-            "This mlflow-oidc-auth looks users up in another way: a slow database stops a worker's event loop"
-        )
-    if not client_auth.install():
-        _logger.warning(
-            "This authlib names its methods in another way: a client secret may hold only letters and digits"
-        )
+    for install, otherwise in _PARTS:
+        if not install():
+            _logger.warning("This mlflow-oidc-auth or authlib %s", otherwise)
     return app
 
 
