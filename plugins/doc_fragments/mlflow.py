@@ -66,7 +66,8 @@ options:
     type: str
   validate_certs:
     description:
-      - Whether to verify MLflow's certificate. The cluster's is verified as the kubeconfig or E(K8S_AUTH_VERIFY_SSL) says.
+      - Whether to verify MLflow's certificate.
+      - The cluster's is verified as the kubeconfig or E(K8S_AUTH_VERIFY_SSL) says.
     type: bool
     default: true
   ca_path:

@@ -267,7 +267,7 @@ class MlflowApi:
                 return Unreachable(f"{self.where} {words}", transient=not isinstance(error, ssl.SSLError))
         return Unreachable(str(error))
 
-    def request(
+    def _ask(
         self,
         method: str,
         path: str,
@@ -275,18 +275,9 @@ class MlflowApi:
         query: dict[str, Any] | list[tuple[str, Any]] | None = None,
         *,
         what: str = "",
-    ) -> Any:
-        """Send a request and give the answer, parsed; an empty one is C({}).
-
-        A server that says it is unavailable (503), or of which no pod is ready, is asked again for some seconds.
-
-        :param path: absolute path below the server's URL, quoted where needed (P(segment))
-        :param body: what is sent as JSON; None sends nothing
-        :param query: parameters of the URL; those that are None are left out, booleans become C(true) and C(false)
-        :param what: the deed in words, for the sentence of a refusal: "MLflow refused to <what>"
-        :raises MlflowError: the server answers with other than success
-        :raises Unreachable: it does not answer
-        """
+        authorization: str | None = None,
+    ) -> bytes:
+        """Send a request, again where the server is away for a moment, and give the answer."""
         pairs = list(query.items()) if isinstance(query, dict) else list(query or [])
         pairs = [(k, str(v).lower() if isinstance(v, bool) else v) for k, v in pairs if v is not None]
         target = self._path + path + (f"?{urlencode(pairs)}" if pairs else "")
@@ -294,8 +285,8 @@ class MlflowApi:
         headers = {"Accept": "application/json", "User-Agent": "mlops.mlflow"}
         if self._is_forwarded:
             headers["Host"] = "localhost:5000"
-        if self._authorization:
-            headers["Authorization"] = self._authorization
+        if authorization or self._authorization:
+            headers["Authorization"] = authorization or self._authorization
         data = None
         if body is not None:
             data = json.dumps(body).encode()
@@ -315,18 +306,13 @@ class MlflowApi:
             if status != 503 or last:
                 break
             self._sleep(_pause(answer_headers.get("Retry-After")))
-        return self._parsed(status, answer_headers, answer, what or f"answer {method} {path}")
+        self._check(status, answer_headers, answer, what or f"answer {method} {path}")
+        return answer
 
-    def _parsed(self, status: int, headers: Any, answer: bytes, what: str) -> Any:
+    def _check(self, status: int, headers: Any, answer: bytes, what: str) -> None:
+        """Turn an answer other than success into an error."""
         if 200 <= status < 300:
-            if not answer.strip():
-                return {}
-            try:
-                return json.loads(answer)
-            except ValueError:
-                raise MlflowError(
-                    f"{self.where} does not answer as MLflow does: is it a page of a proxy's login?", status
-                ) from None
+            return
         if 300 <= status < 400:
             place = (headers.get("Location") or "").partition("?")[0]
             raise MlflowError(f"{self.where} sends the call on to {place}: give MLflow's own address", status)
@@ -334,6 +320,45 @@ class MlflowApi:
         if status == 401:
             raise MlflowError(f"{self.where} does not accept {self._account}: {reason}", status, code, reason)
         raise MlflowError(f"MLflow refused to {what}: {reason} (HTTP {status})", status, code, reason)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: dict[str, Any] | list[tuple[str, Any]] | None = None,
+        *,
+        what: str = "",
+        authorization: str | None = None,
+    ) -> Any:
+        """Send a request and give the answer, parsed; an empty one is C({}).
+
+        A server that says it is unavailable (503), or of which no pod is ready, is asked again for some seconds.
+
+        :param path: absolute path below the server's URL, quoted where needed (P(segment))
+        :param body: what is sent as JSON; None sends nothing
+        :param query: parameters of the URL; those that are None are left out, booleans become C(true) and C(false)
+        :param what: the deed in words, for the sentence of a refusal: "MLflow refused to <what>"
+        :param authorization: another header than the session's; for a look at somebody else's credentials
+        :raises MlflowError: the server answers with other than success
+        :raises Unreachable: it does not answer
+        """
+        answer = self._ask(method, path, body, query, what=what, authorization=authorization)
+        if not answer.strip():
+            return {}
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise MlflowError(
+                f"{self.where} does not answer as MLflow does: is it a page of a proxy's login?"
+            ) from None
+
+    def text(self, path: str) -> str:
+        """GET a short text; empty where the server does not give it."""
+        try:
+            return " ".join(self._ask("GET", path).decode(errors="replace").split())[:200]
+        except MlflowError:
+            return ""
 
     def find(
         self, path: str, query: dict[str, Any] | list[tuple[str, Any]] | None = None, *, what: str = ""
@@ -383,15 +408,33 @@ class MlflowApi:
         if not me["admin"]:
             raise MlflowError(f"{me['name']} is no administrator of {self.where}, and this needs one", 403)
 
+    def accepts(self, username: str, password: str) -> bool:
+        """Say whether MLflow lets an account in by this password or access token."""
+        try:
+            self.request("GET", WHO_AM_I, authorization=_basic(username, password), what="let an account in")
+        except MlflowError as error:
+            if error.status in (401, 403):
+                return False
+            raise
+        return True
+
+    @property
+    def cluster(self) -> Api:
+        """The cluster's API server.
+
+        :raises KubeError: there is no usable kubeconfig
+        """
+        if self._kube is None:
+            raise KubeError("this call needs a kubeconfig")
+        return self._kube()
+
     @property
     def store(self) -> KubernetesStore:
         """Secrets of the cluster.
 
         :raises KubeError: there is no usable kubeconfig
         """
-        if self._kube is None:
-            raise KubeError("this call needs a kubeconfig")
-        return KubernetesStore(self._kube())
+        return KubernetesStore(self.cluster)
 
 
 def _pause(retry_after: str | None) -> float:
@@ -401,30 +444,49 @@ def _pause(retry_after: str | None) -> float:
         return PAUSE
 
 
+class Changes:
+    """What a module changes, or in check mode would, in words and for the difference.
+
+    :param check_mode: only finds out what would be done
+    """
+
+    def __init__(self, check_mode: bool) -> None:
+        self.check_mode = check_mode
+        self.sentences: list[str] = []
+        self.before: dict[str, Any] = {}
+        self.after: dict[str, Any] = {}
+
+    def note(self, thing: str, what: str, before: dict[str, Any] | None = None, after: Any = None) -> bool:
+        """Note a change, and return whether it is to be made.
+
+        :param thing: what is changed, such as C(user ada)
+        :param before: the fields that differ as they are, and P(after) as they are to be; never a secret
+        """
+        self.sentences.append(f"{thing}: {what}")
+        if before:
+            self.before.setdefault(thing, {}).update(before)
+        if after:
+            self.after.setdefault(thing, {}).update(after)
+        return not self.check_mode
+
+    def result(self) -> dict[str, Any]:
+        """Give what every module returns."""
+        return {
+            "changed": bool(self.sentences),
+            "changes": self.sentences,
+            "diff": {"before": _shown(self.before), "after": _shown(self.after)},
+        }
+
+
+def _shown(things: dict[str, Any]) -> str:
+    return json.dumps(things, indent=2, sort_keys=True, default=str) + "\n" if things else ""
+
+
 # --- a module's session -----------------------------------------------------------------------------------------------
 
 
 def _kube(params: dict[str, Any]) -> Api:
     return connect({name: value for name, value in params.items() if name not in OWN_NAMES})
-
-
-def read_key(store: Any, where: dict[str, Any], key: str, purpose: str) -> str | None:
-    """Give a value of a Secret as text; None where Secret or key is not there.
-
-    :param where: C(namespace) and C(name)
-    :param purpose: what it is for, as the sentence of a failure says it
-    :raises MlflowError: it is no text
-    """
-    stored = store.read(where["namespace"], where["name"])
-    value = stored.data.get(key) if stored else None
-    if not value:
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise MlflowError(
-            f"Secret {where['namespace']}/{where['name']} has no text in its key {key}, the {purpose}"
-        ) from None
 
 
 def _credentials(params: dict[str, Any], kube: Callable[[], Api], check_mode: bool) -> tuple[str, str, list[str]]:

@@ -1,0 +1,293 @@
+#!/usr/bin/python
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module C(mlflow_client)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mlflow_client
+short_description: Give programs of the cluster an account of MLflow, with its credentials in a Secret
+version_added: 0.1.0
+author: mlops.mlflow maintainers (@mlops-mlflow)
+description:
+  - Ensures for each client a service account of MLflow, and in each of its namespaces a Secret with a token of its own
+    in the variables that MLflow's clients read, C(MLFLOW_TRACKING_URI), C(MLFLOW_TRACKING_USERNAME) and
+    C(MLFLOW_TRACKING_PASSWORD).
+  - A token is renewed some time before it ends. The old one is honoured for O(clients[].grace_days) more.
+  - A namespace that a client no longer declares loses its Secret, and its token is revoked first. So does a client with
+    O(clients[].state=absent), and with O(exclusive) every client that is not declared.
+  - Secrets are known by labels and annotations. One that this module did not make is never written.
+  - Tokens pass through no variable, argument, log, difference or returned value.
+notes:
+  - mlflow-oidc-auth issues tokens to nobody who calls it with a token. This collection's image lets the account of the
+    environment variable E(MLOPS_ADMIN_ACCOUNT) issue them for service accounts. Elsewhere give an administrator's
+    bearer token in O(token).
+  - MLflow's basic-auth has no tokens. There the account's password is generated, and renewed as a token is; all
+    Secrets of an account hold the same one; and the old one ends with the renewal.
+  - Programs read a Secret's variables as they start. Restart those that run for longer than O(clients[].grace_days).
+  - The account that the kubeconfig names needs C(get), C(list), C(create), C(patch) and C(delete) on Secrets, and
+    C(get) on namespaces.
+extends_documentation_fragment:
+  - mlops.mlflow.mlflow
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be issued.
+    support: full
+  diff_mode:
+    description: Shows names and dates. Tokens and passwords are never shown.
+    support: full
+options:
+  clients:
+    description: The programs.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The client's name, which its tokens in MLflow bear.
+        type: str
+        required: true
+      user:
+        description: The service account. It is made if it is not there. By default O(clients[].name).
+        type: str
+      namespaces:
+        description: The namespaces that get the Secret. They must be there.
+        type: list
+        elements: str
+        default: []
+      secret_name:
+        description: The Secret's name.
+        type: str
+        default: mlflow-credentials
+      tracking_uri:
+        description: The URL at which the client reaches MLflow. By default O(tracking_uri).
+        type: str
+      lifetime_days:
+        description: For how long a token is good, in days, at most 365.
+        type: int
+        default: 90
+      renew_before_days:
+        description: How many days before its end a token is renewed.
+        type: int
+        default: 30
+      grace_days:
+        description:
+          - For how many days after a renewal the old token is honoured, unless it ends before. The first call after
+            them revokes it.
+          - With basic-auth the old password ends with the renewal.
+        type: int
+        default: 7
+      take_over:
+        description:
+          - With basic-auth, whether an account that is there already, and whose password no Secret of this module's
+            holds, gets another password. Whoever has the old one is locked out.
+        type: bool
+        default: false
+      state:
+        description: Whether the client is there.
+        type: str
+        choices: [present, absent]
+        default: present
+  tracking_uri:
+    description: The URL at which clients reach MLflow. By default O(url).
+    type: str
+  exclusive:
+    description: Whether clients that are not declared are removed, among those of O(instance).
+    type: bool
+    default: false
+  remove_accounts:
+    description:
+      - Whether the service account goes when the last Secret of a client does, with all that was granted to it.
+      - Else the account is left without a token.
+    type: bool
+    default: false
+  instance:
+    description:
+      - A name for this MLflow, which labels the Secrets, so that several may share a cluster. By default the Service's
+        namespace and name, or the URL's host.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Credentials for pipelines in two namespaces, and for CI; nobody else's
+  mlops.mlflow.mlflow_client:
+    service: {namespace: mlflow, name: mlflow}
+    admin_secret: {namespace: mlflow, name: mlflow-admin}
+    tracking_uri: http://mlflow.mlflow.svc:5000
+    exclusive: true
+    clients:
+      - name: pipelines
+        namespaces: [team-a, team-b]
+      - name: ci
+        namespaces: [ci]
+        tracking_uri: https://mlflow.example.com
+        lifetime_days: 30
+        renew_before_days: 10
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or in check mode would be, in words.
+  returned: success
+  type: list
+  elements: str
+  sample: ["client training in Secret team-a/mlflow-credentials: token issued, since there is none"]
+clients:
+  description: Names and dates of what was delivered. C(expires) of basic-auth is when the password is to be renewed.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - name: training
+      user: training
+      namespace: team-a
+      secret: mlflow-credentials
+      expires: "2027-02-20T05:20:00+00:00"
+      renewed: true
+requests:
+  description: How many requests were sent to MLflow.
+  returned: success
+  type: int
+  sample: 4
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import (
+    CONSTRAINTS,
+    Changes,
+    MlflowApi,
+    MlflowError,
+    argument_spec,
+    run,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import Accounts
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_tokens import (
+    Delivery,
+    Tokens,
+    check,
+    default_instance,
+)
+
+URI, USERNAME, PASSWORD = (f"MLFLOW_TRACKING_{part}" for part in ("URI", "USERNAME", "PASSWORD"))
+
+ARGUMENT_SPEC = argument_spec(
+    clients={
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "user": {"type": "str"},
+            "namespaces": {"type": "list", "elements": "str", "default": []},
+            "secret_name": {"type": "str", "default": "mlflow-credentials", "no_log": False},
+            "tracking_uri": {"type": "str"},
+            "lifetime_days": {"type": "int", "default": 90},
+            "renew_before_days": {"type": "int", "default": 30},
+            "grace_days": {"type": "int", "default": 7},
+            "take_over": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+    },
+    tracking_uri={"type": "str"},
+    exclusive={"type": "bool", "default": False},
+    remove_accounts={"type": "bool", "default": False},
+    instance={"type": "str"},
+)
+
+
+def deliveries(params: dict[str, Any]) -> list[Delivery]:
+    """Give what is declared, a Secret each.
+
+    :raises MlflowError: what is declared can't be
+    """
+    found = []
+    names = [client["name"] for client in params["clients"]]
+    for name in names:
+        if names.count(name) > 1:
+            raise MlflowError(f"clients declares {name} more than once")
+    for client in params["clients"]:
+        if client["state"] == "absent":
+            continue
+        if not client["namespaces"]:
+            raise MlflowError(f"clients: {client['name']} has no namespaces, so there is nowhere to put its Secret")
+        uri = client["tracking_uri"] or params["tracking_uri"] or params["url"]
+        if not uri:
+            raise MlflowError(f"clients: {client['name']} has no tracking_uri, the URL at which it reaches MLflow")
+        user = client["user"] or client["name"]
+        for namespace in dict.fromkeys(client["namespaces"]):
+            found.append(
+                Delivery(
+                    kind="client",
+                    owner=client["name"],
+                    user=user,
+                    token=f"{client['name']}/{namespace}",
+                    namespace=namespace,
+                    secret=client["secret_name"],
+                    values={URI: uri.rstrip("/"), USERNAME: user},
+                    password_key=PASSWORD,
+                    lifetime=client["lifetime_days"],
+                    renew_before=client["renew_before_days"],
+                    grace=client["grace_days"],
+                    take_over=client["take_over"],
+                )
+            )
+    check(found, "clients")
+    return found
+
+
+def ensure_account(accounts: Accounts, user: str, client: str) -> None:
+    """Make the service account of a client if it is not there.
+
+    :raises MlflowError: the account is a person's
+    """
+    account = accounts.find(user)
+    if account is None:
+        accounts.ensure({"name": user, "display_name": user}, service=True)
+    elif account.service is False:
+        raise MlflowError(
+            f"client {client}: the account {user} is a person's, and a program gets one of its own: give another user"
+        )
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, **CONSTRAINTS)
+    params = module.params
+
+    def work(api: MlflowApi) -> dict[str, Any]:
+        wanted = deliveries(params)
+        changes = Changes(module.check_mode)
+        accounts = Accounts(api, changes)
+        instance = params["instance"] or default_instance(params)
+        tokens = Tokens(api, changes, accounts, "client", instance=instance)
+        api.require_admin()
+        tokens.look(wanted, every=params["exclusive"] or any(each["state"] == "absent" for each in params["clients"]))
+        for each in wanted:
+            ensure_account(accounts, each.user, each.owner)
+        results = tokens.ensure(wanted)
+        places = {each.where for each in wanted}
+        users = {accounts.key(each.user) for each in wanted}
+        declared = {client["name"] for client in params["clients"]}
+        for kept in tokens.undeclared(places, None if params["exclusive"] else declared):
+            user = kept.user
+            tokens.remove(kept, still=user in users)
+            account = accounts.find(user)
+            if params["remove_accounts"] and account and not account.admin and user not in users | tokens.users():
+                accounts.remove(account, f"service account {user}")
+        tokens.revoke_strays(wanted)
+        return {**changes.result(), "clients": results}
+
+    def nothing_yet() -> dict[str, Any]:
+        sentences = [f"{each.thing}: token issued" for each in deliveries(params)]
+        return {"changed": bool(sentences), "changes": sentences, "clients": []}
+
+    run(module, work, nothing_yet)
+
+
+if __name__ == "__main__":
+    main()

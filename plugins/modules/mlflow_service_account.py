@@ -1,0 +1,174 @@
+#!/usr/bin/python
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module C(mlflow_service_account)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mlflow_service_account
+short_description: Make accounts of programs in MLflow as declared
+version_added: 0.1.0
+author: mlops.mlflow maintainers (@mlops-mlflow)
+description:
+  - Ensures service accounts, all in one call, with mlflow-oidc-auth and with MLflow's basic-auth.
+  - A new one can do nothing until it has an access token (M(mlops.mlflow.mlflow_token), M(mlops.mlflow.mlflow_client))
+    or an identity at a provider, and until something is granted to it.
+  - What is not declared is left alone, other accounts as well as fields of a declared one.
+notes:
+  - MLflow's basic-auth knows no difference between people and programs. A service account there is an account whose
+    password nobody knows, until one is issued.
+  - With mlflow-oidc-auth, names are kept in lower case.
+extends_documentation_fragment:
+  - mlops.mlflow.mlflow
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be made.
+    support: full
+  diff_mode:
+    description: Shows the fields that differ. Passwords are never shown.
+    support: full
+options:
+  service_accounts:
+    description: Accounts of programs.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The user name.
+        type: str
+        required: true
+      display_name:
+        description: The name that people see, for a new account. Kept by mlflow-oidc-auth only.
+        type: str
+      admin:
+        description: Whether the program is an administrator. A new one is not.
+        type: bool
+      active:
+        description:
+          - Whether the account may be used. Deactivating it ends its access tokens, and keeps what was granted to it.
+          - MLflow's basic-auth knows no such thing.
+        type: bool
+      source:
+        description:
+          - How the program gets in. V(internal) is by access tokens, and is what a new account has.
+          - The id of an OpenID Connect provider, such as V(default), is by that provider's bearer tokens only. It ends
+            the account's access tokens.
+        type: str
+      subject:
+        description:
+          - The claim C(sub) of the provider's tokens to bind the account to. Without it, the first token binds its
+            own.
+        type: str
+      password_secret:
+        description:
+          - The Secret that holds the first password, for basic-auth only. Without it, a new account has one that
+            nobody knows.
+        type: dict
+        suboptions:
+          namespace:
+            description: Its namespace.
+            type: str
+            required: true
+          name:
+            description: Its name.
+            type: str
+            required: true
+          key:
+            description: The key of the password. The account's name, if not given.
+            type: str
+      update_password:
+        description:
+          - With V(on_create), only a new account gets the password of O(service_accounts[].password_secret).
+          - With V(always), an account is also given it where it no longer holds, which takes a login each to find out.
+        type: str
+        choices: [on_create, always]
+        default: on_create
+      state:
+        description: Whether the account is there. With it go its tokens and what was granted to it, but not its runs.
+        type: str
+        choices: [present, absent]
+        default: present
+"""
+
+EXAMPLES = r"""
+- name: Accounts of two programs, one with a token of ours, one with Keycloak's (client credentials)
+  mlops.mlflow.mlflow_service_account:
+    url: https://mlflow.example.com
+    admin_secret: {namespace: mlflow, name: mlflow-admin}
+    service_accounts:
+      - name: nightly-training
+      - name: service-account-crawler
+        source: default
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or in check mode would be, in words.
+  returned: success
+  type: list
+  elements: str
+  sample: ["service account nightly-training: created"]
+service_accounts:
+  description: The declared accounts that are there, as MLflow has them.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"name": "nightly-training", "admin": false, "active": true, "service_account": true, "source": "internal"}]
+requests:
+  description: How many requests were sent to MLflow.
+  returned: success
+  type: int
+  sample: 3
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import CONSTRAINTS, argument_spec
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import run_accounts
+
+PASSWORD_SECRET = {
+    "type": "dict",
+    "no_log": False,
+    "options": {
+        "namespace": {"type": "str", "required": True},
+        "name": {"type": "str", "required": True},
+        "key": {"type": "str", "no_log": False},
+    },
+}
+
+ARGUMENT_SPEC = argument_spec(
+    service_accounts={
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "display_name": {"type": "str"},
+            "admin": {"type": "bool"},
+            "active": {"type": "bool"},
+            "source": {"type": "str"},
+            "subject": {"type": "str"},
+            "password_secret": PASSWORD_SECRET,
+            "update_password": {
+                "type": "str",
+                "choices": ["on_create", "always"],
+                "default": "on_create",
+                "no_log": False,
+            },
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+    }
+)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, **CONSTRAINTS)
+    run_accounts(module, "service_accounts", service=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+#!/usr/bin/python
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module C(mlflow_user)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mlflow_user
+short_description: Make accounts of people in MLflow as declared
+version_added: 0.1.0
+author: mlops.mlflow maintainers (@mlops-mlflow)
+description:
+  - Ensures accounts of people, all in one call, with mlflow-oidc-auth and with MLflow's basic-auth.
+  - What is not declared is left alone, other accounts as well as fields of a declared one.
+  - With mlflow-oidc-auth a person's account is made at the first login, so that this is needed only to grant something
+    to somebody beforehand, or to deactivate or remove an account.
+notes:
+  - With mlflow-oidc-auth, whether a person is an administrator is told anew at each login, by the provider's groups.
+  - With mlflow-oidc-auth, names are kept in lower case.
+extends_documentation_fragment:
+  - mlops.mlflow.mlflow
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be made.
+    support: full
+  diff_mode:
+    description: Shows the fields that differ. Passwords are never shown.
+    support: full
+options:
+  users:
+    description: Accounts of people.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The user name, as the identity provider has it.
+        type: str
+        required: true
+      display_name:
+        description: The name that people see, for a new account. Kept by mlflow-oidc-auth only.
+        type: str
+      admin:
+        description: Whether the person is an administrator. A new one is not.
+        type: bool
+      active:
+        description:
+          - Whether the account may be used. Deactivating it ends its sessions and access tokens, and keeps what was
+            granted to it.
+          - MLflow's basic-auth knows no such thing.
+        type: bool
+      password_secret:
+        description:
+          - The Secret that holds the first password, for basic-auth only. Needed for a new account there.
+        type: dict
+        suboptions:
+          namespace:
+            description: Its namespace.
+            type: str
+            required: true
+          name:
+            description: Its name.
+            type: str
+            required: true
+          key:
+            description: The key of the password. The account's name, if not given.
+            type: str
+      update_password:
+        description:
+          - With V(on_create), only a new account gets the password of O(users[].password_secret).
+          - With V(always), an account is also given it where it no longer holds, which takes a login each to find out.
+        type: str
+        choices: [on_create, always]
+        default: on_create
+      state:
+        description: Whether the account is there. With it go its tokens and what was granted to it, but not its runs.
+        type: str
+        choices: [present, absent]
+        default: present
+"""
+
+EXAMPLES = r"""
+- name: Let ada be known before her first login, and bob no longer in
+  mlops.mlflow.mlflow_user:
+    url: https://mlflow.example.com
+    admin_secret: {namespace: mlflow, name: mlflow-admin}
+    users:
+      - name: ada
+        display_name: Ada Lovelace
+      - name: bob
+        active: false
+
+- name: Accounts of basic-auth, of a server that is not exposed
+  mlops.mlflow.mlflow_user:
+    service: {namespace: mlflow, name: mlflow}
+    admin_secret: {namespace: mlflow, name: mlflow-admin}
+    users:
+      - name: ada
+        password_secret: {namespace: mlflow, name: mlflow-people}
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or in check mode would be, in words.
+  returned: success
+  type: list
+  elements: str
+  sample: ["user ada: created"]
+users:
+  description: The declared accounts that are there, as MLflow has them.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"name": "ada", "admin": false, "active": true, "service_account": false, "display_name": "Ada Lovelace"}]
+requests:
+  description: How many requests were sent to MLflow.
+  returned: success
+  type: int
+  sample: 3
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import CONSTRAINTS, argument_spec
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import run_accounts
+
+PASSWORD_SECRET = {
+    "type": "dict",
+    "no_log": False,
+    "options": {
+        "namespace": {"type": "str", "required": True},
+        "name": {"type": "str", "required": True},
+        "key": {"type": "str", "no_log": False},
+    },
+}
+
+ARGUMENT_SPEC = argument_spec(
+    users={
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "display_name": {"type": "str"},
+            "admin": {"type": "bool"},
+            "active": {"type": "bool"},
+            "password_secret": PASSWORD_SECRET,
+            "update_password": {
+                "type": "str",
+                "choices": ["on_create", "always"],
+                "default": "on_create",
+                "no_log": False,
+            },
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+    }
+)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, **CONSTRAINTS)
+    run_accounts(module, "users", service=False)
+
+
+if __name__ == "__main__":
+    main()
