@@ -338,13 +338,13 @@ class Tokens:
 
     def _why(self, want: Delivery, kept: Kept | None, value: str, expires: datetime | None) -> str:
         """Say in a few words why a credential is due; empty where it is not."""
-        left = expires - self._now() if expires else timedelta(0)
-        if kept is None:
-            return "there is none"
-        if not value:
-            return f"there is no {want.password_key} in it"
+        if kept is None or not value:
+            return f"there is no {want.password_key} in it" if kept else "there is none"
         if kept.annotations.get(DIGEST) != _digest(value):
             return "it was changed by somebody else"
+        if expires is None:
+            return "MLflow no longer has it"
+        left = expires - self._now()
         if left <= timedelta(days=want.renew_before):
             return f"it ends on {_day(expires)}" if left > timedelta(0) else f"it ended on {_day(expires)}"
         if left > timedelta(days=want.lifetime + 1):
@@ -359,8 +359,6 @@ class Tokens:
         current = next((row for row in rows if prefix and row["token_prefix"] == prefix[1]), None)
         expires = _time(current["expires_at"]) if current else None
         why = self._why(want, kept, value, expires)
-        if kept and value and current is None:
-            why = "MLflow no longer has it"
         if why:
             return self._renew_token(want, kept, expires, why)
         issued = _time(current["created_at"]) if current else None
@@ -382,7 +380,7 @@ class Tokens:
             {"token ends": _day(expires), **(want.values if kept is None else {})},
         ):
             user = self._accounts.key(want.user)
-            body = {"name": f"{want.token} {now:%Y-%m-%d %H:%M:%S}", "expiration": expires.isoformat()}
+            body = {"name": self._free_name(want, now), "expiration": expires.isoformat()}
             try:
                 issued = self._api.request(
                     "POST", f"{USERS}/{segment(user)}/tokens", body, what=f"issue a token for {want.user}"
@@ -391,8 +389,8 @@ class Tokens:
                 if error.status == 403 and "interactive" in error.reason:
                     raise MlflowError(
                         f"{want.thing}: MLflow lets the account of this call issue no token for {want.user}: it may "
-                        "for service accounts, where it is the MLOPS_ADMIN_ACCOUNT of this collection's image; elsewhere "
-                        "call it with an administrator's bearer token",
+                        "for service accounts, where it is the MLOPS_ADMIN_ACCOUNT of this collection's image; "
+                        "elsewhere call it with an administrator's bearer token",
                         403,
                     ) from None
                 raise
@@ -406,6 +404,13 @@ class Tokens:
                 self._api.request("DELETE", f"{USERS}/{segment(user)}/tokens/{issued['id']}", what="take a token back")
                 raise
         return self._result(want, expires, renewed=True)
+
+    def _free_name(self, want: Delivery, now: datetime) -> str:
+        """Give a name for a new token: dated, and a second later where one was issued in this very second."""
+        taken = {row["name"] for row in self._tokens(want.user, want.token)}
+        while (name := f"{want.token} {now:%Y-%m-%d %H:%M:%S}") in taken:
+            now += timedelta(seconds=1)
+        return name
 
     def revoke_strays(self, deliveries: list[Delivery]) -> None:
         """Revoke tokens of the owners' for places that are no longer declared, such as a deleted namespace."""

@@ -10,6 +10,7 @@ import datetime
 import importlib
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ class FakeCluster:
         """Store an object with a new resource version."""
         metadata = thing.setdefault("metadata", {})
         metadata.setdefault("name", path.rsplit("/", 1)[1])
+        if path.startswith("/api/v1/namespaces/") and path.count("/") > 4:
+            metadata.setdefault("namespace", path.split("/")[4])
         metadata.setdefault("uid", f"uid-{path}")
         metadata.setdefault("creationTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         metadata["resourceVersion"] = str(next(self._versions))
@@ -92,9 +95,11 @@ class FakeCluster:
     def _get(self, path: str, query: dict[str, list[str]], _body: Any, _kind: str) -> tuple[int, Any]:
         if path in self.objects:
             return 200, self.objects[path]
-        below = [thing for each, thing in self.objects.items() if each.rpartition("/")[0] == path]
+        # A list is of one namespace, or of all.
+        every = re.compile(re.escape(path).replace("/api/v1/", "/api/v1/(?:namespaces/[^/]+/)?", 1))
+        below = [thing for each, thing in self.objects.items() if every.fullmatch(each.rpartition("/")[0])]
         *_, above, last = path.split("/")
-        if below or (last.endswith("s") and above != "namespaces"):
+        if below or (last.endswith("s") and above not in ("namespaces", "secrets")):
             for pair in (query.get("labelSelector") or [""])[0].split(","):
                 key, equals, value = pair.partition("=")
                 below = [
