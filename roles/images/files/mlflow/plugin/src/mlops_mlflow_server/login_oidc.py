@@ -7,7 +7,7 @@ from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
-from mlops_mlflow_server import auth, client_auth, issue, lanes
+from mlops_mlflow_server import auth, client_auth, grants, issue, lanes
 
 _logger = logging.getLogger("mlflow.mlops")
 
@@ -18,6 +18,7 @@ _PARTS = (
     (lambda: auth.install(app), "looks users up in another way: a slow database stops the event loop"),
     (client_auth.install, "names its methods in another way: a client secret may hold only letters and digits"),
     (lambda: issue.install(app), "guards its tokens in another way: the deployment can issue none"),
+    (lambda: grants.install(app), ""),
 )
 
 

@@ -1,0 +1,176 @@
+#!/usr/bin/python
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module C(mlflow_permission)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mlflow_permission
+short_description: What single users may do on MLflow's experiments, models, prompts and gateway
+version_added: 0.1.0
+author: mlops.mlflow maintainers (@mlops-mlflow)
+description:
+  - Ensures the permissions of single users and service accounts, and with O(exclusive) that there are no others, all
+    in one call. Those of groups are for M(mlops.mlflow.mlflow_group_permission).
+  - Whoever makes an experiment, a model or another thing has MANAGE on it. Neither plugin keeps who made a thing, and
+    this permission looks like any other. So O(exclusive) leaves a user's MANAGE on a name alone, but on what
+    M(mlops.mlflow.mlflow_experiment) and M(mlops.mlflow.mlflow_registered_model) made, which is nobody's own.
+  - Everything is checked before the first change, such as the names of users and of what they may use.
+notes:
+  - With mlflow-oidc-auth a pattern is kept as such, and holds for what is made later. basic-auth keeps no patterns but
+    V(.*), so that others are written out for the names there are at the time of the run.
+  - A run that changes nothing reads lists only. A server of our own image gives all permissions in one answer, of
+    another mlflow-oidc-auth a few lists are read for each user, and of basic-auth two lists in all.
+extends_documentation_fragment:
+  - mlops.mlflow.mlflow
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be made.
+    support: full
+  diff_mode:
+    description: Shows each permission that differs in a line, as it is and as it is to be.
+    support: full
+options:
+  permissions:
+    description: Permissions that must be there, or must not.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      user:
+        description: The user, or the service account. It must be there.
+        type: str
+        required: true
+      resource:
+        description: What kind of thing the permission is for.
+        type: str
+        choices:
+          - experiment
+          - registered_model
+          - prompt
+          - scorer
+          - gateway_endpoint
+          - gateway_secret
+          - gateway_model_definition
+          - mcp_server
+        default: experiment
+      name:
+        description:
+          - The name of the thing, which must be there. A scorer is named C(EXPERIMENT/SCORER).
+          - One of O(permissions[].name) and O(permissions[].pattern) is needed.
+        type: str
+      pattern:
+        description:
+          - A regular expression that the names of the things match from their beginning; V($) at its end is that of the
+            name.
+          - mlflow-oidc-auth has no patterns for MCP servers, and basic-auth none for scorers.
+        type: str
+      permission:
+        description:
+          - With mlflow-oidc-auth V(NO_PERMISSIONS), V(READ), V(USE), V(EDIT) or V(MANAGE).
+          - With basic-auth V(DENY), which wins over every other one, V(READ), V(USE), V(EDIT) or V(MANAGE).
+        type: str
+      priority:
+        description: Of two patterns that match, the one with the lower number holds. 100 if not given.
+        type: int
+      state:
+        description: Whether the permission is to be there.
+        type: str
+        choices: [present, absent]
+        default: present
+  exclusive:
+    description: Whether to take away all permissions of all users that are not in O(permissions), but the makers' own.
+    type: bool
+    default: false
+  to_come:
+    description: In check mode, what earlier tasks would have made.
+    type: dict
+    default: {}
+    suboptions:
+      users:
+        description: Names of users.
+        type: list
+        elements: str
+        default: []
+      experiments:
+        description: Names of experiments.
+        type: list
+        elements: str
+        default: []
+      registered_models:
+        description: Names of registered models.
+        type: list
+        elements: str
+        default: []
+"""
+
+EXAMPLES = r"""
+- name: Let the nightly training log runs, and a reviewer look on
+  mlops.mlflow.mlflow_permission:
+    kubeconfig: "{{ kubeconfig_path }}"
+    service: {namespace: mlflow, name: mlflow}
+    admin_secret: {namespace: mlflow, name: mlflow-admin}
+    permissions:
+      - {user: nightly, resource: experiment, name: churn, permission: EDIT}
+      - {user: nightly, resource: registered_model, name: churn, permission: EDIT}
+      - {user: ada, resource: experiment, pattern: "^churn", permission: READ}
+      - {user: bob, resource: experiment, name: churn, state: absent}
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or would be, one thing in an entry.
+  returned: success
+  type: list
+  elements: str
+  sample: ["user ada: experiment churn: READ -> EDIT"]
+kept:
+  description: With O(exclusive), what is not declared and was left alone as the makers' own.
+  returned: success
+  type: list
+  elements: str
+  sample: ["user ada: experiment my-own: MANAGE"]
+requests:
+  description: How many requests were sent to MLflow.
+  returned: success
+  type: int
+  sample: 6
+msg:
+  description: Why nothing was compared.
+  returned: in check mode, where MLflow does not run yet
+  type: str
+  sample: "MLflow does not run yet: there is no Service mlflow in the namespace mlflow"
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils import mlflow
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_access import (
+    TO_COME,
+    USER,
+    all_of_it,
+    permission_options,
+    work_on,
+)
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "permissions": permission_options(USER),
+    "exclusive": {"type": "bool", "default": False},
+    "to_come": TO_COME,
+}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec=mlflow.argument_spec(**ARGUMENT_SPEC), **mlflow.CONSTRAINTS, supports_check_mode=True
+    )
+    mlflow.run(module, work_on(module.params, module.check_mode, USER), lambda: all_of_it(USER, module.params))
+
+
+if __name__ == "__main__":
+    main()
