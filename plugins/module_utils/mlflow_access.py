@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -24,6 +25,7 @@ SNAPSHOT = "/api/3.0/mlops/grants"
 """All grants in one answer: a route of our own image. Other servers are asked for many lists instead."""
 
 AT_ONCE = 8  # connections, where many lists are to be read
+DELETED = " (deleted)"  # behind the name of a deleted experiment
 WORKSPACE = "default"  # of the roles that are our groups
 PAGE = 1000
 FIRST_PRIORITY = 100  # of a pattern for which none is given
@@ -313,7 +315,7 @@ class Catalogue:
             self._names[resource] = {
                 each["experiment_id"]: each["name"]
                 if each.get("lifecycle_stage") != "deleted"
-                else f"{each['name']} (deleted)"
+                else each["name"] + DELETED
                 for each in found
             }
             made = {each["name"] for each in found if tags(each).get(CREATED_BY) == ANSIBLE}
@@ -372,7 +374,7 @@ class Catalogue:
 
     def matching(self, resource: str, pattern: str) -> list[str]:
         """Give the names that a pattern matches, from the beginning of the name as mlflow-oidc-auth does."""
-        found = [its for its in self.ids(resource).values() if not its.endswith(" (deleted)")]
+        found = [its for its in self.ids(resource).values() if not its.endswith(DELETED)]
         return sorted(its for its in found if re.match(pattern, its))
 
     def check(self, kind: str, keys: Iterable[Key]) -> None:
@@ -388,7 +390,11 @@ class Catalogue:
                 unknown.setdefault(key.resource, set()).add(key.target)
         for resource, names in unknown.items():
             words = RESOURCES[resource].words
-            there = f"there are {listed(self.ids(resource).values())}" if resource != "scorer" else "EXPERIMENT/SCORER"
+            living = [each for each in self.ids(resource).values() if not each.endswith(DELETED)]
+            close = [near for name in names for near in get_close_matches(name, living, 3)]
+            there = f"there is {listed(close)}" if close else f"there are {listed(living)}"
+            if resource == "scorer":
+                there = "a scorer is named EXPERIMENT/SCORER"
             raise MlflowError(
                 f"MLflow has no {words} {listed(names)}, on which {kind}s are to have permissions: {there}"
             )
@@ -848,6 +854,50 @@ def _ensure_roles(
                 api.request("DELETE", f"{V3}/roles/unassign", body, what=f"take {user} out of the group {name}")
 
 
+def ensure_admins(
+    api: MlflowApi,
+    wanted: list[str],
+    *,
+    exclusive: bool,
+    check_mode: bool,
+    outcome: Outcome,
+    users_to_come: Iterable[str] = (),
+) -> None:
+    """Make administrators of basic-auth as declared. All is checked before the first change.
+
+    :param exclusive: take the right from those who are not declared, but from the account that asks
+    :raises MlflowError: it cannot be
+    """
+    if api.plugin == "oidc":
+        raise MlflowError(
+            "admins is given: with the login by oidc, whoever is in the provider's group of administrators is one"
+        )
+    there = {each["username"]: bool(each.get("is_admin")) for each in users(api)}
+    unknown = set(wanted) - set(there) - set(users_to_come)
+    if unknown:
+        raise MlflowError(f"MLflow has no user {listed(unknown)}, who is to administer it: there are {listed(there)}")
+    me = api.whoami()["name"]
+    surplus = sorted(name for name, admin in there.items() if admin and name not in wanted and name != me)
+    if exclusive and surplus and not set(wanted) - {me}:
+        raise MlflowError(
+            f"exclusive would take the right to administer from {listed(surplus)}, and leave nobody but {me}: "
+            "name one who is to keep it"
+        )
+    for name in sorted(set(wanted)):
+        if not there.get(name, False):
+            outcome.changes.append(f"user {name}: administrator: no -> yes")
+            _set_admin(api, name, True, check_mode)
+    for name in surplus if exclusive else []:
+        outcome.changes.append(f"user {name}: administrator: yes -> no")
+        _set_admin(api, name, False, check_mode)
+
+
+def _set_admin(api: MlflowApi, name: str, admin: bool, check_mode: bool) -> None:
+    if not check_mode:
+        what = f"{'give' if admin else 'take'} {name} the right to administer"
+        api.request("PATCH", f"{V2}/users/update-admin", {"username": name, "is_admin": admin}, what=what)
+
+
 # --- what both modules share ------------------------------------------------------------------------------------------
 
 
@@ -905,14 +955,10 @@ def work_on(params: dict[str, Any], check_mode: bool, kind: str) -> Callable[[Ml
             exclusive=params["exclusive"],
             subjects_to_come=names if kind == GROUP else users_to_come,
         )
-        ensure_groups(
-            api,
-            groups,
-            exclusive=params["exclusive"],
-            check_mode=check_mode,
-            outcome=outcome,
-            users_to_come=users_to_come,
-        )
+        how = {"exclusive": params["exclusive"], "check_mode": check_mode, "users_to_come": users_to_come}
+        if params.get("admins") is not None:
+            ensure_admins(api, params["admins"], outcome=outcome, **how)
+        ensure_groups(api, groups, outcome=outcome, **how)
         carry_out(its, planned, outcome, check_mode)
         return {**outcome.result(), **({"kept": outcome.kept} if kind == USER else {})}
 

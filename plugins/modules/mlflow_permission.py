@@ -81,6 +81,13 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  admins:
+    description:
+      - Users that are to administer MLflow, and with O(exclusive) no others but the account that asks. It is refused
+        if it would leave that account alone.
+      - Only with basic-auth; with mlflow-oidc-auth the identity provider's groups say who does.
+    type: list
+    elements: str
   exclusive:
     description: Whether to take away all permissions of all users that are not in O(permissions), but the makers' own.
     type: bool
@@ -159,6 +166,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_access import 
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "permissions": permission_options(USER),
+    "admins": {"type": "list", "elements": "str"},
     "exclusive": {"type": "bool", "default": False},
     "to_come": TO_COME,
 }

@@ -1,0 +1,288 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filters C(access_problems), C(access_plan) and C(access_members), which read the variable C(mlflow_access)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+RESOURCES = {
+    "experiments": "experiment",
+    "registered_models": "registered_model",
+    "prompts": "prompt",
+    "scorers": "scorer",
+    "gateway_endpoints": "gateway_endpoint",
+    "gateway_secrets": "gateway_secret",
+    "gateway_model_definitions": "gateway_model_definition",
+    "mcp_servers": "mcp_server",
+}
+# Of these, mlflow-oidc-auth has no patterns.
+PATTERNS = {f"{resource[:-1]}_patterns": kind for resource, kind in RESOURCES.items() if kind != "mcp_server"}
+GRANTS = (*RESOURCES, *PATTERNS)
+
+FIELDS = {
+    "experiments": ("name", "description", "tags", "artifact_location", "state"),
+    "registered_models": ("name", "description", "tags", "aliases", "delete_versions", "state"),
+    "groups": ("members", *GRANTS),
+    "users": ("display_name", "admin", "active", *GRANTS),
+    "service_accounts": ("display_name", "admin", "active", "source", "subject", "tokens", *GRANTS),
+}
+PERMISSIONS = {
+    "oidc": ("NO_PERMISSIONS", "READ", "USE", "EDIT", "MANAGE"),
+    "basic": ("DENY", "READ", "USE", "EDIT", "MANAGE"),
+}
+SUBJECTS = {"groups": "group", "users": "user", "service_accounts": "user"}
+FROM_THE_CLUSTER = "k8s:"  # groups that mlflow-oidc-auth makes of namespaces
+
+
+def _plugin(auth: str) -> str:
+    return "oidc" if auth == "oidc" else "basic"
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(map(str, names))) or "none"
+
+
+def _things(tree: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    """Give experiments or models, of which a name alone may be given."""
+    return [{"name": each} if isinstance(each, str) else dict(each) for each in tree.get(part) or []]
+
+
+class _Problems:
+    def __init__(self, tree: Any, auth: str, people: list[str] | None, groups: list[str] | None) -> None:
+        self.tree = tree
+        self.auth = auth
+        self.people = people
+        self.groups = groups
+        self.found: list[str] = []
+
+    def say(self, where: str, value: Any, rule: str) -> None:
+        self.found.append(f"{where} is {value!r}: {rule}" if value is not None else f"{where} is not there: {rule}")
+
+    def check(self) -> list[str]:
+        if not isinstance(self.tree, dict):
+            self.say("mlflow_access", self.tree, f"a mapping of {', '.join(FIELDS)}")
+            return self.found
+        for part in self.tree:
+            if part not in FIELDS:
+                self.say("mlflow_access", part, f"its parts are {', '.join(FIELDS)}")
+        for part in ("experiments", "registered_models"):
+            self._check_things(part)
+        for part in SUBJECTS:
+            self._check_subjects(part)
+        return self.found
+
+    def _check_things(self, part: str) -> None:
+        things = self.tree.get(part) or []
+        where = f"mlflow_access.{part}"
+        if not isinstance(things, list):
+            self.say(where, things, "a list of names, or of mappings with a name")
+            return
+        names = []
+        for each in things:
+            if isinstance(each, str):
+                names.append(each)
+            elif not isinstance(each, dict) or not isinstance(each.get("name"), str) or not each["name"]:
+                self.say(where, each, "a name, or a mapping with a name")
+            else:
+                names.append(each["name"])
+                self._check_fields(f"{where}: {each['name']}", each, FIELDS[part])
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.found.append(f"{where} has {name} twice: each of them once")
+
+    def _check_fields(self, where: str, given: dict[str, Any], fields: tuple[str, ...]) -> None:
+        for field in given:
+            if field not in fields:
+                self.found.append(f"{where} has '{field}': one of {', '.join(fields)}")
+
+    def _check_subjects(self, part: str) -> None:
+        subjects = self.tree.get(part) or {}
+        if not isinstance(subjects, dict):
+            self.say(f"mlflow_access.{part}", subjects, "a mapping of names")
+            return
+        for name, given in subjects.items():
+            where = f"mlflow_access.{part}.{name}"
+            entry = {} if given is None else given
+            if not isinstance(entry, dict):
+                self.say(where, entry, f"a mapping of {', '.join(FIELDS[part])}")
+                continue
+            self._check_fields(where, entry, FIELDS[part])
+            self._check_name(part, str(name))
+            for field in GRANTS:
+                self._check_grants(f"{where}.{field}", entry.get(field), field in PATTERNS)
+            if part == "groups":
+                self._check_members(where, entry.get("members"))
+            if part == "service_accounts":
+                self._check_tokens(where, entry.get("tokens"))
+            if part == "users" and self.auth == "oidc" and entry.get("admin") is not None:
+                self.found.append(
+                    f"{where}.admin is {entry['admin']}: with mlflow_auth oidc, who is in mlflow_admin_group is one"
+                )
+        if part != "groups":
+            both = set(self.tree.get("users") or {}) & set(self.tree.get("service_accounts") or {})
+            if both and part == "users":
+                self.found.append(
+                    f"mlflow_access has {_listed(both)} as a user and as a service account: one of the two"
+                )
+
+    def _check_name(self, part: str, name: str) -> None:
+        known = self.groups is None or name in self.groups or name.startswith(FROM_THE_CLUSTER)
+        if part == "groups" and not known:
+            self.found.append(
+                f"mlflow_access.groups has '{name}', which is no group of the realm: one of "
+                f"{_listed(self.groups)}; others are declared in keycloak_groups"
+            )
+        if part == "users" and self.people is not None and name not in self.people:
+            self.found.append(
+                f"mlflow_access.users has '{name}', who is not in the realm: one of {_listed(self.people)}; "
+                "others are declared in keycloak_users"
+            )
+        if part == "groups" and name.startswith("__user_"):
+            self.found.append(
+                f"mlflow_access.groups has '{name}': MLflow keeps names that begin with __user_ for itself"
+            )
+
+    def _check_members(self, where: str, members: Any) -> None:
+        if members is None:
+            return
+        if not isinstance(members, list) or not all(isinstance(each, str) for each in members):
+            self.say(f"{where}.members", members, "a list of names of users")
+            return
+        if self.auth == "oidc" and self.people is None:
+            self.found.append(
+                f"{where}.members is {members!r}: who is in a group is your identity provider's to say, leave it out"
+            )
+            return
+        known = self.people
+        if self.auth != "oidc":
+            known = [*(self.tree.get("users") or {}), *(self.tree.get("service_accounts") or {})]
+            declared_in = "mlflow_access.users"
+        else:
+            declared_in = "keycloak_users"
+        for name in members:
+            if known is not None and name not in known:
+                self.found.append(
+                    f"{where}.members has '{name}', whom nobody declared: one of {_listed(known)}; "
+                    f"others are declared in {declared_in}"
+                )
+
+    def _check_grants(self, where: str, grants: Any, pattern: bool) -> None:
+        if grants is None:
+            return
+        if not isinstance(grants, dict):
+            self.say(where, grants, f"permissions by {'pattern' if pattern else 'name'}, such as {{churn: EDIT}}")
+            return
+        allowed = PERMISSIONS[_plugin(self.auth)]
+        for name, given in grants.items():
+            permission = given.get("permission") if isinstance(given, dict) else given
+            if isinstance(given, dict) and (not pattern or set(given) - {"permission", "priority"}):
+                self.say(f"{where}: {name}", given, "a permission" + (", perhaps with a priority" if pattern else ""))
+            elif permission not in allowed:
+                self.found.append(f"{where}: {name} has the permission '{permission}': one of {', '.join(allowed)}")
+            elif isinstance(given, dict) and not isinstance(given.get("priority", 0), int):
+                self.say(f"{where}: {name}.priority", given["priority"], "a number, of which the lowest wins")
+            if pattern:
+                try:
+                    re.compile(str(name))
+                except re.error as error:
+                    self.found.append(f"{where} has the pattern '{name}': a regular expression ({error})")
+
+    def _check_tokens(self, where: str, tokens: Any) -> None:
+        for each in tokens or []:
+            if (
+                not isinstance(each, dict)
+                or not {"name", "secret"} <= set(each)
+                or not isinstance(each["secret"], dict)
+            ):
+                self.say(f"{where}.tokens", each, "a name, a secret with namespace and name, and perhaps lifetime_days")
+
+
+def access_problems(
+    tree: Any, auth: str = "oidc", people: list[str] | None = None, groups: list[str] | None = None
+) -> list[str]:
+    """Give what is wrong with the variable mlflow_access, a sentence each.
+
+    :param tree: the variable
+    :param auth: the value of mlflow_auth
+    :param people: names of the identity provider's users, where they are declared too
+    :param groups: names of its groups
+    """
+    return _Problems(tree, auth, people, groups).check()
+
+
+def _grants(subject: str, name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for field, kind in RESOURCES.items():
+        for thing, permission in (entry.get(field) or {}).items():
+            found.append({subject: name, "resource": kind, "name": str(thing), "permission": permission})
+    for field, kind in PATTERNS.items():
+        for pattern, given in (entry.get(field) or {}).items():
+            its = given if isinstance(given, dict) else {"permission": given}
+            found.append({subject: name, "resource": kind, "pattern": str(pattern), **its})
+    return found
+
+
+def access_plan(
+    tree: dict[str, Any] | None, auth: str = "oidc", namespace: str = "", users_secret: str = ""
+) -> dict[str, Any]:
+    """Turn the variable mlflow_access into what the modules take.
+
+    :param tree: the variable
+    :param auth: the value of mlflow_auth
+    :param namespace: where users_secret is
+    :param users_secret: the Secret of basic-auth's first passwords
+    """
+    tree = tree or {}
+    parts = {part: {str(k): v or {} for k, v in (tree.get(part) or {}).items()} for part in SUBJECTS}
+    basic = _plugin(auth) == "basic"
+    users = []
+    for name, entry in parts["users"].items():
+        user = {"name": name, **{k: entry[k] for k in ("display_name", "active") if k in entry}}
+        if basic:
+            user["password_secret"] = {"namespace": namespace, "name": users_secret, "key": name}
+            user["admin"] = bool(entry.get("admin"))
+        users.append(user)
+    fields = ("display_name", "admin", "active", "source", "subject")
+    accounts = [{"name": n, **{k: e[k] for k in fields if k in e}} for n, e in parts["service_accounts"].items()]
+    tokens = [{"user": n, **each} for n, e in parts["service_accounts"].items() for each in e.get("tokens") or []]
+    groups = []
+    for name, entry in parts["groups"].items():
+        members = {"members": entry["members"]} if basic and entry.get("members") is not None else {}
+        groups.append({"name": name, **members})
+    return {
+        "experiments": _things(tree, "experiments"),
+        "registered_models": _things(tree, "registered_models"),
+        "users": users,
+        "service_accounts": accounts,
+        "tokens": tokens,
+        "groups": groups,
+        "admins": sorted(n for part in ("users", "service_accounts") for n, e in parts[part].items() if e.get("admin")),
+        "group_permissions": [each for n, e in parts["groups"].items() for each in _grants("group", n, e)],
+        "user_permissions": [
+            each
+            for part in ("users", "service_accounts")
+            for n, e in parts[part].items()
+            for each in _grants("user", n, e)
+        ],
+    }
+
+
+def access_members(tree: Any) -> dict[str, list[str]]:
+    """Give the groups of each user whom the variable mlflow_access names as a member."""
+    groups = tree.get("groups") if isinstance(tree, dict) else None
+    found: dict[str, list[str]] = {}
+    for name, entry in groups.items() if isinstance(groups, dict) else ():
+        members = entry.get("members") if isinstance(entry, dict) else None
+        for user in members if isinstance(members, list) else ():
+            found.setdefault(str(user), []).append(str(name))
+    return found
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Any]:
+        """Give the filters of this file by name."""
+        return {"access_problems": access_problems, "access_plan": access_plan, "access_members": access_members}
