@@ -7,7 +7,7 @@ from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
-from mlops_mlflow_server import auth, client_auth, grants, issue, lanes
+from mlops_mlflow_server import auth, bearer, client_auth, grants, groups, issue, keys, lanes
 
 _logger = logging.getLogger("mlflow.mlops")
 
@@ -17,6 +17,9 @@ _PARTS = (
     (lambda: lanes.install(app, AuthAwareWSGIMiddleware), "mounts MLflow in another way: all calls share one thread"),
     (lambda: auth.install(app), "looks users up in another way: a slow database stops the event loop"),
     (client_auth.install, "names its methods in another way: a client secret may hold only letters and digits"),
+    (bearer.install, "checks tokens in another way: a slow provider stops the event loop"),
+    (keys.install, "fetches keys in another way: new ones are known after minutes only"),
+    (groups.install, "renews sessions in another way: lost groups are noticed at a login only"),
     (lambda: issue.install(app), "guards its tokens in another way: the deployment can issue none"),
     (lambda: grants.install(app), ""),
 )

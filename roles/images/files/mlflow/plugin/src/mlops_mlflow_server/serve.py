@@ -15,7 +15,7 @@ import uuid
 
 import uvicorn
 
-from mlops_mlflow_server import basic_settings, drain
+from mlops_mlflow_server import basic_settings, drain, providers
 from mlops_mlflow_server.settings import login
 
 LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
@@ -112,6 +112,13 @@ def main(arguments=None) -> int:
         print("OIDC_USERS_DB_URI is not set", file=sys.stderr)
         return 1
     os.environ.update(environment(given))
+    if way == "oidc":
+        try:
+            # Before anything imports mlflow-oidc-auth, which reads them once.
+            os.environ.update(providers.environment(os.environ))
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 1
     if way == "basic":
         os.environ.update(basic_settings.write())
     # Left behind where the container was restarted in its pod.

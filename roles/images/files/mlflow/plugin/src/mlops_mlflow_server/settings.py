@@ -15,6 +15,8 @@ Variable, unit and default:
 - `MLOPS_ARTIFACT_THREADS` (count, 8): artifact calls that one worker serves at a time.
 - `MLOPS_TRACKING_THREADS` (count, 8): all other calls that one worker serves at a time.
 - `MLOPS_DRAIN_FILE` (path, /tmp/draining): while it is there, answers ask clients to close their connections.
+- `MLOPS_KUBERNETES_NAMESPACES` (names, none): the namespaces whose service accounts are let in by their tokens.
+- `MLOPS_KUBERNETES_AUDIENCE` (name, none): the audience that these tokens must name.
 - `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database.
 """
 
