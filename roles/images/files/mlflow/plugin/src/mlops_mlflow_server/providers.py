@@ -76,6 +76,9 @@ def provider(environment) -> dict:
     missing = [names[field] for field, value in entry.items() if not value]
     if missing:
         raise ValueError(f"MLOPS_KUBERNETES_NAMESPACES is set, so {' and '.join(missing)} must not be empty")
+    # Each provider has its own answer to these.
+    for field, name in (("userinfo_groups", "OIDC_USERINFO_GROUPS"), ("public_client", "OIDC_PUBLIC_CLIENT")):
+        entry[field] = environment.get(name, "").strip().lower() in ("true", "1", "t")
     return {"id": "default", "type": "oidc", "allowed_algorithms": _OF_THE_PROVIDER, **entry}
 
 
