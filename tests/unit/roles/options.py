@@ -1,4 +1,4 @@
-"""The options that templates decide by, and values that make a difference. Every combination of them is rendered."""
+"""The options that templates decide by, and values that make a difference, which are rendered in combination."""
 
 # What has to be given, and what a template only passes on: values that need care.
 BASE = {
@@ -50,7 +50,10 @@ VARIANTS = {
         "keycloak_proxy_headers": ["", "xforwarded"],
         "keycloak_proxy_trusted_addresses": [[], ["10.0.0.0/8", "192.168.1.1"]],
         "keycloak_replicas": [1, 3],
-        "keycloak_service_accounts": [[], [{"name": "ci", "namespaces": ["elsewhere"]}, {"name": "etl", "secret": "etl-login"}]],
+        "keycloak_service_accounts": [
+            [],
+            [{"name": "ci", "namespaces": ["elsewhere"]}, {"name": "etl", "secret": "etl-login"}],
+        ],
         "keycloak_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],
         "keycloak_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
     },

@@ -1,13 +1,15 @@
-"""Every template of every role, over every combination of the options that it looks at."""
+"""Every template of every role, over the combinations of the options that it looks at."""
 
 import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import uuid
 
+import covertable
 import jinja2
 import jinja2.nodes
 import kubernetes
@@ -23,17 +25,27 @@ def get_role(name):
     return rendering.Role(name)
 
 
+def choices(counts):
+    """All combinations of so many values each; where these are too many, some in which any three values meet."""
+    if math.prod(counts) <= MOST_COMBINATIONS:
+        return itertools.product(*map(range, counts))
+    return covertable.make([list(range(count)) for count in counts], strength=3)
+
+
 def combinations(role):
-    """For each template of a role, all combinations of the options that it reads."""
+    """For each template of a role, combinations of the options that it reads."""
     for template in get_role(role).templates:
         names = sorted(get_role(role).options_of(template) & VARIANTS[role].keys())
-        for indexes in itertools.product(*(range(len(VARIANTS[role][name])) for name in names)):
+        for indexes in choices([len(VARIANTS[role][name]) for name in names]):
             options = BASE.get(role, {}) | {
                 name: VARIANTS[role][name][index] for name, index in zip(names, indexes, strict=True)
             }
             chosen = "-".join(f"{name.removeprefix(f'{role}_')}.{i}" for name, i in zip(names, indexes, strict=True))
             yield pytest.param(role, template, options, id=f"{template.removesuffix('.yaml.j2')}-{chosen or 'only'}")
 
+
+# No template decides by more than three options together.
+MOST_COMBINATIONS = 1600
 
 ROLES = [role for role in rendering.COMPONENTS if role in VARIANTS]
 COMBINATIONS = [each for role in ROLES for each in combinations(role)]
