@@ -6,6 +6,7 @@ Variable, unit and default:
 - `MLOPS_DEFAULT_PERMISSION` (NO_PERMISSIONS): with basic, what a user may do with what nobody granted.
 - `MLOPS_BASIC_AUTH_FILE` (path, /tmp/basic_auth.ini): with basic, where MLflow's settings for it are written.
 - `MLOPS_ADMIN_USERNAME`, `MLOPS_ADMIN_PASSWORD`: the account of playbooks, which `migrate` ensures.
+- `MLOPS_ADMIN_ACCOUNT`: with oidc, the account that may issue tokens of service accounts by a token of its own.
 - `MLOPS_S3_CONNECT_TIMEOUT` (s, 3): how long a connection to the object store may take.
 - `MLOPS_S3_READ_TIMEOUT` (s, 15): how long the object store may be silent within one request.
 - `MLOPS_S3_USER_TIMEOUT` (s, 5): after how long without an acknowledgement a connection counts as dead.
