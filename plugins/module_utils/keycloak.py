@@ -22,6 +22,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import Un
 BROKEN = (http.client.HTTPException, OSError)
 """What a connection that broke raises."""
 
+MANY = 20  # users for whom lists are read
+PAGE = 500
 ATTEMPTS = 4
 PAUSE = 2.0  # seconds between them
 
@@ -78,6 +80,7 @@ class Admin:
         self._token_path = f"/realms/{quote(token_realm, safe='')}/protocol/openid-connect/token"
         self._account: dict[str, str] = {}
         self._token = ""
+        self.requests = 0
 
     def login(self, username: str, password: str, timeout: float = 0) -> None:
         """Gets a token, and waits up to P(timeout) seconds for a server that is still starting.
@@ -112,6 +115,7 @@ class Admin:
         """One request and its whole answer, over one connection that is kept; a read is repeated once on a new one."""
         for attempt in (1, 2):
             try:
+                self.requests += 1
                 self._connection.request(method, path, body=body, headers=headers)
                 response = self._connection.getresponse()
                 return response.status, response.headers, response.read()
@@ -303,6 +307,9 @@ class Reconciler:
         self._read_secret = read_secret
         self._check_mode = check_mode
         self._exists = False
+        # Where many users are declared: all of the realm by their names, and the ids of each group's members.
+        self._users: dict[str, dict] | None = None
+        self._members: dict[str, set[str]] = {}
         self.changes: list[str] = []
         self.before: dict[str, Any] = {}
         self.after: dict[str, Any] = {}
@@ -330,8 +337,38 @@ class Reconciler:
         groups = {name: self._reconcile_group(name) for name in declared.get("groups") or []}
         for client in declared.get("clients") or []:
             self._reconcile_client(client)
-        for user in declared.get("users") or []:
+        users = declared.get("users") or []
+        self._users = None
+        if len(users) >= MANY and self._exists:
+            self._read_users(groups)
+        for user in users:
             self._reconcile_user(user, groups)
+
+    def _read_users(self, groups: dict[str, str | None]) -> None:
+        """Reads lists, in place of two requests a user."""
+        listed = self._pages("read the users", "/users", briefRepresentation=False)
+        self._members = {
+            name: {user["id"] for user in self._pages(f"read who is in the group {name}", f"/groups/{group}/members")}
+            for name, group in groups.items()
+            if group is not None
+        }
+        self._users = {user["username"]: user for user in listed}
+
+    def _pages(self, what: str, path: str, **query) -> list[dict]:
+        found: list[dict] = []
+        while True:
+            page = self._get(what, path, first=len(found), max=PAGE, **query) or []
+            found += page
+            if len(page) < PAGE:
+                return found
+
+    def _find_user(self, name: str) -> dict | None:
+        # One of a directory such as LDAP may be in no list until it is asked for by name.
+        listed = (self._users or {}).get(name.lower())
+        if listed:
+            return listed
+        found = self._get(f"read the user {name}", "/users", username=name, exact=True) or []
+        return found[0] if found else None
 
     def _note(self, thing: str, what: str, before: Any = None, after: Any = None) -> bool:
         """Notes a change, and returns whether it is to be made."""
@@ -433,20 +470,20 @@ class Reconciler:
         name = user["name"]
         thing = f"user {name}"
         want = desired_user(user)
-        found = self._get(f"read the {thing}", "/users", username=name, exact=True) or []
+        found = self._find_user(name)
         if not found:
             self._create_user(user, want)
             return
-        path = f"/users/{found[0]['id']}"
-        before, after = differing(want, found[0])
+        path = f"/users/{found['id']}"
+        before, after = differing(want, found)
         if after and self._note(thing, f"{_listed(after)} changed", before, after):
-            whole = self._get(f"read the {thing}", path) or found[0]
+            whole = self._get(f"read the {thing}", path) or found
             self._admin.put(f"change {_listed(after)} of the {thing}", self._path + path, merged(whole, want))
             self._verify(thing, want, self._get(f"read the {thing}", path))
         if user.get("groups") is not None:
-            self._reconcile_membership(thing, path, user["groups"], groups)
+            self._reconcile_membership(thing, path, user["groups"], groups, found["id"])
         # A user of a directory (LDAP) has the password there.
-        if user.get("password_secret") and not found[0].get("federationLink"):
+        if user.get("password_secret") and not found.get("federationLink"):
             self._reconcile_password(thing, path, user)
 
     def _create_user(self, user: dict, want: dict) -> None:
@@ -468,10 +505,18 @@ class Reconciler:
         value = self._read_secret(user["password_secret"], f"first password of {thing}")
         return {"type": "password", "value": value, "temporary": user["temporary"]}
 
-    def _reconcile_membership(self, thing: str, path: str, wanted: list, groups: dict[str, str | None]) -> None:
-        """Memberships in declared groups become what is listed; those in other groups stay."""
+    def _memberships(self, thing: str, path: str, user: str) -> set[str]:
+        """Names of the groups at the top level that a user is in; of the declared ones where lists were read."""
+        if self._users is not None:
+            return {name for name, members in self._members.items() if user in members}
         current = self._get(f"read the groups of the {thing}", f"{path}/groups") or []
-        have = {group["name"] for group in current if group.get("path", "").count("/") == 1}
+        return {group["name"] for group in current if group.get("path", "").count("/") == 1}
+
+    def _reconcile_membership(
+        self, thing: str, path: str, wanted: list, groups: dict[str, str | None], user: str
+    ) -> None:
+        """Memberships in declared groups become what is listed; those in other groups stay."""
+        have = self._memberships(thing, path, user)
         missing = sorted(set(wanted) - have)
         surplus = sorted((have & set(groups)) - set(wanted))
         if not missing and not surplus:

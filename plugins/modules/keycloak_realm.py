@@ -276,6 +276,11 @@ changes:
   type: list
   elements: str
   sample: ["client mlflow: redirectUris changed", "user ada: added to mlflow-users"]
+requests:
+  description: How many requests were sent to Keycloak.
+  returned: success, where Keycloak runs
+  type: int
+  sample: 19
 msg:
   description: Why nothing was compared.
   returned: in check mode, where Keycloak does not run yet
@@ -546,6 +551,7 @@ def main() -> None:
         changed=bool(reconciler.changes),
         realm=params["realm"],
         changes=reconciler.changes,
+        requests=admin.requests,
         diff={"before": show(reconciler.before), "after": show(reconciler.after)},
     )
 

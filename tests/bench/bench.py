@@ -17,6 +17,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
 
+import access
 import converge
 import kubernetes
 import memory
@@ -25,7 +26,7 @@ import requests
 import server
 import stack as stacks
 
-PARTS = ("memory", "second-run", "log-batch", "artifact")
+PARTS = ("memory", "second-run", "log-batch", "artifact", "access")
 COLD = "cold"
 ERRORS = (
     converge.ConvergeError,
@@ -108,6 +109,7 @@ def measurements(arguments):
         "second-run": lambda: converge.measure(stack),
         "log-batch": lambda: server.measure_log_batch(stack, *load),
         "artifact": lambda: server.measure_artifact(stack, arguments.mebibytes),
+        "access": lambda: access.measure(stack),
         COLD: lambda: converge.measure_cold(empty),
     }
 

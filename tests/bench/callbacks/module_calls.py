@@ -11,7 +11,7 @@ requirements:
   - enabled by C(ANSIBLE_CALLBACKS_ENABLED)
 options:
   path:
-    description: The file to append to; each line has C(module), C(task) and C(seconds).
+    description: The file to append to; each line has C(module), C(task), C(seconds) and C(requests).
     type: path
     required: true
     env:
@@ -43,13 +43,17 @@ def _written(execute, path):
     @functools.wraps(execute)
     def wrapper(self, module_name=None, *arguments, **options):
         begun = time.monotonic()
+        result = {}
         try:
-            return execute(self, module_name, *arguments, **options)
+            result = execute(self, module_name, *arguments, **options)
+            return result
         finally:
             line = {
                 "module": module_name or self._task.action,
                 "task": self._task.get_name(),
                 "seconds": round(time.monotonic() - begun, 3),
+                # What modules say that call a server.
+                "requests": result.get("requests"),
             }
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
