@@ -436,9 +436,10 @@ class Server:
         raise NotImplementedError
 
     def _id(self, key: Key) -> str:
-        found = self.catalogue.id_of(key.resource, key.target) if key.form == NAME else None
-        # What is gone is known by its id alone.
-        return key.target if found is None else found
+        found = self.catalogue.id_of(key.resource, key.target)
+        if found is None:
+            raise MlflowError(f"{said(self.kind, key)}: it was deleted meanwhile")
+        return found
 
 
 class OidcServer(Server):
@@ -467,7 +468,7 @@ class OidcServer(Server):
         if resource == "registered_model" and row["target"] in self.catalogue.ids("prompt"):
             resource = "prompt"  # they are in one table
         name = self.catalogue.name_of(resource, row["target"])
-        return Key(row["subject"], resource, NAME, name), Grant(row["permission"])
+        return Key(row["subject"], resource, NAME, name), Grant(row["permission"], None, row["target"])
 
     def _from_lists(self, wanted: dict[Key, Grant], unwanted: set[Key], everything: bool) -> dict[Key, Grant]:
         asked: set[tuple[str, str, str]] = {(key.subject, key.resource, key.form) for key in [*wanted, *unwanted]}
@@ -490,36 +491,36 @@ class OidcServer(Server):
                     found[key] = Grant(row["permission"], row["priority"], int(row["id"]))
                 elif self.kind == GROUP or resource == "scorer" or row.get("kind") == "user":
                     # A user's list says what holds for the user; what was granted to the user is of kind `user`.
-                    key = Key(subject, resource, NAME, self._name(resource, row))
-                    found[key] = Grant(row["permission"])
+                    target = self._target(resource, row)
+                    key = Key(subject, resource, NAME, self.catalogue.name_of(resource, target))
+                    found[key] = Grant(row["permission"], None, target)
         # The list of a group's models holds its prompts too.
         prompts = set(self.catalogue.ids("prompt")) if any(key.resource == "registered_model" for key in found) else ()
         return {
             key: its for key, its in found.items() if key.resource != "registered_model" or key.target not in prompts
         }
 
-    def _name(self, resource: str, row: dict[str, Any]) -> str:
+    def _target(self, resource: str, row: dict[str, Any]) -> str:
         if resource == "scorer":
-            return self.catalogue.name_of(resource, f"{row['experiment_id']}/{row['scorer_name']}")
-        if resource == "experiment":
-            return self.catalogue.name_of(resource, str(row["id"]))
-        return str(row["name"])
+            return f"{row['experiment_id']}/{row['scorer_name']}"
+        return str(row["id"] if resource == "experiment" else row["name"])
 
     def _path(self, resource: str, form: str) -> str:
         return RESOURCES[resource].patterns if form == PATTERN else RESOURCES[resource].path
 
-    def _place(self, key: Key) -> str:
+    def _place(self, key: Key, before: Grant | None) -> str:
         base = f"{self._base}/{segment(key.subject)}/{self._path(key.resource, key.form)}"
         if key.form == PATTERN:
             return base
-        found = self._id(key)
+        # A thing that is gone is known by what grants call it alone.
+        found = self._id(key) if before is None else before.handle
         if key.resource == "scorer":
             experiment, _, scorer = found.partition("/")
             return f"{base}/{segment(experiment)}/{segment(scorer)}"
         return f"{base}/{segment(found)}"
 
     def set(self, key: Key, grant: Grant, before: Grant | None) -> None:
-        place = self._place(key)
+        place = self._place(key, before)
         what = f"set {said(self.kind, key)} to {grant}"
         if key.form == PATTERN:
             body = {"regex": key.target, "priority": grant.priority, "permission": grant.permission}
@@ -539,7 +540,7 @@ class OidcServer(Server):
         self.api.request("PATCH", place, body, what=what)
 
     def remove(self, key: Key, before: Grant) -> None:
-        place = self._place(key)
+        place = self._place(key, before)
         if key.form == PATTERN:
             place = f"{place}/{before.handle}"
         try:
