@@ -242,7 +242,6 @@ def access_plan(
         user = {"name": name, **{k: entry[k] for k in ("display_name", "active") if k in entry}}
         if basic:
             user["password_secret"] = {"namespace": namespace, "name": users_secret, "key": name}
-            user["admin"] = bool(entry.get("admin"))
         users.append(user)
     fields = ("display_name", "admin", "active", "source", "subject")
     accounts = [{"name": n, **{k: e[k] for k in fields if k in e}} for n, e in parts["service_accounts"].items()]

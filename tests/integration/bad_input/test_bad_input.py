@@ -147,7 +147,7 @@ def sentences(output):
 
 @pytest.fixture(scope="module")
 def results(request, stack, directory):
-    """What became of each case that was selected, by its name. Each is an inventory host; one run takes them all."""
+    """What became of each case that was selected, by its name. Each is an inventory host of its playbook's one run."""
     wanted = [
         item.callspec.params["case"]
         for item in request.session.items
@@ -161,17 +161,21 @@ def results(request, stack, directory):
         name: common | {"sealed_secrets_output_dir": str(directory / "sealed" / name)} | filled(case["set"], directory)
         for name, case in names.items()
     }
-    (directory / "inventory.yml").write_text(yaml.safe_dump({"mlflow": {"children": {"cases": {"hosts": hosts}}}}))
-    run = stack.playbook(
-        *("-i", directory / "inventory.yml", "--limit", "cases", "--forks", str(AT_ONCE)),
-        environment={"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
-    )
-    assert "Traceback" not in run.output
-    said = sentences(run.output)
-    counts = {
-        host: {what: int(count) for what, count in re.findall(r"(\w+)=(\d+)", figures)}
-        for host, figures in re.findall(r"^(case-\d+) +: (.*)$", run.output.rpartition("PLAY RECAP")[2], re.M)
-    }
+    said, counts = {}, {}
+    for playbook in sorted({case.get("playbook", "site") for case in wanted}):
+        chosen = {name: hosts[name] for name, case in names.items() if case.get("playbook", "site") == playbook}
+        (directory / "inventory.yml").write_text(yaml.safe_dump({"mlflow": {"children": {"cases": {"hosts": chosen}}}}))
+        run = stack.playbook(
+            *("-i", directory / "inventory.yml", "--limit", "cases", "--forks", str(AT_ONCE)),
+            playbook=f"playbooks/{playbook}.yml",
+            environment={"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+        )
+        assert "Traceback" not in run.output
+        said |= sentences(run.output)
+        counts |= {
+            host: {what: int(count) for what, count in re.findall(r"(\w+)=(\d+)", figures)}
+            for host, figures in re.findall(r"^(case-\d+) +: (.*)$", run.output.rpartition("PLAY RECAP")[2], re.M)
+        }
     return {case["name"]: Result(said.get(host, ""), counts[host]) for host, case in names.items()}
 
 
