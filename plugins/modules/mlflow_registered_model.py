@@ -186,7 +186,11 @@ class Models:
     def _remove(self, found: dict[str, Any] | None) -> None:
         if found is not None:
             self.outcome.changes.append(f"registered model {found['name']}: deleted")
-            self._do("DELETE", "delete", {"name": found["name"]}, f"delete the registered model {found['name']}")
+            try:
+                self._do("DELETE", "delete", {"name": found["name"]}, f"delete the registered model {found['name']}")
+            except mlflow.MlflowError as error:
+                if not error.absent:
+                    raise
 
     def _ensure(self, each: dict[str, Any], found: dict[str, Any] | None) -> None:
         name = each["name"]

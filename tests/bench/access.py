@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 
 import requests
-from converge import play
+from converge import ConvergeError, play
 from report import Figure, Part
 
 USERS, GROUPS, PERMISSIONS = 200, 20, 500
@@ -119,6 +119,7 @@ def measure(stack):
     components = {"platform_components": ["keycloak"]}
     words = ("-e", f"kind_cluster_directory={stack.directory}", "-e", json.dumps(components))
     runs = {}
+    failed = True
     try:
         for which, more in (
             ("first", {}),
@@ -132,8 +133,11 @@ def measure(stack):
             with given({**variables, **more}) as path:
                 check = ("--check",) if which == "exclusive" else ()
                 runs[which] = play(stack, *words, "-e", f"@{path}", *check, playbook="playbooks/access.yml")
+        failed = False
     finally:
-        remove(stack, variables, "keycloak")
+        # What failed first is what is told.
+        with contextlib.suppress(ConvergeError) if failed else contextlib.nullcontext():
+            remove(stack, variables, "keycloak")
     part = Part(
         f"access.yml for {USERS} users, {GROUPS} groups and {PERMISSIONS} permissions",
         "Time of ansible-playbook from its start to its end, and the requests that its modules sent to MLflow and to "
