@@ -49,7 +49,7 @@ options:
         default: {}
       aliases:
         description:
-          - Versions by alias, such as V({champion: 3}). A version of null takes the alias away.
+          - "Versions by alias, such as C({champion: 3}). A version of null takes the alias away."
           - The versions must be there.
         type: dict
         default: {}
