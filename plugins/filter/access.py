@@ -239,7 +239,8 @@ def access_plan(
     basic = _plugin(auth) == "basic"
     users = []
     for name, entry in parts["users"].items():
-        user = {"name": name, **{k: entry[k] for k in ("display_name", "active") if k in entry}}
+        fields = ("display_name", "active", "admin") if basic else ("display_name", "active")
+        user = {"name": name, **{k: entry[k] for k in fields if k in entry}}
         if basic:
             user["password_secret"] = {"namespace": namespace, "name": users_secret, "key": name}
         users.append(user)
