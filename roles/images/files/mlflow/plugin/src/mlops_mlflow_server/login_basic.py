@@ -1,7 +1,8 @@
 """Log in with a name and a password that MLflow keeps itself: its basic-auth, made fit for a team.
 
 MLflow authenticates calls of its native routes on the event loop, database and password check included, which stops
-the whole worker for as long as they take, probes included. Here that happens in a thread beforehand.
+the whole worker for as long as they take, probes included. Here that happens in a thread beforehand. And where MLflow
+tells anybody how the server is configured, here only those who have an account.
 """
 
 import asyncio
@@ -102,10 +103,29 @@ def _threaded(make, threads: Threads):
     return made
 
 
+def _close_public_routes() -> bool:
+    """Let in only those with an account where MLflow lets in everybody; return whether this MLflow has such a list."""
+    if not hasattr(auth, "_PUBLIC_ROUTE_SUFFIXES"):
+        return False
+    public, find = auth._PUBLIC_ROUTE_SUFFIXES, auth._find_fastapi_validator
+
+    def find_also(path, method):
+        found = find(path, method)
+        if found is None and auth._matches_route_suffix(auth._strip_static_prefix(path), public):
+            return auth._get_require_authentication_validator()
+        return found
+
+    auth._find_fastapi_validator = find_also
+    auth._PUBLIC_ROUTE_SUFFIXES = ()
+    return True
+
+
 def application():
     """Return the ASGI application."""
     if not passwords.install(sqlalchemy_store):
         _logger.warning("This MLflow checks passwords in another way: each call pays for it")
+    if not _close_public_routes():
+        _logger.warning("This MLflow names its public routes in another way: it tells anybody how it is configured")
     own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
     app = auth.create_app()
     if not lanes.install(app, _EfficientWSGIMiddleware):
