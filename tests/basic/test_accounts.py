@@ -88,6 +88,16 @@ def test_probes_need_no_account(stack):
     assert checks == {"tracking_database": True, "database": True}
 
 
+def test_a_password_may_hold_any_letters(admin, name, stack):
+    """In the calls that MLflow answers by its older half, and in those of its newer one."""
+    person = Caller(stack.mlflow_url, f"{name}-jörg".replace("ö", "oe"), "pässwörd:日本")
+    admin.well("POST", "2.0/mlflow/users/create", {"username": person.name, "password": person.password})
+    person.password = person.password.encode()
+    experiment = create(person, f"{name}-letters")
+    assert person("PUT", f"2.0/mlflow-artifacts/artifacts/{experiment}/a.txt").status_code == 200
+    admin.well("DELETE", "2.0/mlflow/users/delete", {"username": person.name})
+
+
 def test_another_host_name_is_refused(stack, admin):
     admin._session.headers["Host"] = "evil.example"
     try:

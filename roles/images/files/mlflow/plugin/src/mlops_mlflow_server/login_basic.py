@@ -6,6 +6,7 @@ tells anybody how the server is configured, here only those who have an account.
 """
 
 import asyncio
+import base64
 import concurrent.futures
 import contextvars
 import logging
@@ -82,6 +83,31 @@ def _known(function):
     return answer
 
 
+def credentials(header: str) -> tuple[str, str] | None:
+    """Return name and password of a header `Authorization: Basic`, or None for another one."""
+    scheme, _, words = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(words, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return (name, password) if colon else None
+
+
+def _also_beyond_ascii(function):
+    """MLflow's native routes refuse a password beyond ASCII that all its other routes take."""
+
+    def authenticate(request):
+        user = function(request)
+        found = credentials(request.headers.get("authorization", "")) if user is None else None
+        if found is not None and not "".join(found).isascii():
+            user = auth._authenticate_cached(*found)
+        return user
+
+    return authenticate
+
+
 def _drive(coroutine):
     try:
         coroutine.send(None)
@@ -134,7 +160,9 @@ def application():
         _logger.warning("This MLflow authenticates in another way: a slow database stops a worker's event loop")
         return app
     threads = Threads()
-    authenticate = getattr(auth, _AUTHENTICATE[0 if own else 1])
+    authenticate = (
+        _also_beyond_ascii(auth._authenticate_fastapi_request) if own else auth._authenticate_custom_for_fastapi
+    )
     for name in _AUTHENTICATE:
         setattr(auth, name, _known(getattr(auth, name)))
     for name in _DECIDE:
