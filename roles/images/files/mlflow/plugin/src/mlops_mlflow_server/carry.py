@@ -319,13 +319,14 @@ class Basic:
     def write(self, state: State) -> None:
         """Make these tables say what `state` says."""
         users, roles, grants, members = self._users, self._roles, self._grants, self._members
-        known = {
-            name.lower(): (number, name)
-            for number, name in self._connection.execute(select(users.c.id, users.c.username))
-            if name != self._without
-        }
+        known = {}
+        for number, name in self._connection.execute(select(users.c.id, users.c.username)):
+            if name != self._without:
+                known.setdefault(name.lower(), []).append(number)
+        # What the other side cannot tell apart it says nothing of.
+        known = {name: numbers[0] for name, numbers in known.items() if len(numbers) == 1}
         wanted = {name.lower(): name for name in state.users}
-        gone = [number for name, (number, _) in known.items() if name not in wanted]
+        gone = [number for name, number in known.items() if name not in wanted]
         for table in self._legacy:
             self._connection.execute(delete(table).where(table.c.user_id.in_(gone)))
         own = [f"{OWN_ROLE}{number}__" for number in gone]
@@ -351,7 +352,7 @@ class Basic:
         for folded, name in wanted.items():
             is_admin = state.users[name]
             if folded in known:
-                numbers[name] = known[folded][0]
+                numbers[name] = known[folded]
                 self._connection.execute(update(users).where(users.c.id == numbers[name]).values(is_admin=is_admin))
             else:
                 numbers[name] = self._connection.scalar(
