@@ -3,10 +3,8 @@
 import base64
 import contextlib
 import datetime
-import os
 import pathlib
 import secrets
-import subprocess
 import sys
 
 import pytest
@@ -64,7 +62,7 @@ class BasicStack(stacks.Stack):
     @property
     def admin(self):
         """The account of the playbooks, as its Secret has it."""
-        data = self.core.read_namespaced_secret("mlflow-admin", "mlflow").data
+        data = self.core.read_namespaced_secret("mlflow-admin", stacks.NAMESPACES["mlflow"]).data
         return Caller(
             self.mlflow_url, *(stacks.Hidden(base64.b64decode(data[key]).decode()) for key in ("username", "password"))
         )
@@ -128,10 +126,4 @@ def name():
 
 def in_pod(stack, pod, *command):
     """What a command says in a pod of the server."""
-    return subprocess.run(
-        ["kubectl", "--kubeconfig", stack.kubeconfig, "-n", "mlflow", "exec", pod.metadata.name, "--", *command],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ,
-    ).stdout
+    return stack.kubectl("-n", stacks.NAMESPACES["mlflow"], "exec", pod.metadata.name, "--", *command)

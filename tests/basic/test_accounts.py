@@ -5,6 +5,7 @@ import json
 import time
 
 import pytest
+import stack as stacks
 from conftest import Caller, in_pod
 
 SEARCH = "2.0/mlflow/experiments/search"
@@ -212,12 +213,12 @@ def test_settings_are_made_at_the_start_and_hold_no_password(stack):
         assert "basic_auth" in text
         assert not [key for key, value in values.items() if value in text]
         assert in_pod(stack, pod, "stat", "-c", "%a %u", "/tmp/basic_auth.ini").split() == ["600", "10001"]
-    listed = stack.core.list_namespaced_config_map("mlflow").items
+    listed = stack.core.list_namespaced_config_map(stacks.NAMESPACES["mlflow"]).items
     assert {each.metadata.name for each in listed} == {"kube-root-ca.crt"}
 
 
 def test_no_server_knows_the_account_of_the_playbooks(stack):
-    deployment = stack.kubectl("-n", "mlflow", "get", "deployment", "mlflow", "-o", "json")
+    deployment = stack.kubectl("-n", stacks.NAMESPACES["mlflow"], "get", "deployment", "mlflow", "-o", "json")
     read = {
         variable["valueFrom"]["secretKeyRef"]["name"]
         for variable in json.loads(deployment)["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -237,7 +238,7 @@ def test_an_outage_of_the_database_is_no_refusal(stack, admin, ada):
     """With good credentials nobody is sent away; when the database is back, everything goes on by itself."""
     codes = set()
     # Its place in the Service is what is taken: quicker than a stop, and as bad.
-    stack.kubectl("-n", "postgres", "delete", "pod", "postgres-0", "--wait=false")
+    stack.kubectl("-n", stacks.NAMESPACES["postgres"], "delete", "pod", "postgres-0", "--wait=false")
     end = time.monotonic() + 90
     while time.monotonic() < end:
         for path in (SEARCH, "2.0/mlflow-artifacts/artifacts/0/none.txt"):
