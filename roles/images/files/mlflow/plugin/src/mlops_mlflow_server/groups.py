@@ -4,7 +4,8 @@ mlflow-oidc-auth reads the groups at the login, and a session lasts for weeks: i
 and what they say then is passed over. Here a renewal brings the groups and the right to administer up to date, and
 ends the session of who is in no group that may log in. A bearer token of such a person is refused as well.
 
-A token without a claim for groups says nothing, and changes nothing.
+A token that lacks the claim names no group, as at the login: providers leave it out where there is none to name. Where
+groups come from elsewhere (UserInfo, a plugin of mlflow-oidc-auth), tokens say nothing of them, and change nothing.
 """
 
 import asyncio
@@ -25,10 +26,10 @@ _renewal: ContextVar[dict | None] = ContextVar("mlops_renewal", default=None)
 
 
 def said(claims) -> list[str] | None:
-    """Return the groups that `claims` name, or None where they say nothing of groups."""
-    if not isinstance(claims, dict) or config.OIDC_GROUPS_ATTRIBUTE not in claims:
+    """Return the groups that a token's `claims` name, or None where groups are not in tokens."""
+    if config.OIDC_GROUP_DETECTION_PLUGIN or config.OIDC_USERINFO_GROUPS:
         return None
-    return normalize_group_values(claims[config.OIDC_GROUPS_ATTRIBUTE])
+    return normalize_group_values(claims.get(config.OIDC_GROUPS_ATTRIBUTE, []))
 
 
 def admitted(provider, groups: list[str]) -> bool:
@@ -42,15 +43,21 @@ def payload(token) -> dict:
     """Return what a token says that came from the provider's own token endpoint; empty if it is none that can be read."""
     try:
         body = token.split(".")[1]
-        return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     except (AttributeError, IndexError, ValueError):
         return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def said_at_renewal(answer: dict) -> list[str] | None:
     """Return the groups that a provider's answer to a renewal names, or None where it says nothing of groups."""
-    groups = said(payload(answer.get("id_token")))
-    return said(payload(answer.get("access_token"))) if groups is None else groups
+    claims = payload(answer.get("id_token"))
+    if not claims:
+        # Not every provider sends an ID token again, and an access token need not be one that can be read.
+        claims = payload(answer.get("access_token"))
+        if config.OIDC_GROUPS_ATTRIBUTE not in claims:
+            return None
+    return said(claims)
 
 
 def keep(username: str, provider, groups: list[str]) -> None:
