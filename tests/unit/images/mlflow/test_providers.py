@@ -1,0 +1,81 @@
+"""The list of providers that is made for mlflow-oidc-auth where pods come with their service accounts' tokens."""
+
+import base64
+import json
+
+import pytest
+
+FLAT = {
+    "OIDC_PROVIDER_DISPLAY_NAME": "Log in",
+    "OIDC_DISCOVERY_URL": "http://keycloak/.well-known/openid-configuration",
+    "OIDC_CLIENT_ID": "mlflow",
+    "OIDC_ISSUER": "https://login.example.com/realms/mlflow",
+    "OIDC_AUDIENCE": "mlflow",
+}
+PODS = {"MLOPS_KUBERNETES_NAMESPACES": "team-a, team-b", "MLOPS_KUBERNETES_AUDIENCE": "mlflow-api"}
+OWN = {"iss": "https://kubernetes.default.svc", "aud": ["https://kubernetes.default.svc"]}
+
+
+@pytest.fixture
+def providers(load):
+    return load("providers")
+
+
+def entries(found):
+    return {entry["id"]: entry for entry in json.loads(found["AUTH_PROVIDERS"])}
+
+
+@pytest.mark.parametrize("namespaces", ["", " ", ",", " , "])
+def test_without_namespaces_nothing_is_set(providers, namespaces):
+    given = {**FLAT, **PODS, "MLOPS_KUBERNETES_NAMESPACES": namespaces}
+    assert providers.environment(given, read=lambda: pytest.fail("the pod has no token then")) == {}
+
+
+def test_both_are_listed(providers):
+    found = entries(providers.environment({**FLAT, **PODS}, read=lambda: OWN))
+    person, pod = found["default"], found["cluster"]
+    assert (person["type"], person["issuer"], person["audience"]) == ("oidc", FLAT["OIDC_ISSUER"], "mlflow")
+    assert person["discovery_url"] == FLAT["OIDC_DISCOVERY_URL"]
+    assert (person["userinfo_groups"], person["public_client"]) == (False, False)
+    assert (pod["type"], pod["issuer"], pod["audience"]) == ("k8s", OWN["iss"], "mlflow-api")
+    assert pod["namespace_allowlist"] == ["team-a", "team-b"]
+    assert (pod["in_cluster"], pod["admin_source"]) == (True, "none")
+    every = person["allowed_algorithms"] + pod["allowed_algorithms"]
+    assert not [name for name in every if name.startswith("HS") or name.lower() == "none"]
+
+
+def test_what_the_flat_variables_switch_on_stays_on(providers):
+    flat = {**FLAT, "OIDC_USERINFO_GROUPS": "True", "OIDC_PUBLIC_CLIENT": "1"}
+    person = entries(providers.environment({**flat, **PODS}, read=lambda: OWN))["default"]
+    assert (person["userinfo_groups"], person["public_client"]) == (True, True)
+
+
+@pytest.mark.parametrize("name", ["OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_DISCOVERY_URL", "OIDC_CLIENT_ID"])
+def test_what_is_missing_is_named(providers, name):
+    with pytest.raises(ValueError, match=name):
+        providers.environment({**FLAT, **PODS, name: " "}, read=lambda: OWN)
+
+
+@pytest.mark.parametrize("audience", ["", "https://kubernetes.default.svc", "also-mine"])
+def test_an_audience_that_any_pod_has_is_refused(providers, audience):
+    own = {"iss": "https://kubernetes.default.svc", "aud": ["https://kubernetes.default.svc", "also-mine"]}
+    with pytest.raises(ValueError, match="MLOPS_KUBERNETES_AUDIENCE"):
+        providers.environment({**FLAT, **PODS, "MLOPS_KUBERNETES_AUDIENCE": audience}, read=lambda: own)
+
+
+def test_the_pods_own_token_is_read(providers, tmp_path):
+    body = base64.urlsafe_b64encode(json.dumps(OWN).encode()).rstrip(b"=").decode()
+    (tmp_path / "token").write_text(f"eyJ9.{body}.c2ln\n")
+    assert providers.own_token(str(tmp_path / "token")) == OWN
+
+
+@pytest.mark.parametrize("text", ["", "nothing", "a.b.c", "a.W10.c"])
+def test_what_is_no_token_is_said(providers, tmp_path, text):
+    (tmp_path / "token").write_text(text)
+    with pytest.raises(ValueError, match="no JSON web token"):
+        providers.own_token(str(tmp_path / "token"))
+
+
+def test_a_pod_without_a_token_is_told_what_it_lacks(providers, tmp_path):
+    with pytest.raises(ValueError, match="needs a token of its own"):
+        providers.own_token(str(tmp_path / "token"))
