@@ -8,11 +8,14 @@ The step reads the Secret `mlflow-credentials`, which `mlflow_clients` puts into
 
 from kfp import compiler, dsl, kubernetes
 
+SECRET = "mlflow-credentials"  # noqa: S105 - its name
+NAMES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
 
 @dsl.component(base_image="registry.example.com/team-a/train:1.0")
 def train(alpha: float) -> float:
     """Log one run; MLflow takes URI, user name and token from the environment."""
-    import mlflow
+    import mlflow  # noqa: PLC0415 - the step is all that goes to the cluster
 
     mlflow.set_experiment("pipelines")
     with mlflow.start_run():
@@ -26,10 +29,7 @@ def pipeline(alpha: float = 0.5):
     """Train once."""
     step = train(alpha=alpha)
     step.set_caching_options(False)
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-    kubernetes.use_secret_as_env(
-        step, secret_name="mlflow-credentials", secret_key_to_env={name: name for name in names}
-    )
+    kubernetes.use_secret_as_env(step, secret_name=SECRET, secret_key_to_env={name: name for name in NAMES})
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def admitted(provider, groups: list[str]) -> bool:
 
 
 def payload(token) -> dict:
-    """Return what a token says that came from the provider's own token endpoint; empty if it is none that can be read."""
+    """Return what a token from the provider's own token endpoint says; empty if it is none that can be read."""
     try:
         body = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))

@@ -31,7 +31,7 @@ def may_ask(provider_id: str, now: float) -> bool:
 def knows(keys, token: str) -> bool:
     """Return whether the key that `token` names is among `keys`; what names none is somebody else's to refuse."""
     try:
-        head = token.split(".")[0]
+        head = token.partition(".")[0]
         named = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4))).get("kid")
     except (ValueError, AttributeError):
         return True
