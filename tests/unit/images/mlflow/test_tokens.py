@@ -308,3 +308,24 @@ def test_a_service_account_needs_no_group(middleware):
 def test_one_refusal_is_none_for_the_next(middleware):
     assert not outcome(middleware, {})[0][0]
     assert outcome(middleware, {"groups": ["admins"]})[0][0]
+
+
+# Logout
+
+
+def test_a_logout_knows_the_providers_endpoints_first(plugin):
+    done = []
+
+    async def metadata(client):
+        done.append(f"metadata of {client}")
+
+    async def revoke(provider_id, _tokens, _username):
+        done.append(f"revoke at {provider_id}")
+
+    logout, _ = plugin("logout")
+    logout.router = types.SimpleNamespace(
+        _provider_metadata=metadata, _client_for_refresh=lambda name: name, _revoke_refresh_token_at_idp=revoke
+    )
+    assert logout.install()
+    asyncio.run(logout.router._revoke_refresh_token_at_idp("default", None, "ada"))
+    assert done == ["metadata of default", "revoke at default"]

@@ -7,7 +7,7 @@ from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
-from mlops_mlflow_server import auth, bearer, client_auth, grants, groups, issue, keys, lanes
+from mlops_mlflow_server import auth, bearer, client_auth, grants, groups, issue, keys, lanes, logout
 
 _logger = logging.getLogger("mlflow.mlops")
 
@@ -20,6 +20,7 @@ _PARTS = (
     (bearer.install, "checks tokens in another way: a slow provider stops the event loop"),
     (keys.install, "fetches keys in another way: new ones are known after minutes only"),
     (groups.install, "renews sessions in another way: lost groups are noticed at a login only"),
+    (logout.install, "logs out in another way: the provider's session may outlive a logout"),
     (lambda: issue.install(app), "guards its tokens in another way: the deployment can issue none"),
     (lambda: grants.install(app), ""),
 )
