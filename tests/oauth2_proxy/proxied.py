@@ -94,6 +94,14 @@ class ProxiedStack(stacks.Stack):
         """Logs a person in through oauth2-proxy at `url`; returns the session, and the proxy's answer to the callback."""
         return sign_in(self.mlflow_url, user, self.password(user), url, session)
 
+    def administrate(self, method, path, body):
+        """Asks MLflow as the account of the playbooks."""
+        answer = requests.request(
+            method, f"{self.api_url}/api/2.0/mlflow/{path}", json=body, auth=self.administrator, timeout=TIMEOUT
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
     def account(self, user):
         """The account of that name as its administrator sees it, or None."""
         listed = requests.get(

@@ -16,17 +16,9 @@ def ask(stack, user, password, path=proxied.CURRENT):
 def program(stack):
     """Name and password of an account that an administrator made."""
     name, password = "ci-tests", secrets.token_urlsafe(24)
-    made = requests.post(
-        f"{stack.api_url}/api/2.0/mlflow/users/create",
-        json={"username": name, "password": password},
-        auth=stack.administrator,
-        timeout=60,
-    )
-    assert made.status_code == 200, made.text
+    stack.administrate("POST", "users/create", {"username": name, "password": password})
     yield name, stacks.Hidden(password)
-    requests.delete(
-        f"{stack.api_url}/api/2.0/mlflow/users/delete", json={"username": name}, auth=stack.administrator, timeout=60
-    )
+    stack.administrate("DELETE", "users/delete", {"username": name})
 
 
 def test_the_playbooks_account_is_the_administrator(stack):
@@ -76,13 +68,7 @@ def test_a_person_may_be_given_a_password_for_programs(stack):
     session, _ = stack.sign_in("demo-user")
     number = session.get(stack.mlflow_url + proxied.CURRENT, timeout=60).json()["user"]["id"]
     password = secrets.token_urlsafe(24)
-    given = requests.patch(
-        f"{stack.api_url}/api/2.0/mlflow/users/update-password",
-        json={"username": "demo-user", "password": password},
-        auth=stack.administrator,
-        timeout=60,
-    )
-    assert given.status_code == 200, given.text
+    stack.administrate("PATCH", "users/update-password", {"username": "demo-user", "password": password})
     assert ask(stack, "demo-user", password).json()["user"]["id"] == number
     assert session.get(stack.mlflow_url + proxied.CURRENT, timeout=60).json()["user"]["id"] == number
 

@@ -10,6 +10,7 @@ import threading
 import urllib.parse
 
 import access_token
+import certifi
 import proxied
 import pytest
 import rendering
@@ -19,6 +20,7 @@ SECRETS = {
     "keys/bridge-password": "the-password-of-the-bridge-0123456789",
     "keys/cookie-secret": "0123456789abcdef0123456789abcdef",
     "client/client-secret": "the secret of the client",
+    "ca/ca.crt": certifi.contents(),
     # A key that was made for this file, and opens nothing.
     "client/service-account.json": json.dumps({"type": "service_account", "client_email": "a@example.com"}),
 }
@@ -48,7 +50,9 @@ def told(role, **options):
                 "mlflow_oidc_issuer": "https://login.example.com/",
                 "mlflow_oidc_username_claim": "upn",
                 "mlflow_oauth2_proxy_email_domains": ["example.com", "example.org"],
-                "mlflow_oauth2_proxy_allowed_groups": [],
+                "mlflow_oidc_ca_secret": "company-ca",
+                "mlflow_oidc_scopes": ["openid", "email"],
+                "mlflow_oauth2_proxy_provider_options": {"allowedGroups": []},
                 "mlflow_url": "https://mlflow.example.com",
                 "mlflow_trusted_proxies": ["10.0.0.0/8", "192.168.1.1"],
                 "mlflow_oauth2_proxy_sign_in_page": False,
