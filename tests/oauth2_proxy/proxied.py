@@ -91,7 +91,7 @@ class ProxiedStack(stacks.Stack):
         return json.loads(alpha), list(deployment.spec.template.spec.containers[0].args)
 
     def sign_in(self, user, url=None, session=None):
-        """Logs a person in through oauth2-proxy at `url`; returns the session, and the proxy's answer to the callback."""
+        """Logs a person in through oauth2-proxy at `url`; returns the session, and the answer to the callback."""
         return sign_in(self.mlflow_url, user, self.password(user), url, session)
 
     def administrate(self, method, path, body):
@@ -165,7 +165,7 @@ def sign_in(public_url, user, password, url=None, session=None):
         allow_redirects=False,
     )
     place = answer.headers.get("Location", "")
-    assert place.startswith(f"{public_url}/oauth2/callback"), f"Keycloak answered {answer.status_code} and sends nobody back"
+    assert place.startswith(f"{public_url}/oauth2/callback"), f"Keycloak answered {answer.status_code}: nobody is back"
     return session, session.get(url + place.removeprefix(public_url), timeout=TIMEOUT, allow_redirects=False)
 
 
@@ -176,13 +176,12 @@ def free_port():
 
 
 @contextlib.contextmanager
-def running(folder, alpha, arguments, secrets, upstream, environment=None, replaced=()):
+def running(folder, told, secrets, upstream, *, environment=None, replaced=()):
     """Runs oauth2-proxy here with the configuration of its pods, of which only addresses and paths are others.
 
     Args:
         folder: an empty directory.
-        alpha: the alpha configuration.
-        arguments: the command's arguments.
+        told: the alpha configuration, and the command's arguments.
         secrets: contents of the files below /etc/oauth2-proxy, by their paths there.
         upstream: the URL that takes MLflow's place.
         environment: variables of the program.
@@ -196,11 +195,11 @@ def running(folder, alpha, arguments, secrets, upstream, environment=None, repla
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(content))
-    told = json.loads(json.dumps(alpha))
-    told["server"]["bindAddress"] = f"127.0.0.1:{port}"
-    told["metricsServer"]["bindAddress"] = "-"
-    told["upstreamConfig"]["upstreams"][0]["uri"] = upstream
-    text = json.dumps(told)
+    alpha, arguments = json.loads(json.dumps(told))
+    alpha["server"]["bindAddress"] = f"127.0.0.1:{port}"
+    alpha["metricsServer"]["bindAddress"] = "-"
+    alpha["upstreamConfig"]["upstreams"][0]["uri"] = upstream
+    text = json.dumps(alpha)
     for old, new in [*replaced, ("/etc/oauth2-proxy", str(folder))]:
         text = text.replace(old, new)
     configuration = folder / "configuration" / "alpha.yaml"
@@ -227,8 +226,9 @@ def running(folder, alpha, arguments, secrets, upstream, environment=None, repla
             process.wait(30)
 
 
-def checked(folder, alpha, arguments, secrets, environment=None):
+def checked(folder, told, secrets, environment=None):
     """What oauth2-proxy itself says of a configuration: the code it ends with, and its words."""
+    alpha, arguments = told
     for name, content in secrets.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,7 @@ def told(role, **options):
     ],
 )
 def test_oauth2_proxy_takes_it(role, proxy_program, tmp_path, options):
-    code, words = proxied.checked(tmp_path, *told(role, **options), SECRETS, CLIENT)
+    code, words = proxied.checked(tmp_path, told(role, **options), SECRETS, CLIENT)
     assert (code, words.strip().splitlines()[-1]) == (0, "configuration is valid"), words
 
 
@@ -95,7 +95,7 @@ def test_oauth2_proxy_takes_it(role, proxy_program, tmp_path, options):
     ],
 )
 def test_oauth2_proxy_refuses_what_is_wrong(role, proxy_program, tmp_path, options, words):
-    code, said = proxied.checked(tmp_path, *told(role, **options), SECRETS, CLIENT)
+    code, said = proxied.checked(tmp_path, told(role, **options), SECRETS, CLIENT)
     assert code != 0
     assert words in said
 
@@ -131,7 +131,8 @@ class _GitHub(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         sent = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
-        assert (sent["client_id"], sent["client_secret"]) == (CLIENT["MLOPS_CLIENT_ID"], SECRETS["client/client-secret"])
+        assert sent["client_id"] == CLIENT["MLOPS_CLIENT_ID"]
+        assert sent["client_secret"] == SECRETS["client/client-secret"]
         self.answer(200, {"access_token": "the-token"})
 
     def answer(self, status, content, headers=None):
@@ -148,11 +149,11 @@ class _GitHub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def github(role, echo, proxy_program, tmp_path_factory):
-    """A function that logs a person of that GitHub in; gives the answer to the callback, and who MLflow is told calls."""
+    """A function that logs a person in there; gives the answer to the callback, and who MLflow is told calls."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _GitHub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     there = f"http://127.0.0.1:{server.server_address[1]}"
-    alpha, arguments = told(
+    configuration = told(
         role,
         mlflow_oauth2_proxy_provider="github",
         mlflow_oauth2_proxy_github_org="example",
@@ -165,7 +166,7 @@ def github(role, echo, proxy_program, tmp_path_factory):
         },
     )
     folder = tmp_path_factory.mktemp("github")
-    with proxied.running(folder, alpha, arguments, SECRETS, echo, environment=CLIENT) as url:
+    with proxied.running(folder, configuration, SECRETS, echo, environment=CLIENT) as url:
         public = "http://localhost:30800"
 
         def log_in(login, orgs=(), teams=()):
@@ -209,5 +210,3 @@ def test_others_on_github_are_not(github, orgs, teams):
 
 def test_people_who_are_named_are_let_in_besides(github):
     assert github("invited") == (302, [("invited", SECRETS["keys/bridge-password"])])
-
-

@@ -39,9 +39,9 @@ def proxy(stack, echo, proxy_program, tmp_path_factory):
     }
     inside = "http://keycloak.keycloak.svc:8080"
     assert inside in json.dumps(alpha)
-    with proxied.running(
-        tmp_path_factory.mktemp("proxy"), alpha, arguments, secrets, echo, replaced=[(inside, stack.keycloak_url)]
-    ) as url:
+    replaced = [(inside, stack.keycloak_url)]
+    folder = tmp_path_factory.mktemp("proxy")
+    with proxied.running(folder, (alpha, arguments), secrets, echo, replaced=replaced) as url:
         yield url
 
 
