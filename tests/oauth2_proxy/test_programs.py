@@ -35,15 +35,18 @@ def test_a_stock_client_logs_a_run(stack, program, monkeypatch):
     monkeypatch.setattr(type(stack), "mlflow_url", stack.api_url)
     done = stack.client(
         """
+        import sys
+
         import mlflow
 
-        mlflow.set_experiment("of a program")
+        mlflow.set_experiment(sys.argv[1])
         with mlflow.start_run() as run:
             mlflow.log_metric("accuracy", 0.5)
             mlflow.log_text("hello", "greeting.txt")
         print(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/greeting.txt"))
         """,
         *program,
+        f"of a program {stacks.time.time()}",
     )
     assert done.stdout.strip().splitlines()[-1] == "hello"
 
