@@ -1,0 +1,354 @@
+"""The callers of the matrix: people, programs, and those who show something that is worth nothing."""
+
+import base64
+import contextlib
+import dataclasses
+import hmac
+import json
+import urllib.parse
+
+import access_token
+import requests
+import stack as stacks
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from matrix_world import Client, basic, make_world
+
+# Those who may do something, each in a world of their own.
+CALLERS = ("owner", "reader", "editor", "service", "other", "admin")
+CHANGE_NOTHING = ("reader", "other")
+
+
+@dataclasses.dataclass
+class People:
+    """Everybody.
+
+    Attributes:
+        names: the account's name by caller.
+        clients: a Client by caller.
+        refused: a Client by what is wrong with it; none of them may come in.
+        groups: the name of the group by what was granted to it; a role in basic mode.
+        accounts: further accounts that the calls are about, by what happens to them.
+        grants: gives people and groups permissions.
+        bearer: a Client of demo-user with a true token of the identity provider, or None.
+    """
+
+    names: dict
+    clients: dict
+    refused: dict
+    groups: dict
+    accounts: dict
+    grants: object
+    bearer: Client | None = None
+
+
+# Accounts and groups as a login or a directory would make them, and tokens as the page of tokens makes them.
+_MAKE = r"""
+import datetime, json, sys
+from mlflow_oidc_auth.store import store
+from mlflow_oidc_auth.db.models import SqlUserToken
+asked = json.load(sys.stdin)
+now = datetime.datetime.now(datetime.timezone.utc)
+store.populate_groups(asked["groups"])
+tokens = {}
+for name, groups, program in asked["users"]:
+    more = {"service_account_source": "internal"} if program else {}
+    store.create_user(name, name, is_service_account=program, written_by="manual", **more)
+    store.set_user_groups(name, groups, written_by="manual")
+    record, tokens[name] = store.create_user_token(name, "matrix", now + datetime.timedelta(days=1), created_by=name)
+owner = asked["owner"]
+expired, tokens["expired"] = store.create_user_token(owner, "expired", now + datetime.timedelta(hours=1), created_by=owner)
+with store.ManagedSessionMaker(read_only=False) as session:
+    row = session.query(SqlUserToken).filter(SqlUserToken.id == expired.id).one()
+    row.expires_at = (now - datetime.timedelta(minutes=1)).replace(tzinfo=None)
+revoked, tokens["revoked"] = store.create_user_token(owner, "revoked", now + datetime.timedelta(days=1), created_by=owner)
+store.delete_user_token(owner, revoked.id)
+store.delete_user(asked["deleted"], admin_override=True)
+print(json.dumps(tokens))
+"""
+
+_REMOVE = r"""
+import json, sys
+from mlflow_oidc_auth.store import store
+from mlflow_oidc_auth.db.models import SqlGroup
+asked = json.load(sys.stdin)
+for name in store.list_usernames(False) + store.list_usernames(True):
+    if name.startswith(asked["prefix"]):
+        store.delete_user(name, admin_override=True)
+with store.ManagedSessionMaker(read_only=False) as session:
+    groups = [row.id for row in session.query(SqlGroup).filter(SqlGroup.group_name.startswith(asked["prefix"]))]
+    for table in reversed(SqlGroup.metadata.sorted_tables):
+        if "group_id" in table.c:
+            session.execute(table.delete().where(table.c.group_id.in_(groups)))
+    session.execute(SqlGroup.__table__.delete().where(SqlGroup.id.in_(groups)))
+"""
+
+
+def _word(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _jwt(header, claims, key=None, algorithm="RS256", secret=b""):
+    """A JSON Web Token made by hand, so that nothing keeps one from making it wrong."""
+    text = ".".join(_word(json.dumps(part).encode()) for part in (header, claims))
+    signature = b""
+    if algorithm == "RS256":
+        signature = key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    elif algorithm == "HS256":
+        signature = hmac.digest(secret, text.encode(), "sha256")
+    return f"{text}.{_word(signature)}"
+
+
+class OidcGrants:
+    """Permissions by the API of mlflow-oidc-auth."""
+
+    # By kind of thing: where its grants are.
+    PLACES = {  # noqa: RUF012
+        "experiment": "experiments",
+        "registered_model": "registered-models",
+        "prompt": "prompts",
+        "scorer": "scorers",
+        "gateway_endpoint": "gateways/endpoints",
+        "gateway_model_definition": "gateways/model-definitions",
+        "gateway_secret": "gateways/secrets",
+        "mcp_server": "mcp-servers",
+    }
+
+    def __init__(self, admin):
+        self._admin = admin
+
+    def _give(self, subject, kind, name, permission):
+        self._admin.made(
+            "POST",
+            f"/api/2.0/mlflow/permissions/{subject}/{self.PLACES[kind]}/{urllib.parse.quote(name, safe='/')}",
+            {"permission": permission},
+        )
+
+    def user(self, user, kind, name, permission):
+        self._give(f"users/{user}", kind, name, permission)
+
+    def group(self, group, kind, name, permission):
+        self._give(f"groups/{group}", kind, name, permission)
+
+
+def things(w):
+    """What a permission can be about in a world, as pairs of kind and name."""
+    which = ("", "_doomed", "_spare")
+    return [
+        *(("experiment", getattr(w, f"experiment{end}")) for end in (*which, "_gone")),
+        *(("registered_model", getattr(w, name)) for name in ("model", "model_doomed", "model_renamed")),
+        ("prompt", w.prompt),
+        *(("scorer", f"{w.experiment}/{name}") for name in (w.scorer, w.scorer_doomed)),
+        *(("gateway_secret", getattr(w, f"secret_name{end}")) for end in which),
+        *(("gateway_model_definition", getattr(w, f"definition_name{end}")) for end in which),
+        *(("gateway_endpoint", getattr(w, f"endpoint_name{end}")) for end in which),
+        *(("mcp_server", name) for name in (w.server, w.server_doomed)),
+    ]
+
+
+def admin_client(stack):
+    """A Client of the administrator that Ansible uses."""
+    data = stack.core.read_namespaced_secret("mlflow-admin", stacks.NAMESPACES["mlflow"]).data
+    name, password = (base64.b64decode(data[key]).decode() for key in ("username", "password"))
+    return name, Client(stack.mlflow_url, basic(name, password))
+
+
+class Keycloak:
+    """The realm's own tokens, true ones, for clients that are made for the purpose."""
+
+    def __init__(self, stack, mark):
+        self._url, self._mark, self._made = stack.keycloak_url, mark, []
+        self.issuer = f"{self._url}/realms/{stack.variables.get('keycloak_realm', 'mlflow')}"
+        self._clients = f"{self._url}/admin/realms/{self.issuer.rpartition('/')[2]}/clients"
+        data = stack.core.read_namespaced_secret("keycloak-admin", stacks.NAMESPACES["keycloak"]).data
+        name, password = (base64.b64decode(data[key]).decode() for key in ("username", "password"))
+        self.admins = self.token("admin-cli", name, password, realm="master")
+
+    def token(self, client, user, password, realm=None):
+        """The access token of a user's name and password."""
+        issuer = self.issuer if realm is None else f"{self._url}/realms/{realm}"
+        fields = {"grant_type": "password", "client_id": client, "username": user, "password": str(password)}
+        fields["scope"] = "openid profile email"
+        answer = requests.post(f"{issuer}/protocol/openid-connect/token", data=fields, timeout=60)
+        answer.raise_for_status()
+        return answer.json()["access_token"]
+
+    def client(self, name, audience):
+        """Makes a public client whose tokens are for `audience`, and returns its id."""
+        mappers = [
+            {
+                "name": "groups",
+                "protocol": "openid-connect",
+                "protocolMapper": "oidc-group-membership-mapper",
+                "config": {"claim.name": "groups", "full.path": "false", "access.token.claim": "true"},
+            },
+            {
+                "name": "audience",
+                "protocol": "openid-connect",
+                "protocolMapper": "oidc-audience-mapper",
+                "config": {"included.custom.audience": audience, "access.token.claim": "true"},
+            },
+        ]
+        body = {
+            "clientId": f"{self._mark}-{name}",
+            "publicClient": True,
+            "standardFlowEnabled": False,
+            "directAccessGrantsEnabled": True,
+            "fullScopeAllowed": False,
+            "protocolMappers": mappers,
+        }
+        answer = requests.post(self._clients, json=body, headers=self._admin(), timeout=60)
+        answer.raise_for_status()
+        self._made.append(answer.headers["Location"].rpartition("/")[2])
+        return body["clientId"]
+
+    def _admin(self):
+        return {"Authorization": f"Bearer {self.admins}"}
+
+    def clear(self):
+        for client in self._made:
+            requests.delete(f"{self._clients}/{client}", headers=self._admin(), timeout=60)
+
+    def key(self):
+        """The realm's public key for signatures, and its name."""
+        listed = requests.get(f"{self.issuer}/protocol/openid-connect/certs", timeout=60).json()["keys"]
+        return next(key for key in listed if key.get("use") == "sig" and key["kty"] == "RSA")
+
+
+def _part(token, number):
+    text = token.split(".")[number]
+    return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+
+
+def tokens_of_keycloak(stack, keycloak, audience):
+    """One JSON Web Token that is true, and those that are not, by what is wrong with them."""
+    user, password = stacks.USER, stack.password(stacks.USER)
+    right = keycloak.token(keycloak.client("right", audience), user, password)
+    header, claims = _part(right, 0), _part(right, 1)
+    assert claims["iss"] == keycloak.issuer, claims["iss"]
+    ours = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    known = keycloak.key()
+    numbers = (int.from_bytes(base64.urlsafe_b64decode(known[part] + "=="), "big") for part in ("e", "n"))
+    public = rsa.RSAPublicNumbers(*numbers).public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    body = right.split(".")
+    changed = {**claims, "preferred_username": stacks.ADMIN, "groups": ["mlflow-admins"]}
+    wrong = {
+        "JWT of another key": _jwt(header, claims, ours),
+        "JWT of another key by another name": _jwt({**header, "kid": "other"}, claims, ours),
+        "JWT of algorithm none": _jwt({"alg": "none", "typ": "JWT"}, claims, algorithm="none"),
+        "JWT signed with the public key": _jwt({**header, "alg": "HS256"}, claims, algorithm="HS256", secret=pem),
+        "JWT with other claims": ".".join((body[0], _word(json.dumps(changed).encode()), body[2])),
+        "JWT without a signature": ".".join((*body[:2], "")),
+        "JWT for another audience": keycloak.token(keycloak.client("wrong", "another"), user, password),
+        "JWT of another issuer": keycloak.admins,
+        "JWT that names another issuer": _jwt(header, {**claims, "iss": "http://localhost/realms/other"}, ours),
+        "JWT of yesterday": _jwt(header, {**claims, "exp": claims["iat"] - 86400}, ours),
+    }
+    return right, wrong
+
+
+@contextlib.contextmanager
+def oidc(stack, mark):
+    """Makes everybody on a stack whose logins are Keycloak's; removes them afterwards."""
+    names = {caller: f"{mark}-{caller}" for caller in CALLERS if caller != "admin"}
+    names["admin"], admin = admin_client(stack)
+    groups = {"reader": f"{mark}-readers", "editor": f"{mark}-editors"}
+    accounts = {which: f"{mark}-{which}" for which in ("old", "new", "doomed")}
+    users = [
+        (names["owner"], [], False),
+        (names["other"], [], False),
+        (names["reader"], [groups["reader"]], False),
+        (names["editor"], [groups["editor"]], False),
+        (names["service"], [], True),
+        (f"{mark}-deleted", [], False),
+        *((name, [], False) for name in accounts.values()),
+    ]
+    asked = {
+        "groups": [*groups.values(), *(f"{name}-group" for name in accounts.values())],
+        "users": users,
+        "owner": names["owner"],
+        "deleted": f"{mark}-deleted",
+    }
+    url, keycloak = stack.mlflow_url, None
+    try:
+        made = stack.execute("mlflow", "python", "-c", _MAKE, text=json.dumps(asked))
+        tokens = {name: stacks.Hidden(token) for name, token in json.loads(made.splitlines()[-1]).items()}
+        clients = {
+            caller: admin if caller == "admin" else Client(url, basic(name, tokens[name]))
+            for caller, name in names.items()
+        }
+        owner = names["owner"]
+        refused = {
+            "anonymous": Client(url),
+            "wrong password": Client(url, basic(owner, "wrong")),
+            "token of somebody else": Client(url, basic(owner, tokens[names["other"]])),
+            "expired token": Client(url, basic(owner, tokens["expired"])),
+            "revoked token": Client(url, basic(owner, tokens["revoked"])),
+            "token of a deleted user": Client(url, basic(f"{mark}-deleted", tokens[f"{mark}-deleted"])),
+        }
+        keycloak = Keycloak(stack, mark)
+        right, wrong = tokens_of_keycloak(stack, keycloak, stack.variables.get("mlflow_oidc_client_id", "mlflow"))
+        refused |= {name: Client(url, f"Bearer {token}") for name, token in wrong.items()}
+        refused["JWT as a password"] = Client(url, basic(stacks.USER, right))
+        yield People(names, clients, refused, groups, accounts, OidcGrants(admin), Client(url, f"Bearer {right}"))
+    finally:
+        if keycloak:
+            keycloak.clear()
+        stack.execute("mlflow", "python", "-c", _REMOVE, text=json.dumps({"prefix": mark}))
+
+
+def world(label, caller, people, plugin):
+    """A world of the owner's things in which one caller has what was granted to them."""
+    admin, grants = people.clients["admin"], people.grants
+
+    def share(kind, name):
+        grants.user(people.names["owner"], kind, name, "MANAGE")
+
+    w = make_world(label, f"planted-{label}", people.clients["owner"], admin, share, list(people.names.values()))
+    for kind, name in things(w):
+        if caller in people.groups:
+            grants.group(people.groups[caller], kind, name, {"reader": "READ", "editor": "EDIT"}[caller])
+        elif caller == "service":
+            grants.user(people.names[caller], kind, name, "EDIT")
+    w.caller = people.names[caller]
+    if plugin == "oidc":
+        _more_of_oidc(w, caller, people)
+    return w
+
+
+# What permissions by pattern are called in the API.
+PATTERNS = (
+    "experiment-patterns",
+    "registered-models-patterns",
+    "prompts-patterns",
+    "scorer-patterns",
+    "gateways/endpoints-patterns",
+    "gateways/model-definitions-patterns",
+    "gateways/secrets-patterns",
+)
+
+
+def _more_of_oidc(w, caller, people):
+    """What the routes of mlflow-oidc-auth change: permissions of others, and an account."""
+    admin, accounts = people.clients["admin"], people.accounts
+    about = ("experiment", w.experiment), ("registered_model", w.model), ("prompt", w.prompt)
+    about += ("scorer", f"{w.experiment}/{w.scorer}"), ("gateway_endpoint", w.endpoint_name)
+    about += ("gateway_secret", w.secret_name), ("gateway_model_definition", w.definition_name)
+    about += (("mcp_server", w.server),)
+    for which in ("old", "doomed"):
+        for kind, name in about:
+            people.grants.user(accounts[which], kind, name, "READ")
+            people.grants.group(f"{accounts[which]}-group", kind, name, "READ")
+    w.patterns, w.account = {}, f"{w.label}-account"
+    if caller != "admin":
+        return
+    admin.made("POST", "/api/2.0/mlflow/users", {"username": w.account, "display_name": "x"})
+    for place, end in (("users", ""), ("groups", "-group")):
+        for pattern in PATTERNS:
+            at = f"/api/2.0/mlflow/permissions/{place}/{accounts['old']}{end}/{pattern}"
+            names = [f"^{w.label}-nothing-{number}$" for number in (1, 2)]
+            for name in names:
+                admin.made("POST", at, {"regex": name, "priority": 1, "permission": "READ"})
+            found = {each["regex"]: each["id"] for each in admin.made("GET", at)}
+            w.patterns[place, pattern] = tuple(found[name] for name in names)

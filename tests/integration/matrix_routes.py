@@ -1,0 +1,253 @@
+"""Every way into the server, asked of the server itself, and what each kind of caller may expect there.
+
+A route is written as `GET 2/experiments/get`: the method, and the path without `/api` or `/ajax-api`, with the version
+of MLflow's API before it. MLflow serves most routes under both prefixes; both are asked.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+
+# Run in a pod: the application that the server serves is imported there, and every application inside it is walked.
+LIST = r"""
+import importlib, json, logging, os, sys
+logging.disable(logging.CRITICAL)
+application = importlib.import_module("mlops_mlflow_server.app").app
+while not hasattr(application, "routes"):
+    application = next(
+        value
+        for name, value in vars(application).items()
+        if callable(value) and name.strip("_") in ("app", "application", "inner", "asgi")
+    )
+from starlette.routing import Mount
+try:
+    from fastapi.routing import iter_route_contexts
+except ImportError:
+    iter_route_contexts = iter
+found, opaque = [], []
+def walk(routes, prefix=""):
+    for route in iter_route_contexts(routes):
+        original = getattr(route, "original_route", None) or route
+        if isinstance(original, Mount):
+            inner = original.app
+            flask = next((v for v in [inner, *getattr(inner, "__dict__", {}).values()] if hasattr(v, "url_map")), None)
+            if flask is not None:
+                for rule in flask.url_map.iter_rules():
+                    found.extend((method, prefix + original.path + rule.rule) for method in rule.methods)
+            elif hasattr(inner, "routes"):
+                walk(inner.routes, prefix + original.path)
+            else:
+                opaque.append(prefix + original.path + " " + type(inner).__name__)
+        else:
+            methods = getattr(route, "methods", None) or ["WEBSOCKET"]
+            found.extend((method, prefix + route.path) for method in methods)
+walk(application.routes)
+from mlflow.server.handlers import _graphql  # noqa: F401
+from mlflow.server.graphql.graphql_schema_extensions import schema
+kinds = {"query": schema.graphql_schema.query_type, "mutation": schema.graphql_schema.mutation_type}
+fields = [[kind, name] for kind, type_ in kinds.items() if type_ for name in type_.fields]
+print(json.dumps({"routes": sorted(set(found)), "graphql": fields, "opaque": opaque}))
+"""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Route:
+    """A method and the path's pattern as the server has it."""
+
+    method: str
+    path: str
+
+    @functools.cached_property
+    def key(self):
+        """The name of this route in the tables here."""
+        return f"{self.method} {short(self.path)}"
+
+    def __str__(self):
+        return f"{self.method} {self.path}"
+
+
+def short(path):
+    """The path without its prefix, and with all parameters written alike."""
+    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path)
+    path = re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
+    return re.sub(r"^/(?:ajax-)?api/(\d)\.0/?mlflow(-artifacts)?/", r"\1\2/", path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """What the server answers to.
+
+    Attributes:
+        routes: all of its routes.
+        graphql: the fields of its GraphQL schema, as pairs of "query" or "mutation" and the name.
+    """
+
+    routes: list
+    graphql: list
+
+
+def of_the_server(stack):
+    """Asks an MLflow pod for its routes."""
+    listed = json.loads(stack.execute("mlflow", "python", "-", text=LIST).splitlines()[-1])
+    assert not listed["opaque"], f"applications whose routes are unknown: {listed['opaque']}"
+    return Listed(sorted({Route(method, path) for method, path in listed["routes"]}), listed["graphql"])
+
+
+# Who may: one word for what a route asks of its caller.
+PUBLIC = "public"  # anybody, without credentials
+ANYBODY = "anybody"  # whoever is logged in; what is listed is what the caller may see
+READ = "read"
+EDIT = "edit"
+MANAGE = "manage"
+ADMIN = "admin"
+NOBODY = "nobody"  # no name and password of a person or a program
+OFF = "off"  # not served here, whoever asks
+
+# What the callers of a world may do with what is in it, by what was granted to them.
+MAY = {
+    "owner": {ANYBODY, READ, EDIT, MANAGE},
+    "admin": {ANYBODY, READ, EDIT, MANAGE, ADMIN},
+    "editor": {ANYBODY, READ, EDIT},
+    "service": {ANYBODY, READ, EDIT},
+    "reader": {ANYBODY, READ},
+    "other": {ANYBODY},
+}
+
+# The first that matches a route's key says what it asks of its caller; a route that none matches fails the test.
+_COMMON = [
+    (r"\w+ /(health|login|callback|static-files)(/.*)?", PUBLIC),
+    (r"GET /", ANYBODY),
+    (r"GET /(version|build/\{filename\})", ANYBODY),
+    (r"GET 3/server-info", ANYBODY),
+    (r"(GET|POST) 3/ui-telemetry", ANYBODY),
+    # What a server is configured by, or what belongs to nobody.
+    (r"\w+ 2/webhooks.*", ADMIN),
+    (r"\w+ 3/gateway/(guardrails|budgets)/.*", ADMIN),
+    (r"\w+ 3/demo/.*", ADMIN),
+    (r"\w+ 3/workspaces.*", OFF),
+    (r"\w+ 3/prompt-optimization/jobs(/\{job_id\}.*)?", OFF),
+    (r"GET 2/(unified-traces|get-online-trace-details)", OFF),
+    # What the browser asks before it shows a form, and searches that are cut down to what the caller may see.
+    (r"GET 3/gateway/(supported-providers|supported-models|provider-config|secrets/config)", ANYBODY),
+    (r"GET 3/gateway/(secrets|endpoints|model-definitions)/list", ANYBODY),
+    (r"(GET|POST) 2/experiments/search", ANYBODY),
+    (r"GET 2/(registered-models|model-versions)/search|POST 2/logged-models/search", ANYBODY),
+    (r"GET 3/mcp-servers(/endpoints)?", ANYBODY),
+    (r"POST /ajax-api/3.0/jobs/search", ANYBODY),
+    (r"\w+ /ajax-api/3.0/jobs/.*", EDIT),
+    # Each field of GraphQL has a row of its own.
+    (r"(GET|POST) /graphql", ANYBODY),
+    (r"GET /gateway/mlflow/v1/models", ANYBODY),
+    # Everybody begins something of their own.
+    (r"POST 2/(experiments|registered-models)/create", ANYBODY),
+    (r"POST 3/gateway/secrets/create", ANYBODY),
+    (r"POST 3/mcp-servers", ANYBODY),
+    # Reviewing is work, not reading.
+    (r"GET 3/review-queues/(get|get-by-name|items/list)", EDIT),
+    # Reading, by the words that MLflow uses for it.
+    (r"POST 2/artifacts/presigned-download-url", READ),
+    (r"POST (2|3)/.*(search|search-datasets|get-latest-versions|batchGet|batchGetInfos)", READ),
+    (r"POST 3/traces/(metrics|calculate-filter-correlation)", READ),
+    (r"GET (2|3)/.*", READ),
+    (r"GET 2-artifacts/.*", READ),
+    (r"GET /(get-artifact|model-versions/get-artifact)", READ),
+    # Taking away what cannot be brought back, and who may see something.
+    (r"POST 2/(experiments|runs)/(delete|restore)", MANAGE),
+    (r"DELETE 2/(registered-models|model-versions)/delete", MANAGE),
+    (r"DELETE 2/registered-models/alias", MANAGE),
+    (r"POST (2|3)/traces/delete-traces", MANAGE),
+    (r"DELETE 2/logged-models/\{model_id\}.*", MANAGE),
+    (r"DELETE 3/(datasets/\{dataset_id\}|scorers/delete|mcp-servers/\{name\})", MANAGE),
+    (r"DELETE 3/gateway/(secrets|endpoints|model-definitions)/delete", MANAGE),
+    (r"DELETE 2-artifacts/.*", MANAGE),
+    # All other changes.
+    (r"(POST|PUT|PATCH|DELETE) (2|2-artifacts|3)/.*", EDIT),
+    (r"POST /v1/traces", EDIT),
+    (r"POST /gateway/.*", EDIT),
+]
+
+_ASSISTANT = [
+    # It runs programs on the server: only from the server's own host, and its settings are shown without secrets.
+    (r"GET 3/assistant/(providers|config)", ANYBODY),
+    (r"\w+ 3/assistant/.*", NOBODY),
+]
+_OIDC = [
+    (r"\w+ /(providers|auth/status|oidc/ui.*|slo/.*|saml/metadata/.*|logout)", PUBLIC),
+    (r"\w+ /scim/v2/.*", NOBODY),
+    (r"\w+ (/oidc/(trash|webhook)|2/scim).*", ADMIN),
+    (r"\w+ 3/workspace-rules.*", OFF),
+    (r"POST 3/mcp-servers", ADMIN),
+    # Nobody issues tokens with a token.
+    (r"PATCH 2/users/access-token|POST 2/users/(current|\{username\})/tokens", NOBODY),
+    (r"GET 2/users", ANYBODY),
+    (r"\w+ 2/users/current.*", ANYBODY),
+    (r"\w+ 2/users.*", ADMIN),
+    # Permissions: whoever manages a thing shares it; patterns and the gateway are for administrators.
+    (r"\w+ 2/permissions/(users|groups)/\{\w+\}/\S*-patterns.*", ADMIN),
+    (r"\w+ 2/permissions/(users|groups)/\{\w+\}/gateways/[a-z-]+/\{name\}", ADMIN),
+    (r"GET 2/permissions/groups/\{\w+\}/gateways/[a-z-]+", ADMIN),
+    (r"GET 2/permissions/groups", ANYBODY),
+    (r"POST 2/permissions/groups", ADMIN),
+    (r"GET 2/permissions/groups/(details|\{group_name\}/users)", ADMIN),
+    (r"GET 2/permissions/(users|groups)/\{\w+\}/[a-z-]+(/[a-z-]+)?", ANYBODY),
+    (r"GET 2/permissions/[a-z-]+(/[a-z-]+)?", ANYBODY),
+    (r"GET 3/permissions/scorers/\{experiment_id\}", ANYBODY),
+    (r"\w+ (2|3)/permissions/.*", MANAGE),
+]
+RULES = {"oidc": [*_OIDC, *_ASSISTANT, *_COMMON], "basic": [*_ASSISTANT, *_COMMON]}
+
+
+def asks(key, plugin):
+    """What a route asks of its caller, or None if no rule knows it."""
+    return next((what for pattern, what in RULES[plugin] if re.fullmatch(pattern, key)), None)
+
+
+# What those who may are answered where it is not a success, and why: the request itself is a true one.
+ANSWERS = {
+    "oidc": [
+        (r"GET /(login|logout|callback).*", {302}, "leads on to the identity provider's page"),
+        (r"GET /oidc/ui", {307}, "leads on to the page with a slash"),
+        (r"\w+ /(saml/metadata|slo|callback)/\{provider_id\}", {302, 404}, "there is no SAML provider"),
+        (
+            r"(GET|DELETE) 2/permissions/groups/\{group_name\}/gateways/[a-z-]+-patterns/\{id\}",
+            {500},
+            "mlflow-oidc-auth compares the number with a text, which PostgreSQL refuses",
+        ),
+        (r"\w+ 2/(users|scim)/.*\{(token_id|session_pk)\}.*", {404}, "a number of nobody's: no session is ended here"),
+        (r"DELETE 2/users/\{username\}/identities", {404}, "the account was never bound to a provider"),
+        (r"POST /oidc/trash/cleanup", {404}, "an experiment of nobody's: what is deleted is others'"),
+    ],
+    "both": [
+        (r"GET /build/\{filename\}", {404}, "the folder is not in MLflow's package"),
+        (r"GET /graphql", {500}, "MLflow looks for the query in a body, which a GET has none of"),
+        (r"\w+ 2-artifacts/(mpu|presigned)/.*", {501}, "artifacts go through the server"),
+        (r"POST 2/artifacts/presigned-\w+-url", {400}, "artifacts go through the server"),
+        (r"POST /api/2.0/mlflow/experiments/search-datasets", {404}, "MLflow has no handler under this prefix"),
+        (r"POST /gateway/.*", {400, 422}, "a guardrail stops the call before it leaves for a provider"),
+        (r"POST 3/(scorer/invoke|issues/invoke|genai/evaluate/invoke)", {400, 500, 501}, "jobs are switched off"),
+        (r"\w+ (/ajax-api/3.0|3)/jobs/.*", {400, 404, 500, 501}, "jobs are switched off"),
+        (r"(GET|POST) 2/gateway-proxy", {400, 404, 500}, "there is no deployments server behind it"),
+    ],
+}
+# Not asked of those who may: what it would do reaches beyond the test's own things.
+UNTRIED = (
+    "POST 3/demo/generate",
+    "POST 3/demo/delete",
+    "POST 2/webhooks/{webhook_id}/test",
+    "POST /oidc/webhook/{webhook_id}/test",
+)
+
+# Status for who is unknown, where it is not 401.
+UNKNOWN = {}
+
+# What a caller may or may not, against the rule, and why.
+EXCEPTIONS = {"oidc": [], "basic": []}
+
+
+def exception(key, caller, plugin):
+    """Whether a caller may, where the rule does not say it; None where it does."""
+    for pattern, callers, may, _ in EXCEPTIONS[plugin]:
+        if caller in callers and re.fullmatch(pattern, key):
+            return may
+    return None
