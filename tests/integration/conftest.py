@@ -5,6 +5,7 @@ import pathlib
 import shutil
 
 import access_token
+import pages
 import pytest
 import quickstart
 import requests
@@ -97,6 +98,18 @@ def browser_path():
         if path:
             return path
     pytest.fail("No chromium, chromium-browser or google-chrome is on the PATH: install one")
+
+
+@pytest.fixture(scope="module")
+def browser(browser_path):
+    with pages.running(browser_path) as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser):
+    with pages.fresh(browser) as shown:
+        yield shown
 
 
 @pytest.hookimpl(wrapper=True)

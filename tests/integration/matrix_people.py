@@ -7,16 +7,27 @@ import hmac
 import json
 import urllib.parse
 
-import access_token
-import requests
 import stack as stacks
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from keycloak_admin import Keycloak
 from matrix_world import Client, basic, make_world
 
 # Those who may do something, each in a world of their own.
 CALLERS = ("owner", "reader", "editor", "service", "other", "admin")
 CHANGE_NOTHING = ("reader", "other")
+# Those without a place, who try every door; their relatives try one in twenty.
+EVERYWHERE = (
+    "anonymous",
+    "wrong password",
+    "expired token",
+    "revoked token",
+    "token of a deleted user",
+    "JWT of another key",
+    "JWT of algorithm none",
+    "JWT for another audience",
+    "JWT of another issuer",
+)
 
 
 @dataclasses.dataclass
@@ -151,68 +162,6 @@ def admin_client(stack):
     data = stack.core.read_namespaced_secret("mlflow-admin", stacks.NAMESPACES["mlflow"]).data
     name, password = (base64.b64decode(data[key]).decode() for key in ("username", "password"))
     return name, Client(stack.mlflow_url, basic(name, password))
-
-
-class Keycloak:
-    """The realm's own tokens, true ones, for clients that are made for the purpose."""
-
-    def __init__(self, stack, mark):
-        self._url, self._mark, self._made = stack.keycloak_url, mark, []
-        self.issuer = f"{self._url}/realms/{stack.variables.get('keycloak_realm', 'mlflow')}"
-        self._clients = f"{self._url}/admin/realms/{self.issuer.rpartition('/')[2]}/clients"
-        data = stack.core.read_namespaced_secret("keycloak-admin", stacks.NAMESPACES["keycloak"]).data
-        name, password = (base64.b64decode(data[key]).decode() for key in ("username", "password"))
-        self.admins = self.token("admin-cli", name, password, realm="master")
-
-    def token(self, client, user, password, realm=None):
-        """The access token of a user's name and password."""
-        issuer = self.issuer if realm is None else f"{self._url}/realms/{realm}"
-        fields = {"grant_type": "password", "client_id": client, "username": user, "password": str(password)}
-        fields["scope"] = "openid profile email"
-        answer = requests.post(f"{issuer}/protocol/openid-connect/token", data=fields, timeout=60)
-        answer.raise_for_status()
-        return answer.json()["access_token"]
-
-    def client(self, name, audience):
-        """Makes a public client whose tokens are for `audience`, and returns its id."""
-        mappers = [
-            {
-                "name": "groups",
-                "protocol": "openid-connect",
-                "protocolMapper": "oidc-group-membership-mapper",
-                "config": {"claim.name": "groups", "full.path": "false", "access.token.claim": "true"},
-            },
-            {
-                "name": "audience",
-                "protocol": "openid-connect",
-                "protocolMapper": "oidc-audience-mapper",
-                "config": {"included.custom.audience": audience, "access.token.claim": "true"},
-            },
-        ]
-        body = {
-            "clientId": f"{self._mark}-{name}",
-            "publicClient": True,
-            "standardFlowEnabled": False,
-            "directAccessGrantsEnabled": True,
-            "fullScopeAllowed": False,
-            "protocolMappers": mappers,
-        }
-        answer = requests.post(self._clients, json=body, headers=self._admin(), timeout=60)
-        answer.raise_for_status()
-        self._made.append(answer.headers["Location"].rpartition("/")[2])
-        return body["clientId"]
-
-    def _admin(self):
-        return {"Authorization": f"Bearer {self.admins}"}
-
-    def clear(self):
-        for client in self._made:
-            requests.delete(f"{self._clients}/{client}", headers=self._admin(), timeout=60)
-
-    def key(self):
-        """The realm's public key for signatures, and its name."""
-        listed = requests.get(f"{self.issuer}/protocol/openid-connect/certs", timeout=60).json()["keys"]
-        return next(key for key in listed if key.get("use") == "sig" and key["kty"] == "RSA")
 
 
 def _part(token, number):

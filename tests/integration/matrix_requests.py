@@ -61,7 +61,7 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 def of(w):
     """The requests of a world, by the key of their routes."""
-    new = f"{w.label}-new"
+    new = f"{w.label}-new{w.turn}"
     experiment, run, model = {"experiment_id": w.experiment}, {"run_id": w.run}, {"name": w.model}
     version = {"name": w.model, "version": w.version}
     file = f"{w.artifacts}/file.txt"
@@ -241,7 +241,7 @@ def of(w):
         "POST 3/datasets/{dataset_id}/remove-experiments": at(
             dataset_id=w.dataset, _body={"experiment_ids": [w.experiment_spare]}
         ),
-        "POST 3/scorers/register": Ask(body=worlds.scorer(w, f"{w.label}-scorer-new", "mine")),
+        "POST 3/scorers/register": Ask(body=worlds.scorer(w, f"{w.label}-scorer-new{w.turn}", "mine")),
         "GET 3/scorers/list": q(**experiment),
         "GET 3/scorers/versions": q(**experiment, name=w.scorer),
         "GET 3/scorers/get": q(**experiment, name=w.scorer),
@@ -259,13 +259,13 @@ def of(w):
         "POST 3/genai/evaluate/invoke": j(
             **experiment, trace_ids=[w.trace], serialized_scorers=["{}"]
         ),
-        "POST 3/label-schemas/create": Ask(body=worlds.label_schema(w, f"{w.label}-schema-new", "mine")),
+        "POST 3/label-schemas/create": Ask(body=worlds.label_schema(w, f"{w.label}-schema-new{w.turn}", "mine")),
         "GET 3/label-schemas/get": q(schema_id=w.schema),
         "GET 3/label-schemas/get-by-name": q(**experiment, name=w.schema_name),
         "GET 3/label-schemas/list": q(**experiment),
         "PATCH 3/label-schemas/update": j(schema_id=w.schema, instruction="mine"),
         "DELETE 3/label-schemas/delete": j(schema_id=w.schema_doomed),
-        "POST 3/review-queues/create": j(**experiment, name=f"{w.label}-queue-new", queue_type="CUSTOM"),
+        "POST 3/review-queues/create": j(**experiment, name=f"{w.label}-queue-new{w.turn}", queue_type="CUSTOM"),
         "POST 3/review-queues/get-or-create-user": j(**experiment, user=w.caller),
         "GET 3/review-queues/get": q(queue_id=w.queue),
         "GET 3/review-queues/get-by-name": q(**experiment, name=w.queue_name),
@@ -277,20 +277,20 @@ def of(w):
         "POST 3/review-queues/items/set-status": j(queue_id=w.queue, item_id=w.trace, status="COMPLETE", completed_by=w.caller),
         "POST 3/review-queues/items/remove": j(queue_id=w.queue, item_ids=[w.trace]),
         # The gateway
-        "POST 3/gateway/secrets/create": Ask(body=worlds.gateway_secret(f"{w.label}-secret-new")),
+        "POST 3/gateway/secrets/create": Ask(body=worlds.gateway_secret(f"{w.label}-secret-new{w.turn}")),
         "GET 3/gateway/secrets/get": q(secret_id=w.secret),
         "POST 3/gateway/secrets/update": j(secret_id=w.secret, secret_value={"api_key": "other"}),
         "DELETE 3/gateway/secrets/delete": j(secret_id=w.secret_doomed),
         "GET 3/gateway/secrets/list": Ask(),
         "POST 3/gateway/model-definitions/create": j(
-            name=f"{w.label}-definition-new", secret_id=w.secret, provider="openai", model_name="gpt-4o"
+            name=f"{w.label}-definition-new{w.turn}", secret_id=w.secret, provider="openai", model_name="gpt-4o"
         ),
         "GET 3/gateway/model-definitions/get": q(model_definition_id=w.definition),
         "GET 3/gateway/model-definitions/list": Ask(),
         "POST 3/gateway/model-definitions/update": j(model_definition_id=w.definition, model_name="gpt-4"),
         "DELETE 3/gateway/model-definitions/delete": j(model_definition_id=w.definition_doomed),
         "POST 3/gateway/endpoints/create": j(
-            name=f"{w.label}-endpoint-new", model_configs=[worlds.primary(w.definition)]
+            name=f"{w.label}-endpoint-new{w.turn}", model_configs=[worlds.primary(w.definition)]
         ),
         "GET 3/gateway/endpoints/get": q(endpoint_id=w.endpoint),
         "POST 3/gateway/endpoints/update": j(endpoint_id=w.endpoint, usage_tracking=False),
@@ -413,6 +413,7 @@ def of(w):
         "POST 3/demo/delete": j(),
         # The page itself
         "GET /": Ask(),
+        "GET /metrics": Ask(),
         "GET /version": Ask(),
         "GET /build/{filename}": at(filename="none.js"),
         "GET /static-files/{path}": at(path="index.html"),
@@ -564,6 +565,7 @@ def of_oidc(w, people):
         "PATCH 3/workspace-rules/{rule_id}": at(rule_id=1, _body={"permission": "READ"}),
         "DELETE 3/workspace-rules/{rule_id}": at(rule_id=1),
         "GET 3/workspace-rules/{rule_id}/preview": at(rule_id=1),
+        "GET /api/3.0/mlops/grants": q(subject="user"),
         "GET /providers": Ask(),
         "GET /login": Ask(),
         "GET /login/{provider_id}": at(provider_id="default"),

@@ -11,8 +11,18 @@ import re
 
 # Run in a pod: the application that the server serves is imported there, and every application inside it is walked.
 LIST = r"""
-import importlib, json, logging, os, sys
+import importlib, json, logging, os, sys, tempfile
 logging.disable(logging.CRITICAL)
+with open("/proc/1/cmdline") as stream:
+    command = stream.read().split("\0")
+here = tempfile.mkdtemp()
+os.environ["MLOPS_BASIC_AUTH_FILE"] = here + "/basic_auth.ini"
+os.environ["MLOPS_DRAIN_FILE"] = here + "/draining"
+command = ["--expose-prometheus=" + here if word.startswith("--expose-prometheus=") else word for word in command]
+import uvicorn
+uvicorn.run = lambda *_, **__: None  # all of the server's start but its serving
+from mlops_mlflow_server import serve
+assert serve.main([word for word in command[command.index("mlops_mlflow_server.serve") + 1 :] if word]) == 0
 application = importlib.import_module("mlops_mlflow_server.app").app
 while not hasattr(application, "routes"):
     application = next(
@@ -20,6 +30,11 @@ while not hasattr(application, "routes"):
         for name, value in vars(application).items()
         if callable(value) and name.strip("_") in ("app", "application", "inner", "asgi")
     )
+def flask_in(value, depth=3):
+    if hasattr(value, "url_map"):
+        return value
+    inner = getattr(value, "__dict__", {}).values() if depth else ()
+    return next((found for found in (flask_in(each, depth - 1) for each in inner) if found is not None), None)
 from starlette.routing import Mount
 try:
     from fastapi.routing import iter_route_contexts
@@ -31,7 +46,7 @@ def walk(routes, prefix=""):
         original = getattr(route, "original_route", None) or route
         if isinstance(original, Mount):
             inner = original.app
-            flask = next((v for v in [inner, *getattr(inner, "__dict__", {}).values()] if hasattr(v, "url_map")), None)
+            flask = flask_in(inner)
             if flask is not None:
                 for rule in flask.url_map.iter_rules():
                     found.extend((method, prefix + original.path + rule.rule) for method in rule.methods)
@@ -119,6 +134,7 @@ _COMMON = [
     (r"\w+ /(health|login|callback|static-files)(/.*)?", PUBLIC),
     (r"GET /", ANYBODY),
     (r"GET /(version|build/\{filename\})", ANYBODY),
+    (r"GET /metrics", OFF),
     (r"GET 3/server-info", ANYBODY),
     (r"(GET|POST) 3/ui-telemetry", ANYBODY),
     # What a server is configured by, or what belongs to nobody.
@@ -175,6 +191,7 @@ _ASSISTANT = [
 _OIDC = [
     (r"\w+ /(providers|auth/status|oidc/ui.*|slo/.*|saml/metadata/.*|logout)", PUBLIC),
     (r"\w+ /scim/v2/.*", NOBODY),
+    (r"GET /api/3.0/mlops/grants", ADMIN),
     (r"\w+ (/oidc/(trash|webhook)|2/scim).*", ADMIN),
     (r"\w+ 3/workspace-rules.*", OFF),
     (r"POST 3/mcp-servers", ADMIN),
@@ -239,7 +256,7 @@ UNTRIED = (
 )
 
 # Status for who is unknown, where it is not 401.
-UNKNOWN = {}
+UNKNOWN = {"/metrics": 404}
 
 # What a caller may or may not, against the rule, and why.
 EXCEPTIONS = {"oidc": [], "basic": []}

@@ -136,7 +136,7 @@ def make_world(label, plant, owner, admin, share, members):  # noqa: PLR0915
         share: gives the owner MANAGE on a kind and name of thing that only administrators make.
         members: the names of those who may review.
     """
-    w = World(label=label, plant=plant)
+    w = World(label=label, plant=plant, turn="")
     tags = [{"key": "planted", "value": plant}]
     api2, api3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 
@@ -443,11 +443,16 @@ def clear(worlds, admin):
         for name in ("server", "server_doomed"):
             with contextlib.suppress(AttributeError):
                 admin.ask("DELETE", f"{api3}/mcp-servers/{getattr(w, name)}")
-        for name in ("model", "model_doomed", "model_renamed", "prompt"):
-            with contextlib.suppress(AttributeError):
-                admin.ask("DELETE", f"{api2}/registered-models/delete", {"name": getattr(w, name)})
+        for end in ("model", "model-doomed", "model-renamed", "model-other", "prompt", "new", "new2"):
+            admin.ask("DELETE", f"{api2}/registered-models/delete", {"name": f"{w.label}-{end}"})
         for name in ("experiment", "experiment_gone", "experiment_gone2", "experiment_doomed", "experiment_spare"):
             with contextlib.suppress(AttributeError):
                 admin.ask("POST", f"{api2}/experiments/delete", {"experiment_id": getattr(w, name)})
+        # An endpoint of the gateway has an experiment of its own.
+        for name in (f"gateway/{w.label}%", f"{w.label}%"):
+            named = {"filter": f"name LIKE '{name}'", "max_results": 100}
+            found = admin.ask("POST", f"{api2}/experiments/search", named)
+            for each in found.json().get("experiments", []) if found.status == 200 else []:
+                admin.ask("POST", f"{api2}/experiments/delete", {"experiment_id": each["experiment_id"]})
 
     together([lambda w=w: one(w) for w in worlds])

@@ -2,76 +2,15 @@
 
 import contextlib
 import re
-import tempfile
 import urllib.parse
 
 import access_token
 import pytest
 import requests
 import stack as stacks
+from pages import go_to_login, log_in, picture
 from playwright.sync_api import TimeoutError as NotShown
-from playwright.sync_api import expect, sync_playwright
-
-# A test's browser has nothing to fetch but the pages of the stack.
-FLAGS = [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-sandbox",
-]
-PATIENCE = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser(browser_path):
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        started = playwright.chromium.launch(
-            executable_path=browser_path, args=FLAGS, headless=True, env={"HOME": profile, "PATH": "/usr/bin:/bin"}
-        )
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    shown = context.new_page()
-    yield shown
-    context.close()
-
-
-def go_to_login(stack, page):
-    """From MLflow's front door to Keycloak's form, as a person who has no session."""
-    page.goto(stack.mlflow_url)
-    way_in = page.get_by_role("link", name=re.compile("log ?in|sign ?in", re.I)).or_(
-        page.get_by_role("button", name=re.compile("log ?in|sign ?in", re.I))
-    )
-    form = page.locator("#kc-form-login")
-    expect(form.or_(way_in).first).to_be_visible()
-    if not form.is_visible():
-        way_in.first.click()
-    expect(form).to_be_visible()
-    assert page.url.startswith(stack.keycloak_url)
-
-
-def picture(page, path):
-    """Keeps what a page looks like, without the assistant that covers a part of it."""
-    assistant = page.get_by_role("button", name="Close")
-    if assistant.count():
-        assistant.first.click()
-    page.wait_for_timeout(1500)  # what was loaded last fades in
-    page.screenshot(path=path)
-
-
-def log_in(page, user, password):
-    page.locator("#username").fill(user)
-    page.locator("#password").fill(password)
-    page.locator("#kc-login").click()
+from playwright.sync_api import expect
 
 
 @pytest.mark.parametrize("user", [stacks.ADMIN, stacks.USER])

@@ -46,10 +46,11 @@ def its_worlds(stack, people, plugin, mark):
     try:
         worlds.together([lambda c=caller: make(c, first) for caller in matrix_people.CALLERS])
         worlds.together([lambda c=caller: make(c, second) for caller in changing])
-        made |= {(caller, second): made[caller, first] for caller in matrix_people.CHANGE_NOTHING}
+        for caller in matrix_people.CHANGE_NOTHING:
+            made[caller, second] = worlds.World(**{**vars(made[caller, first]), "turn": "2"})
         yield made
     finally:
-        worlds.clear({id(world): world for world in made.values()}.values(), people.clients["admin"])
+        worlds.clear({world.label: world for world in made.values()}.values(), people.clients["admin"])
 
 
 def spread(listed):
@@ -90,8 +91,9 @@ def test_nobody_comes_in_without_credentials_that_hold(listed, its_worlds, peopl
     chores = [
         (name, client, route, tables[prefix][route.key][1])
         for prefix, share in spread(listed).items()
-        for route in share
+        for number, route in enumerate(share)
         for name, client in people.refused.items()
+        if name in matrix_people.EVERYWHERE or number % 20 == 0
     ]
     begun = time.monotonic()
 

@@ -86,6 +86,9 @@ def _stand_ins():
             "config": types.SimpleNamespace(OIDC_USERS_DB_URI="sqlite://", PERMISSION_CACHE_TTL_SECONDS=60)
         },
         "mlflow_oidc_auth.middleware": {"AuthMiddleware": object},
+        "mlflow_oidc_auth.middleware.mcp_server_registry": {"_may_read": lambda *_: True},
+        "mlflow_oidc_auth.utils": {},
+        "mlflow_oidc_auth.utils.permissions": {"can_read_mcp_server": lambda name, user: (name, user) == ("a/b", "ada")},
         "asgiref": {},
         "asgiref.sync": {"ThreadSensitiveContext": _Context},
         "starlette": {},

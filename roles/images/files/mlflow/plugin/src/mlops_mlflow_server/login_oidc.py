@@ -7,7 +7,7 @@ from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
-from mlops_mlflow_server import auth, bearer, client_auth, grants, groups, issue, keys, lanes, logout
+from mlops_mlflow_server import auth, bearer, client_auth, edge, grants, groups, issue, keys, lanes, logout
 
 _logger = logging.getLogger("mlflow.mlops")
 
@@ -21,6 +21,7 @@ _PARTS = (
     (keys.install, "fetches keys in another way: new ones are known after minutes only"),
     (groups.install, "renews sessions in another way: lost groups are noticed at a login only"),
     (logout.install, "logs out in another way: the provider's session may outlive a logout"),
+    (edge.install, "guards MCP servers in another way: everybody who is logged in may see them"),
     (lambda: issue.install(app), "guards its tokens in another way: the deployment can issue none"),
     (lambda: grants.install(app), ""),
 )

@@ -1,0 +1,82 @@
+"""Pages of the stack in a real browser, as a person goes through them."""
+
+import contextlib
+import re
+import tempfile
+
+from playwright.sync_api import expect, sync_playwright
+
+# A test's browser has nothing to fetch but the pages of the stack.
+FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-sandbox",
+]
+PATIENCE = 60_000
+
+
+@contextlib.contextmanager
+def running(path):
+    """The browser at a path of this machine."""
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        started = playwright.chromium.launch(
+            executable_path=path, args=FLAGS, headless=True, env={"HOME": profile, "PATH": "/usr/bin:/bin"}
+        )
+        yield started
+        started.close()
+
+
+@contextlib.contextmanager
+def fresh(browser):
+    """A page of somebody who was never here before."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    yield context.new_page()
+    context.close()
+
+
+def go_to_login(stack, page):
+    """From MLflow's front door to Keycloak's form, as a person who has no session."""
+    page.goto(stack.mlflow_url)
+    way_in = page.get_by_role("link", name=re.compile("log ?in|sign ?in", re.I)).or_(
+        page.get_by_role("button", name=re.compile("log ?in|sign ?in", re.I))
+    )
+    form = page.locator("#kc-form-login")
+    expect(form.or_(way_in).first).to_be_visible()
+    if not form.is_visible():
+        way_in.first.click()
+    expect(form).to_be_visible()
+    assert page.url.startswith(stack.keycloak_url)
+
+
+def picture(page, path):
+    """Keeps what a page looks like, without the assistant that covers a part of it."""
+    assistant = page.get_by_role("button", name="Close")
+    if assistant.count():
+        assistant.first.click()
+    page.wait_for_timeout(1500)  # what was loaded last fades in
+    page.screenshot(path=path)
+
+
+def log_in(page, user, password):
+    page.locator("#username").fill(user)
+    page.locator("#password").fill(password)
+    page.locator("#kc-login").click()
+
+
+def enter(stack, page, user):
+    """A person of the stack, from the front door until MLflow knows them."""
+    go_to_login(stack, page)
+    log_in(page, user, stack.password(user))
+    page.wait_for_url(lambda url: url.startswith(stack.mlflow_url) and "/callback" not in url)
+
+
+def who(stack, page):
+    """The name that MLflow knows the page's person by; None for nobody."""
+    answer = page.request.get(f"{stack.mlflow_url}/api/2.0/mlflow/users/current", max_redirects=0)
+    return answer.json()["username"] if answer.status == 200 else None
