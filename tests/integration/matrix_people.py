@@ -68,11 +68,12 @@ for name, groups, program in asked["users"]:
     store.set_user_groups(name, groups, written_by="manual")
     record, tokens[name] = store.create_user_token(name, "matrix", now + datetime.timedelta(days=1), created_by=name)
 owner = asked["owner"]
-expired, tokens["expired"] = store.create_user_token(owner, "expired", now + datetime.timedelta(hours=1), created_by=owner)
+soon, later = now + datetime.timedelta(hours=1), now + datetime.timedelta(days=1)
+expired, tokens["expired"] = store.create_user_token(owner, "expired", soon, created_by=owner)
 with store.ManagedSessionMaker(read_only=False) as session:
     row = session.query(SqlUserToken).filter(SqlUserToken.id == expired.id).one()
     row.expires_at = (now - datetime.timedelta(minutes=1)).replace(tzinfo=None)
-revoked, tokens["revoked"] = store.create_user_token(owner, "revoked", now + datetime.timedelta(days=1), created_by=owner)
+revoked, tokens["revoked"] = store.create_user_token(owner, "revoked", later, created_by=owner)
 store.delete_user_token(owner, revoked.id)
 store.delete_user(asked["deleted"], admin_override=True)
 print(json.dumps(tokens))
@@ -254,7 +255,8 @@ def world(label, caller, people, plugin):
     def share(kind, name):
         grants.user(people.names["owner"], kind, name, "MANAGE")
 
-    w = make_world(label, f"planted-{label}", people.clients["owner"], admin, share, list(people.names.values()))
+    members = list(people.names.values())
+    w = make_world(label, people.clients["owner"], admin, share=share, members=members)
     for kind, name in things(w):
         if caller in people.groups:
             grants.group(people.groups[caller], kind, name, {"reader": "READ", "editor": "EDIT"}[caller])

@@ -92,8 +92,16 @@ def of(w):
         "POST 2/runs/delete-tag": j(**run, key="doomed"),
         "POST 2/runs/log-batch": j(**run, metrics=[{"key": "more", "value": 1, "timestamp": 1, "step": 1}]),
         "POST 2/runs/log-model": j(
-            **run, model_json=json.dumps({"artifact_path": "m", "flavors": {}, "run_id": w.run, "model_uuid": "1",
-                                          "utc_time_created": "2026-01-01 00:00:00.000000"})
+            **run,
+            model_json=json.dumps(
+                {
+                    "artifact_path": "m",
+                    "flavors": {},
+                    "run_id": w.run,
+                    "model_uuid": "1",
+                    "utc_time_created": "2026-01-01 00:00:00.000000",
+                }
+            ),
         ),
         "POST 2/runs/log-inputs": j(
             **run, datasets=[{"dataset": {"name": "mine", "digest": "1", "source_type": "local", "source": "{}"}}]
@@ -102,8 +110,13 @@ def of(w):
         "GET 2/runs/get": q(**run),
         "POST 2/runs/search": j(experiment_ids=[w.experiment]),
         "POST 2/runs/create-promptlab-run": j(
-            **experiment, prompt_template="x {{ a }}", prompt_parameters=[{"key": "a", "value": "1"}],
-            model_route="route", model_input="x 1", mlflow_version="3.17.2", run_name=new,
+            **experiment,
+            prompt_template="x {{ a }}",
+            prompt_parameters=[{"key": "a", "value": "1"}],
+            model_route="route",
+            model_input="x 1",
+            mlflow_version="3.17.2",
+            run_name=new,
         ),
         "GET 2/metrics/get-history": q(**run, metric_key="loss"),
         "GET 2/metrics/get-history-bulk": q(run_id=[w.run], metric_key="loss"),
@@ -157,7 +170,9 @@ def of(w):
             experiment_ids=[w.experiment], filter_string1="trace.status = 'OK'", filter_string2="trace.status = 'OK'"
         ),
         "POST 3/traces/metrics": j(
-            experiment_ids=[w.experiment], view_type="TRACES", metric_name="trace_count",
+            experiment_ids=[w.experiment],
+            view_type="TRACES",
+            metric_name="trace_count",
             aggregations=[{"aggregation_type": "COUNT"}],
         ),
         "PATCH 3/traces/{trace_id}/tags": at(trace_id=w.trace, _body={"key": "mine", "value": "1"}),
@@ -165,7 +180,8 @@ def of(w):
         "POST 3/traces/{trace_id}/assessments": at(trace_id=w.trace, _body=worlds.assessment(w, "mine")),
         "GET 3/traces/{trace_id}/assessments/{assessment_id}": at(trace_id=w.trace, assessment_id=w.assessment),
         "PATCH 3/traces/{trace_id}/assessments/{assessment_id}": at(
-            trace_id=w.trace, assessment_id=w.assessment,
+            trace_id=w.trace,
+            assessment_id=w.assessment,
             _body={**worlds.assessment(w, "mine"), "update_mask": "rationale"},
         ),
         "DELETE 3/traces/{trace_id}/assessments/{assessment_id}": at(
@@ -210,9 +226,7 @@ def of(w):
         "POST 2/registered-models/alias": j(**model, alias="mine", version=w.version),
         "GET 2/registered-models/alias": q(**model, alias="champion"),
         "DELETE 2/registered-models/alias": j(**model, alias="doomed"),
-        "POST 2/model-versions/create": j(
-            **model, source=f"mlflow-artifacts:/{w.artifacts}/model", run_id=w.run
-        ),
+        "POST 2/model-versions/create": j(**model, source=f"mlflow-artifacts:/{w.artifacts}/model", run_id=w.run),
         "PATCH 2/model-versions/update": j(**version, description="mine"),
         "POST 2/model-versions/transition-stage": j(**version, stage="Staging", archive_existing_versions=False),
         "DELETE 2/model-versions/delete": j(name=w.model, version=w.version_doomed),
@@ -231,9 +245,7 @@ def of(w):
         "DELETE 3/datasets/{dataset_id}/tags/{key}": at(dataset_id=w.dataset, key="doomed"),
         "POST 3/datasets/{dataset_id}/records": at(dataset_id=w.dataset, _body={"records": worlds.records("mine")}),
         "GET 3/datasets/{dataset_id}/records": at(dataset_id=w.dataset),
-        "DELETE 3/datasets/{dataset_id}/records": at(
-            dataset_id=w.dataset, _body={"dataset_record_ids": [w.record]}
-        ),
+        "DELETE 3/datasets/{dataset_id}/records": at(dataset_id=w.dataset, _body={"dataset_record_ids": [w.record]}),
         "GET 3/datasets/{dataset_id}/experiment-ids": at(dataset_id=w.dataset),
         "POST 3/datasets/{dataset_id}/add-experiments": at(
             dataset_id=w.dataset, _body={"experiment_ids": [w.experiment_spare]}
@@ -256,9 +268,7 @@ def of(w):
         "POST 3/issues/invoke": j(
             **experiment, trace_ids=[w.trace], categories=["slow"], provider="openai", model="gpt-4o"
         ),
-        "POST 3/genai/evaluate/invoke": j(
-            **experiment, trace_ids=[w.trace], serialized_scorers=["{}"]
-        ),
+        "POST 3/genai/evaluate/invoke": j(**experiment, trace_ids=[w.trace], serialized_scorers=["{}"]),
         "POST 3/label-schemas/create": Ask(body=worlds.label_schema(w, f"{w.label}-schema-new{w.turn}", "mine")),
         "GET 3/label-schemas/get": q(schema_id=w.schema),
         "GET 3/label-schemas/get-by-name": q(**experiment, name=w.schema_name),
@@ -274,7 +284,9 @@ def of(w):
         "POST 3/review-queues/delete": j(queue_id=w.queue_doomed),
         "POST 3/review-queues/items/add": j(queue_id=w.queue, item_type="TRACE", item_ids=[w.trace]),
         "GET 3/review-queues/items/list": q(queue_id=w.queue),
-        "POST 3/review-queues/items/set-status": j(queue_id=w.queue, item_id=w.trace, status="COMPLETE", completed_by=w.caller),
+        "POST 3/review-queues/items/set-status": j(
+            queue_id=w.queue, item_id=w.trace, status="COMPLETE", completed_by=w.caller
+        ),
         "POST 3/review-queues/items/remove": j(queue_id=w.queue, item_ids=[w.trace]),
         # The gateway
         "POST 3/gateway/secrets/create": Ask(body=worlds.gateway_secret(f"{w.label}-secret-new{w.turn}")),
@@ -299,9 +311,7 @@ def of(w):
         "POST 3/gateway/endpoints/models/attach": j(
             endpoint_id=w.endpoint, model_config=worlds.primary(w.definition_spare)
         ),
-        "POST 3/gateway/endpoints/models/detach": j(
-            endpoint_id=w.endpoint, model_definition_id=w.definition_spare
-        ),
+        "POST 3/gateway/endpoints/models/detach": j(endpoint_id=w.endpoint, model_definition_id=w.definition_spare),
         "POST 3/gateway/endpoints/bindings/create": j(
             endpoint_id=w.endpoint, resource_type="scorer", resource_id=w.scorer_id
         ),
@@ -330,9 +340,7 @@ def of(w):
         "POST 3/gateway/guardrails/add-to-endpoint": j(
             endpoint_id=w.endpoint_spare, guardrail_id=w.guardrail, execution_order=1
         ),
-        "DELETE 3/gateway/guardrails/remove-from-endpoint": j(
-            endpoint_id=w.endpoint_spare, guardrail_id=w.guardrail
-        ),
+        "DELETE 3/gateway/guardrails/remove-from-endpoint": j(endpoint_id=w.endpoint_spare, guardrail_id=w.guardrail),
         "GET 3/gateway/guardrails/list-for-endpoint": q(endpoint_id=w.endpoint),
         "PATCH 3/gateway/guardrails/update-config": j(
             endpoint_id=w.endpoint, guardrail_id=w.guardrail, execution_order=2
@@ -341,9 +349,7 @@ def of(w):
             endpoint_name=w.endpoint_name, _body={"messages": [{"role": "user", "content": "x"}]}
         ),
         "GET /gateway/mlflow/v1/models": Ask(),
-        "POST /gateway/proxy/{endpoint_name}/{path}": at(
-            endpoint_name=w.endpoint_name, path="models", _body={}
-        ),
+        "POST /gateway/proxy/{endpoint_name}/{path}": at(endpoint_name=w.endpoint_name, path="models", _body={}),
         # MCP servers
         "POST 3/mcp-servers": j(name=f"matrix/{w.label}-server-new"),
         "GET 3/mcp-servers": Ask(),
@@ -363,9 +369,7 @@ def of(w):
         "POST 3/mcp-servers/{name}/versions/{version}/tags": at(
             name=w.server, version="1.0.0", _body={"key": "mine", "value": "1"}
         ),
-        "DELETE 3/mcp-servers/{name}/versions/{version}/tags/{key}": at(
-            name=w.server, version="1.0.0", key="doomed"
-        ),
+        "DELETE 3/mcp-servers/{name}/versions/{version}/tags/{key}": at(name=w.server, version="1.0.0", key="doomed"),
         "POST 3/mcp-servers/{name}/endpoints": at(
             name=w.server, _body={"server_version": "1.0.0", "url": "https://example.com/new"}
         ),
@@ -395,8 +399,8 @@ def of(w):
         "PATCH /ajax-api/3.0/jobs/cancel/{job_id}": at(job_id="none", _body={}),
         "POST /ajax-api/3.0/jobs/": j(job_name="invoke_scorer", params=experiment),
         "POST /ajax-api/3.0/jobs/search": j(),
-        "GET /graphql": q(query="{ test(inputString: \"x\") { output } }"),
-        "POST /graphql": j(query="{ test(inputString: \"x\") { output } }"),
+        "GET /graphql": q(query='{ test(inputString: "x") { output } }'),
+        "POST /graphql": j(query='{ test(inputString: "x") { output } }'),
         # Administration
         "GET 3/workspaces": Ask(),
         "POST 3/workspaces": j(name="matrix"),
@@ -439,7 +443,10 @@ def of(w):
     }
     chat = {"model": w.endpoint_name, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
     for path in (
-        "mlflow/v1/chat/completions", "openai/v1/chat/completions", "anthropic/v1/messages", "typesafe/v1/systemone",
+        "mlflow/v1/chat/completions",
+        "openai/v1/chat/completions",
+        "anthropic/v1/messages",
+        "typesafe/v1/systemone",
     ):
         table[f"POST /gateway/{path}"] = Ask(body=chat)
     for path in ("embeddings", "responses", "responses/compact"):
@@ -470,12 +477,23 @@ def of_oidc(w, people):
         "mcp-servers/{name}": {"name": w.server},
     }
     lists = (
-        "experiments", "registered-models", "prompts", "scorers", "gateways/endpoints",
-        "gateways/model-definitions", "gateways/secrets", "mcp-servers",
+        "experiments",
+        "registered-models",
+        "prompts",
+        "scorers",
+        "gateways/endpoints",
+        "gateways/model-definitions",
+        "gateways/secrets",
+        "mcp-servers",
     )
     patterns = (
-        "experiment-patterns", "registered-models-patterns", "prompts-patterns", "scorer-patterns",
-        "gateways/endpoints-patterns", "gateways/model-definitions-patterns", "gateways/secrets-patterns",
+        "experiment-patterns",
+        "registered-models-patterns",
+        "prompts-patterns",
+        "scorer-patterns",
+        "gateways/endpoints-patterns",
+        "gateways/model-definitions-patterns",
+        "gateways/secrets-patterns",
     )
     table = {}
     for place, parameter, end in (("users", "username", ""), ("groups", "group_name", "-group")):
@@ -550,7 +568,9 @@ def of_oidc(w, people):
         "POST /oidc/trash/experiments/{experiment_id}/restore": at(experiment_id=w.experiment_gone2),
         "POST /oidc/trash/runs/{run_id}/restore": at(run_id=w.run_gone2),
         "POST /oidc/webhook": j(
-            name=f"{w.label}-hook", url="https://234.0.0.1/hook", events=["registered_model.created"],
+            name=f"{w.label}-hook",
+            url="https://234.0.0.1/hook",
+            events=["registered_model.created"],
             status="DISABLED",
         ),
         "GET /oidc/webhook": Ask(),
@@ -620,7 +640,8 @@ def of_graphql(w):
             w.plant,
         ),
         "query mlflowListArtifacts": (
-            f"mlflowListArtifacts(input: {{runId: {run}}}) {{ rootUri files {{ path }} }}", "file.txt",
+            f"mlflowListArtifacts(input: {{runId: {run}}}) {{ rootUri files {{ path }} }}",
+            "file.txt",
         ),
         "query mlflowSearchModelVersions": (
             f"mlflowSearchModelVersions(input: {{filter: {json.dumps('name = ' + repr(w.model))}}})"

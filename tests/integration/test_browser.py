@@ -34,12 +34,12 @@ def test_person_in_no_group_is_refused(stack, page, screenshots, keycloak, admin
     go_to_login(stack, page)
     log_in(page, name, password)
     page.wait_for_url(lambda url: url.startswith(stack.mlflow_url) and "/callback" not in url)
-    expect(page.get_by_text(re.compile("not (allowed|authorized|permitted)|denied|no access", re.I)).first).to_be_visible()
+    expect(
+        page.get_by_text(re.compile("not (allowed|authorized|permitted)|denied|no access", re.I)).first
+    ).to_be_visible()
     picture(page, screenshots / "no-group.png")
     assert who(stack, page) is None
-    known = requests.get(
-        f"{stack.mlflow_url}/api/2.0/mlflow/users", auth=(stacks.ADMIN, admin_token), timeout=60
-    ).text
+    known = requests.get(f"{stack.mlflow_url}/api/2.0/mlflow/users", auth=(stacks.ADMIN, admin_token), timeout=60).text
     assert name not in known
 
 
@@ -90,9 +90,9 @@ def test_token_of_the_page_lets_a_client_in(stack, page, screenshots, mark):
     )
 
 
-def test_permission_given_in_the_page_holds(stack, page, screenshots, user_token, admin_token, mark):
+def test_permission_given_in_the_page_holds(stack, page, screenshots, user_token, admin_token):
     """An administrator gives a group an experiment, in the page, and a person of the group may read it."""
-    name = f"browser-shared-{mark}"
+    name = f"shared-{secrets.token_hex(4)}"
     made = requests.post(
         f"{stack.mlflow_url}/api/2.0/mlflow/experiments/create",
         json={"name": name},
@@ -141,9 +141,7 @@ def test_session_outlives_all_replicas(stack, page):
     page.goto(f"{stack.mlflow_url}/#/experiments")
     before = {pod.metadata.name for pod in stack.pods("mlflow")}
     stack.kubectl("-n", stacks.NAMESPACES["mlflow"], "rollout", "restart", "deployment/mlflow")
-    stack.kubectl(
-        "-n", stacks.NAMESPACES["mlflow"], "rollout", "status", "deployment/mlflow", "--timeout=300s"
-    )
+    stack.kubectl("-n", stacks.NAMESPACES["mlflow"], "rollout", "status", "deployment/mlflow", "--timeout=300s")
     stacks.wait_until(
         lambda: not before & {pod.metadata.name for pod in stack.pods("mlflow")}, 120, "the old replicas to go"
     )

@@ -88,7 +88,7 @@ def _stand_ins():
         "mlflow_oidc_auth.middleware": {"AuthMiddleware": object},
         "mlflow_oidc_auth.middleware.mcp_server_registry": {"_may_read": lambda *_: True},
         "mlflow_oidc_auth.utils": {},
-        "mlflow_oidc_auth.utils.permissions": {"can_read_mcp_server": lambda name, user: (name, user) == ("a/b", "ada")},
+        "mlflow_oidc_auth.utils.permissions": {"can_read_mcp_server": lambda *_: False},
         "asgiref": {},
         "asgiref.sync": {"ThreadSensitiveContext": _Context},
         "starlette": {},

@@ -1,4 +1,7 @@
-"""What mlflow-oidc-auth leaves open, closed."""
+"""What the applications leave open, closed."""
+
+import asyncio
+import sys
 
 import pytest
 
@@ -8,20 +11,39 @@ def edge(load):
     return load("edge")
 
 
-def test_mcp_server_is_shown_to_who_was_given_it(edge, monkeypatch):
-    monkeypatch.setattr(edge, "can_read_mcp_server", lambda name, user: (name, user) == ("a/b", "ada"))
-    assert edge.may_read("a/b", "ada")
-    assert not edge.may_read("a/b", "bob")
-    assert not edge.may_read("a/c", "ada")
+def status_of(edge, path, kind="http"):
+    """Who answers a call: "inside", or the edge with this status."""
+    sent = []
+
+    async def inside(scope, receive, send):
+        sent.append("inside")
+
+    async def send(message):
+        sent.append(message.get("status", message.get("body")))
+
+    asyncio.run(edge.Edge(inside)({"type": kind, "path": path}, None, send))
+    return sent[0]
 
 
-def test_takes_the_place_of_the_plugins_own(edge, monkeypatch):
-    own = edge.mcp_server_registry._may_read
-    monkeypatch.setattr(edge.mcp_server_registry, "_may_read", own)
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/metrics/x", "/Metrics"])
+def test_metrics_are_not_shown_here(edge, path):
+    assert status_of(edge, path) == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "", "/health", "/api/2.0/mlflow/metrics/get-history", "/api/3.0/mlflow/traces/metrics"]
+)
+def test_all_else_is_let_through(edge, path):
+    assert status_of(edge, path) == "inside"
+    assert status_of(edge, "/metrics", "lifespan") == "inside"
+
+
+def test_mcp_servers_are_shown_to_who_may_read_them(edge):
     assert edge.install()
-    assert edge.mcp_server_registry._may_read is edge.may_read
+    registry = sys.modules["mlflow_oidc_auth.middleware.mcp_server_registry"]
+    assert registry._may_read is sys.modules["mlflow_oidc_auth.utils.permissions"].can_read_mcp_server
 
 
-def test_says_where_there_is_none(edge, monkeypatch):
-    monkeypatch.delattr(edge.mcp_server_registry, "_may_read")
+def test_says_where_nobody_is_asked(edge):
+    del sys.modules["mlflow_oidc_auth.middleware.mcp_server_registry"]._may_read
     assert not edge.install()

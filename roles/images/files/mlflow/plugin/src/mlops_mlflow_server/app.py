@@ -10,6 +10,7 @@ import os
 from mlflow.server.handlers import initialize_backend_stores
 
 from mlops_mlflow_server.drain import Draining
+from mlops_mlflow_server.edge import Edge
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.settings import login
 
@@ -23,4 +24,4 @@ _watch.listen()
 _readiness = Readiness(
     {"tracking_database": os.environ["MLFLOW_BACKEND_STORE_URI"], **_login.databases()}, _login.checks()
 )
-app = Draining(OutageAware(_login.application(), _watch, _readiness, _login.PROBES))
+app = Draining(OutageAware(Edge(_login.application()), _watch, _readiness, _login.PROBES))

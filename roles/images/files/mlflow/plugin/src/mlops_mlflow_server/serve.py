@@ -15,7 +15,7 @@ import uuid
 
 import uvicorn
 
-from mlops_mlflow_server import basic_settings, drain, providers
+from mlops_mlflow_server import basic_settings, drain, metrics, providers
 from mlops_mlflow_server.settings import login
 
 LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
@@ -41,7 +41,8 @@ def options(arguments=None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=5000, help="port to listen on")
     parser.add_argument("--workers", type=int, default=1, help="processes that serve")
     parser.add_argument("--artifacts-destination", required=True, help="where artifacts are kept, such as s3://mlflow")
-    parser.add_argument("--expose-prometheus", default="", help="directory for /metrics, which is off without it")
+    parser.add_argument("--expose-prometheus", default="", help="directory for metrics, which are off without it")
+    parser.add_argument("--metrics-port", type=int, default=0, help="port of /metrics, which is off without it")
     parser.add_argument("--allowed-hosts", default="", help="Host headers that are answered, comma-separated")
     parser.add_argument("--cors-allowed-origins", default="", help="origins that may change things, comma-separated")
     parser.add_argument("--keep-alive", type=int, default=75, help="seconds for which an idle connection is kept")
@@ -125,6 +126,8 @@ def main(arguments=None) -> int:
     pathlib.Path(drain.file()).unlink(missing_ok=True)
     if given.expose_prometheus:
         os.makedirs(given.expose_prometheus, exist_ok=True)
+        if given.metrics_port:
+            metrics.serve(given.metrics_port, given.expose_prometheus)
     uvicorn.run(
         "mlops_mlflow_server.app:app",
         host=given.host,
