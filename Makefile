@@ -71,8 +71,8 @@ molecule: venv ## Run the scenario `default` on the tests' cluster
 test: lint no-test-cluster unit molecule ## Everything that CI runs
 
 .PHONY: test-full
-test-full: test ## What takes longer: external services, Vault, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
-	@for scenario in external sealed vault; do molecule test --scenario-name $$scenario; done
+test-full: test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
+	@for scenario in external sealed vault basic oauth2_proxy; do molecule test --scenario-name $$scenario; done
 	python -m pytest tests/drills
 	$(MAKE) test-other-core
 
