@@ -20,7 +20,7 @@ CALLS = [
     ("PUT", "2.0/mlflow-artifacts/artifacts/0/a.txt"),
     ("POST", "/graphql"),
     ("POST", "/v1/traces"),
-    ("GET", "/metrics"),
+    ("GET", "3.0/mlflow/server-info"),
     ("GET", "/signup"),
     ("GET", "/"),
 ]
@@ -55,7 +55,7 @@ def bob(people):
 
 
 def test_the_account_of_the_playbooks_is_an_administrator(admin):
-    profile = admin.well("GET", "2.0/mlflow/users/current")
+    profile = admin.well("GET", "2.0/mlflow/users/current")["user"]
     assert (profile["username"], profile["is_admin"]) == ("mlflow-admin", True)
 
 
@@ -91,12 +91,16 @@ def test_probes_need_no_account(stack):
 
 def test_a_password_may_hold_any_letters(admin, name, stack):
     """In the calls that MLflow answers by its older half, and in those of its newer one."""
-    person = Caller(stack.mlflow_url, f"{name}-joerg", "pässwörd:日本")
+    person = Caller(stack.mlflow_url, f"{name}-joerg", "pässwörd:日本 und mehr")
     admin.well("POST", "2.0/mlflow/users/create", {"username": person.name, "password": person.password})
     person.password = person.password.encode()
     experiment = create(person, f"{name}-letters")
     assert person("PUT", f"2.0/mlflow-artifacts/artifacts/{experiment}/a.txt").status_code == 200
     admin.well("DELETE", "2.0/mlflow/users/delete", {"username": person.name})
+
+
+def test_metrics_are_for_nobody_at_this_port(stack, admin):
+    assert {stack.anybody("GET", "/metrics").status_code, admin("GET", "/metrics").status_code} == {404}
 
 
 def test_another_host_name_is_refused(stack, admin):
@@ -168,14 +172,20 @@ def test_who_was_removed_is_out_at_once_in_all_replicas(stack, admin, people):
             assert eve.at(replica)("GET", SEARCH, max_results=1).status_code == 401
 
 
-def test_no_password_is_checked_in_full_at_each_call(ada):
-    """By scrypt alone, forty calls take three seconds of a processor."""
+def processor_seconds(stack):
+    """What the servers' processes have used so far."""
+    used = [in_pod(stack, pod, "cat", "/proc/1/stat").rpartition(")")[2].split() for pod in stack.ready("mlflow")]
+    return sum(int(each[11]) + int(each[12]) for each in used) / 100
+
+
+def test_no_password_is_checked_in_full_at_each_call(stack, ada):
+    """By scrypt alone, a hundred calls take six seconds of a processor, however busy it is."""
     ada.well("GET", SEARCH, max_results=1)
-    began = time.monotonic()
+    before = processor_seconds(stack)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        codes = set(pool.map(lambda _: ada("GET", "2.0/mlflow/users/current").status_code, range(40)))
+        codes = set(pool.map(lambda _: ada("GET", "2.0/mlflow/users/current").status_code, range(100)))
     assert codes == {200}
-    assert time.monotonic() - began < 2.5
+    assert processor_seconds(stack) - before < 4
 
 
 def test_the_stock_client_logs_runs_artifacts_and_models(stack, ada, name):
@@ -230,7 +240,8 @@ def test_no_server_knows_the_account_of_the_playbooks(stack):
 def test_a_worker_is_one_process(stack):
     for pod in stack.ready("mlflow"):
         command = 'for each in /proc/[0-9]*; do tr "\\0" " " < $each/cmdline; echo; done'
-        processes = [line for line in in_pod(stack, pod, "sh", "-c", command).splitlines() if line.startswith("python")]
+        lines = in_pod(stack, pod, "sh", "-c", command).splitlines()
+        processes = [line for line in lines if "mlflow" in line and not line.startswith("sh ")]
         assert len(processes) == 1, processes
 
 
