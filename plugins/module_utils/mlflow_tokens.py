@@ -494,7 +494,8 @@ class Tokens:
             if not why and not (is_new and self._changes.check_mode) and not self._api.accepts(user, newest[1]):
                 why = "MLflow no longer takes it"
         if why or newest is None:
-            return self._renew_password(user, found, why, is_known=newest is not None or is_new)
+            is_known = newest is not None or is_new or is_left
+            return self._renew_password(user, found, why, is_known=is_known)
         results = []
         for want, kept in found:
             if kept and kept.text(want.password_key) == newest[1]:

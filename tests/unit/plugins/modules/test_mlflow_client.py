@@ -214,6 +214,26 @@ def test_namespace_that_is_no_longer_declared_loses_secret_and_token(run, mlflow
     assert not call(run, mlflow, TRAINING)["changed"]
 
 
+@pytest.mark.parametrize(
+    ("clients", "more"),
+    [
+        ([{**TRAINING, "namespaces": ["team-a", "team-b"]}], {}),
+        ([{**TRAINING, "tracking_uri": "http://elsewhere"}], {}),
+        ([{"name": "other", "namespaces": ["team-b"]}], {"exclusive": True}),
+        ([], {"exclusive": True, "remove_accounts": True}),
+        ([{**TRAINING, "namespaces": ["team-b"]}], {}),
+    ],
+)
+def test_dry_run_says_what_the_run_then_does(run, mlflow, clients, more):
+    call(run, mlflow, {**TRAINING, "namespaces": ["team-a"]})
+
+    planned = call(run, mlflow, *clients, check=True, **more)
+    done = call(run, mlflow, *clients, **more)
+
+    assert planned["changes"] == done["changes"] != []
+    assert not call(run, mlflow, *clients, **more)["changed"]
+
+
 def test_token_of_a_deleted_namespace_is_revoked(run, oidc, cluster):
     call(run, oidc, {**TRAINING, "namespaces": ["team-a", "team-b"]})
     gone = cluster.values("team-b/mlflow-credentials")[PASSWORD].decode()
