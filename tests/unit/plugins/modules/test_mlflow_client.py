@@ -309,6 +309,19 @@ def test_token_that_cannot_be_kept_is_taken_back(run, oidc, cluster):
     assert oidc.tokens["training"] == []
 
 
+def test_token_in_an_answer_of_mlflow_is_hidden(run, oidc, cluster):
+    cluster.answers["POST /api/v1/namespaces/team-a/secrets"] = (507, {"kind": "Status"})
+    oidc.answers["DELETE /api/2.0/mlflow/users/training/tokens/1"] = (
+        500,
+        {"detail": "no such thing as mlf_00000001_planted-token-1"},
+    )
+
+    result = call(run, oidc, TRAINING)
+
+    assert "MLflow refused to take a token back: no such thing as" in result["msg"]
+    assert oidc.tokens["training"][0]["token"] == "mlf_00000001_planted-token-1"
+
+
 @pytest.mark.parametrize(
     ("client", "sentence"),
     [
