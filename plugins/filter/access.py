@@ -120,12 +120,10 @@ class _Problems:
                 self.found.append(
                     f"{where}.admin is {entry['admin']}: with mlflow_auth oidc, who is in mlflow_admin_group is one"
                 )
-        if part != "groups":
-            both = set(self.tree.get("users") or {}) & set(self.tree.get("service_accounts") or {})
-            if both and part == "users":
-                self.found.append(
-                    f"mlflow_access has {_listed(both)} as a user and as a service account: one of the two"
-                )
+        accounts = self.tree.get("service_accounts")
+        both = set(subjects) & set(accounts) if part == "users" and isinstance(accounts, dict) else set()
+        if both:
+            self.found.append(f"mlflow_access has {_listed(both)} as a user and as a service account: one of the two")
 
     def _check_name(self, part: str, name: str) -> None:
         known = self.groups is None or name in self.groups or name.startswith(FROM_THE_CLUSTER)
@@ -157,7 +155,8 @@ class _Problems:
             return
         known = self.people
         if self.auth != "oidc":
-            known = [*(self.tree.get("users") or {}), *(self.tree.get("service_accounts") or {})]
+            parts = [self.tree.get(each) for each in ("users", "service_accounts")]
+            known = [str(name) for each in parts if isinstance(each, dict) for name in each]
             declared_in = "mlflow_access.users"
         else:
             declared_in = "keycloak_users"
