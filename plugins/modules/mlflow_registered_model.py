@@ -203,7 +203,13 @@ class Models:
                 "description": each["description"] or "",
                 "tags": [{"key": key, "value": value} for key, value in wanted.items()],
             }
-            self._do("POST", "create", body, f"make the {thing}")
+            try:
+                self._do("POST", "create", body, f"make the {thing}")
+            except mlflow.MlflowError:
+                # mlflow-oidc-auth refuses its maker's permission where one is left of a former model of this name,
+                # but the model is there by then.
+                if self._api.find(f"{BASE}/get", {"name": name}) is None:
+                    raise
             return
         description = each["description"]
         if description is not None and description != found.get("description", ""):

@@ -91,6 +91,7 @@ class FakeApi:
             f"POST {access.V2}/experiments/set-experiment-tag": self._tag,
             f"GET {access.V2}/registered-models/search": self._search_models,
             f"POST {access.V2}/registered-models/create": self._create_model,
+            f"GET {access.V2}/registered-models/get": self._get_model,
             f"DELETE {access.V2}/registered-models/delete": lambda body: self.models.pop(body["name"]) and {},
             f"PATCH {access.V2}/registered-models/update": lambda body: self.models[body["name"]].update(body),
             f"POST {access.V2}/registered-models/set-tag": self._tag_model,
@@ -140,9 +141,18 @@ class FakeApi:
             ]
         }
 
+    def _get_model(self, query: dict[str, Any]) -> dict[str, Any]:
+        if query["name"] not in self.models:
+            raise MlflowError("no such model", 404)
+        return {"registered_model": {}}
+
     def _create_model(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body["name"] == "refused":
+            raise MlflowError("a name that it does not take", 400)
         self.model(body["name"], tags={each["key"]: each["value"] for each in body["tags"]})
         self.models[body["name"]]["description"] = body["description"]
+        if body["name"] == "left":
+            raise MlflowError("Permission already exists", 400)
         return {}
 
     def _tag_model(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -855,3 +865,10 @@ def test_model_with_versions_is_not_deleted_by_accident(api):
 
     assert ensure(Models, api, {**gone, "delete_versions": True}) == ["registered model churn: deleted"]
     assert ensure(Models, api, gone) == []
+
+
+def test_permission_that_was_left_of_a_former_model_is_no_failure(api):
+    assert ensure(Models, api, model("left")) == ["registered model left: created"]
+    assert ensure(Models, api, model("left")) == []
+    with pytest.raises(MlflowError, match="does not take"):
+        ensure(Models, api, model("refused"))
