@@ -9,6 +9,7 @@ import stack as stacks
 GROUP = "access-tests"
 BOOK = "playbooks/access.yml"
 API = "/api/2.0/mlflow"
+GRANTS = "/api/3.0/mlops/grants"
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,15 @@ def test_nobody_else_reads(made, stack, admin, names):
     assert requests.get(
         f"{stack.mlflow_url}{API}/experiments/get", params={"experiment_id": experiment}, timeout=60
     ).status_code in (401, 302)
+
+
+def test_list_of_all_grants_is_for_administrators(made, stack, admin, user):
+    """It is a route of our image, by which a run needs few requests."""
+    groups = {"params": {"subject": "group"}}
+    assert requests.get(f"{stack.mlflow_url}{GRANTS}", **groups, timeout=60).status_code == 401
+    assert user("GET", GRANTS, **groups).status_code == 403
+    found = admin("GET", GRANTS, **groups).json()["grants"]
+    assert GROUP in {each["subject"] for each in found}
 
 
 def test_what_somebody_changed_is_shown_and_put_back(made, converge, admin, user, names):
