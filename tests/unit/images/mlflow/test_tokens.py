@@ -324,8 +324,33 @@ def test_a_logout_knows_the_providers_endpoints_first(plugin):
 
     logout, _ = plugin("logout")
     logout.router = types.SimpleNamespace(
-        _provider_metadata=metadata, _client_for_refresh=lambda name: name, _revoke_refresh_token_at_idp=revoke
+        _provider_metadata=metadata,
+        _client_for_refresh=lambda name: name,
+        _revoke_refresh_token_at_idp=revoke,
+        _build_ui_url=lambda request, path, _query: f"{request.base_url}oidc/ui{path}",
     )
     assert logout.install()
     asyncio.run(logout.router._revoke_refresh_token_at_idp("default", None, "ada"))
     assert done == ["metadata of default", "revoke at default"]
+
+
+@pytest.mark.parametrize(
+    ("callback", "comes_back_to"),
+    [
+        ("https://mlflow.example.com/callback", "https://mlflow.example.com/oidc/ui/auth"),
+        (None, "http://10.0.0.7:5000/oidc/ui/auth"),
+        ("https://mlflow.example.com/elsewhere", "http://10.0.0.7:5000/oidc/ui/auth"),
+    ],
+)
+def test_a_logout_comes_back_to_the_public_url(plugin, callback, comes_back_to):
+    logout, config = plugin("logout")
+    config.OIDC_REDIRECT_URI = callback
+    logout.router = types.SimpleNamespace(
+        _provider_metadata=None,
+        _client_for_refresh=None,
+        _revoke_refresh_token_at_idp=None,
+        _build_ui_url=lambda request, path, _query: f"{request.base_url}oidc/ui{path}",
+    )
+    assert logout.install()
+    request = types.SimpleNamespace(base_url="http://10.0.0.7:5000/")
+    assert logout.router._build_ui_url(request, "/auth") == comes_back_to
