@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import hmac
 import json
+import secrets
 import urllib.parse
 
 import stack as stacks
@@ -143,6 +144,36 @@ class OidcGrants:
         self._give(f"groups/{group}", kind, name, permission)
 
 
+class BasicGrants:
+    """Permissions by the API of MLflow's own basic-auth, where a group is a role."""
+
+    API = "/api/3.0/mlflow"
+
+    def __init__(self, admin, roles, ids):
+        self._admin, self._roles, self._ids = admin, roles, ids
+
+    def user(self, user, kind, name, permission):
+        body = {"username": user, "permission": permission, "resource_type": kind}
+        self._admin.made("POST", f"{self.API}/users/permissions/grant", body | {"resource_id": self._id(kind, name)})
+
+    def group(self, group, kind, name, permission):
+        body = {"role_id": self._roles[group], "permission": permission, "resource_type": kind}
+        self._admin.made("POST", f"{self.API}/roles/permissions/add", body | {"resource_pattern": self._id(kind, name)})
+
+    def role(self, group):
+        return self._roles[group]
+
+    def numbered(self, w):
+        """Learns the numbers of a world's things."""
+        for end in ("", "_doomed", "_spare"):
+            for kind, what in (("secret", "secret"), ("model_definition", "definition"), ("endpoint", "endpoint")):
+                self._ids[f"gateway_{kind}", getattr(w, f"{what}_name{end}")] = getattr(w, f"{what}{end}")
+
+    def _id(self, kind, name):
+        # Things of the gateway go by their numbers there, all others by their names.
+        return self._ids.get((kind, name), name)
+
+
 def things(w):
     """What a permission can be about in a world, as pairs of kind and name."""
     which = ("", "_doomed", "_spare")
@@ -253,10 +284,19 @@ def world(label, caller, people, plugin):
     admin, grants = people.clients["admin"], people.grants
 
     def share(kind, name):
+        if plugin == "basic":
+            return  # who makes a server manages it
         grants.user(people.names["owner"], kind, name, "MANAGE")
 
     members = list(people.names.values())
     w = make_world(label, people.clients["owner"], admin, share=share, members=members)
+    if plugin == "basic":
+        grants.numbered(w)
+        w.role = grants.role(people.groups["reader"])
+        w.account = f"{w.label}-account"
+        if caller == "admin":
+            body = {"username": w.account, "password": secrets.token_urlsafe(24)}
+            admin.made("POST", "/api/2.0/mlflow/users/create", body)
     for kind, name in things(w):
         if caller in people.groups:
             grants.group(people.groups[caller], kind, name, {"reader": "READ", "editor": "EDIT"}[caller])
@@ -303,3 +343,54 @@ def _more_of_oidc(w, caller, people):
                 admin.made("POST", at, {"regex": name, "priority": 1, "permission": "READ"})
             found = {each["regex"]: each["id"] for each in admin.made("GET", at)}
             w.patterns[place, pattern] = tuple(found[name] for name in names)
+
+
+@contextlib.contextmanager
+def basic_auth(stack, mark):
+    """Makes everybody on a stack whose accounts are MLflow's own; removes them afterwards."""
+    names = {caller: f"{mark}-{caller}" for caller in CALLERS if caller != "admin"}
+    names["admin"], admin = admin_client(stack)
+    groups = {"reader": f"{mark}-readers", "editor": f"{mark}-editors"}
+    accounts = {which: f"{mark}-{which}" for which in ("old", "new", "doomed")}
+    passwords = {name: stacks.Hidden(secrets.token_urlsafe(24)) for name in (*names.values(), *accounts.values())}
+    url, deleted, made, roles = stack.mlflow_url, f"{mark}-deleted", [], {}
+    passwords[deleted] = stacks.Hidden(secrets.token_urlsafe(24))
+    try:
+        for name, password in passwords.items():
+            if name != names["admin"]:
+                body = {"username": name, "password": str(password)}
+                admin.made("POST", "/api/2.0/mlflow/users/create", body)
+                made.append(name)
+        for name in groups.values():
+            body = {"name": name, "workspace": "default"}
+            roles[name] = admin.made("POST", "/api/3.0/mlflow/roles/create", body)["role"]["id"]
+        for caller, group in groups.items():
+            body = {"username": names[caller], "role_id": roles[group]}
+            admin.made("POST", "/api/3.0/mlflow/roles/assign", body)
+        clients = {
+            caller: admin if caller == "admin" else Client(url, basic(name, passwords[name]))
+            for caller, name in names.items()
+        }
+        # A password that held, and was changed.
+        body = {"username": names["owner"], "password": secrets.token_urlsafe(24)}
+        admin.made("PATCH", "/api/2.0/mlflow/users/update-password", body)
+        before, passwords[names["owner"]] = passwords[names["owner"]], stacks.Hidden(body["password"])
+        clients["owner"] = Client(url, basic(names["owner"], passwords[names["owner"]]))
+        admin.made("DELETE", "/api/2.0/mlflow/users/delete", {"username": deleted})
+        ours = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        claims = {"sub": names["admin"], "preferred_username": names["admin"], "exp": 4102444800}
+        refused = {
+            "anonymous": Client(url),
+            "wrong password": Client(url, basic(names["owner"], "wrong")),
+            "revoked token": Client(url, basic(names["owner"], before)),
+            "token of somebody else": Client(url, basic(names["owner"], passwords[names["other"]])),
+            "token of a deleted user": Client(url, basic(deleted, passwords[deleted])),
+            "JWT of another key": Client(url, f"Bearer {_jwt({'alg': 'RS256', 'kid': 'x'}, claims, ours)}"),
+            "JWT of algorithm none": Client(url, f"Bearer {_jwt({'alg': 'none'}, claims, algorithm='none')}"),
+        }
+        yield People(names, clients, refused, groups, accounts, BasicGrants(admin, roles, {}))
+    finally:
+        for role in roles.values():
+            admin.ask("DELETE", "/api/3.0/mlflow/roles/delete", {"role_id": role})
+        for name in made:
+            admin.ask("DELETE", "/api/2.0/mlflow/users/delete", {"username": name})

@@ -657,3 +657,45 @@ def of_graphql(w):
         "query test": ('test(inputString: "x") { output }', None),
         "mutation testMutation": ('testMutation(inputString: "x") { output }', None),
     }
+
+
+def of_basic(w, people):
+    """The requests to the routes of MLflow's own accounts."""
+    old, doomed, roles = people.accounts["old"], people.accounts["doomed"], {"role_id": w.role}
+    grant = {"username": old, "resource_type": "experiment", "resource_id": w.experiment, "permission": "READ"}
+    word = "a-password-of-24-letters"
+    return {
+        "GET /signup": Ask(),
+        "POST 2/users/create": j(username=f"{w.label}-user", password=word),
+        "POST 2/users/create-ui": Ask(
+            body=urllib.parse.urlencode({"username": f"{w.label}-user2", "password": word}).encode(),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        ),
+        "GET 2/users/get": q(username=old),
+        "GET 2/users/list": Ask(),
+        "GET 2/users/current": Ask(),
+        "GET 3/users/current/permissions": Ask(),
+        "PATCH 2/users/update-password": j(username=doomed, password=word),
+        "PATCH 2/users/update-admin": j(username=doomed, is_admin=False),
+        "DELETE 2/users/delete": j(username=w.account),
+        "POST 3/users/permissions/grant": j(**grant),
+        "GET 3/users/permissions/get": q(username=old, resource_type="experiment", resource_id=w.experiment),
+        "GET 3/users/permissions/list": q(username=old),
+        "POST 3/users/permissions/revoke": j(username=old, resource_type="experiment", resource_id=w.experiment),
+        "POST 3/roles/create": j(name=f"{w.label}-role", workspace="default"),
+        "GET 3/roles/get": q(**roles),
+        "GET 3/roles/list": Ask(),
+        "PATCH 3/roles/update": j(**roles, description="mine"),
+        "GET 3/roles/permissions/list": q(**roles),
+        "POST 3/roles/permissions/add": j(
+            **roles, resource_type="experiment", resource_pattern=w.experiment_spare, permission="READ"
+        ),
+        "PATCH 3/roles/permissions/update": j(role_permission_id=999999, permission="READ"),
+        "DELETE 3/roles/permissions/remove": j(role_permission_id=999999),
+        "POST 3/roles/assign": j(**roles, username=old),
+        "GET 3/users/roles/list": q(username=old),
+        "GET 3/roles/users/list": q(**roles),
+        "DELETE 3/roles/unassign": j(**roles, username=old),
+        "DELETE 3/roles/delete": j(role_id=999999),
+        "GET /health/ready": Ask(),
+    }

@@ -212,7 +212,11 @@ _OIDC = [
     (r"GET 3/permissions/scorers/\{experiment_id\}", ANYBODY),
     (r"\w+ (2|3)/permissions/.*", MANAGE),
 ]
-RULES = {"oidc": [*_OIDC, *_ASSISTANT, *_COMMON], "basic": [*_ASSISTANT, *_COMMON]}
+_BASIC = [
+    (r"GET (2/users/current|3/users/current/permissions)", ANYBODY),
+    (r"\w+ (/signup|(2|3)/(users|roles)/.*)", ADMIN),
+]
+RULES = {"oidc": [*_OIDC, *_ASSISTANT, *_COMMON], "basic": [*_BASIC, *_ASSISTANT, *_COMMON]}
 
 
 def asks(key, plugin):
@@ -234,6 +238,10 @@ ANSWERS = {
         (r"\w+ 2/(users|scim)/.*\{(token_id|session_pk)\}.*", {404}, "a number of nobody's: no session is ended here"),
         (r"DELETE 2/users/\{username\}/identities", {404}, "the account was never bound to a provider"),
         (r"POST /oidc/trash/cleanup", {404}, "an experiment of nobody's: what is deleted is others'"),
+    ],
+    "basic": [
+        (r"\w+ 3/roles/(permissions/(update|remove)|delete)", {404}, "a number of nobody's"),
+        (r"POST 2/users/create-ui", {400}, "the form's token against forgery is missing"),
     ],
     "both": [
         (r"GET /build/\{filename\}", {404}, "the folder is not in MLflow's package"),

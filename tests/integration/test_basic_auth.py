@@ -56,8 +56,24 @@ def test_a_token_mints_no_token(stack, admin_token):
     assert answer.status_code == 403, answer.text
 
 
-def test_health_and_metrics_need_no_credentials_but_name_nobody(stack):
+def test_health_needs_no_credentials(stack):
     assert requests.get(f"{stack.mlflow_url}/health", timeout=60).status_code == 200
+
+
+def test_metrics_are_for_the_cluster_only(stack, admin_token):
+    """They have a port of their own, which no Service leads to; where people come in there is nothing."""
+    for credentials in (None, (stacks.ADMIN, admin_token)):
+        answer = requests.get(f"{stack.mlflow_url}/metrics", auth=credentials, timeout=60)
+        assert (answer.status_code, "mlflow" in answer.text) == (404, False)
+    with stack.forwarded("mlflow", 5001) as port:
+        answer = requests.get(f"http://localhost:{port}/metrics", timeout=60)
+    assert "mlflow_http_request_total" in answer.text
+    ports = {
+        port.target_port
+        for service in stack.core.list_namespaced_service(stacks.NAMESPACES["mlflow"]).items
+        for port in service.spec.ports
+    }
+    assert not ports & {5001, "metrics"}
 
 
 def test_another_host_name_is_refused(stack, admin_token):

@@ -29,7 +29,8 @@ def listed(stack):
 
 @pytest.fixture(scope="module")
 def people(stack, plugin, mark):
-    with getattr(matrix_people, plugin)(stack, f"matrix-{mark}") as everybody:
+    make = {"oidc": matrix_people.oidc, "basic": matrix_people.basic_auth}[plugin]
+    with make(stack, f"matrix-{mark}") as everybody:
         yield everybody
 
 

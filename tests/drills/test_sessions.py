@@ -1,0 +1,29 @@
+"""A person who comes back after a quarter of an hour is still logged in, though access tokens end after five minutes."""
+
+import contextlib
+import shutil
+import time
+
+import pages
+import stack as stacks
+from keycloak_admin import Keycloak
+
+IDLE = 15 * 60
+TOKEN = 5 * 60
+
+
+def test_idle_quarter_of_an_hour(deployed, say):
+    stack = deployed.stack
+    client = stack.variables.get("mlflow_oidc_client_id", "mlflow")
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with contextlib.ExitStack() as during:
+        during.enter_context(Keycloak(stack, "drill").access_tokens_last(client, TOKEN))
+        page = during.enter_context(pages.fresh(during.enter_context(pages.running(browser))))
+        pages.enter(stack, page, stacks.USER)
+        page.goto("about:blank")
+        say(f"nobody does anything for {IDLE // 60} minutes ...")
+        time.sleep(IDLE)
+        assert pages.who(stack, page) == stacks.USER
+        page.goto(f"{stack.mlflow_url}/#/experiments")
+        pages.expect(page.get_by_text("Experiments").first).to_be_visible()
+        assert page.url.startswith(stack.mlflow_url)
