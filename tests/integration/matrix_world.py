@@ -293,7 +293,7 @@ def _reviews(w, owner, members):
     )
     for which in ("schema", "schema_doomed"):
         name = f"{w.label}-{which.replace('_', '-')}"
-        made = owner.made("POST", f"{API3}/w.label-schemas/create", label_schema(w, name, w.plant))
+        made = owner.made("POST", f"{API3}/label-schemas/create", label_schema(w, name, w.plant))
         setattr(w, which, made["schema"]["schema_id"] if "schema" in made else made["label_schema"]["schema_id"])
     w.schema_name = f"{w.label}-schema"
     for which in ("queue", "queue_doomed"):
