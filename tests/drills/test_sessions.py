@@ -1,4 +1,4 @@
-"""A person who comes back after a quarter of an hour is still logged in, though access tokens end after five minutes."""
+"""A person who comes back after a quarter of an hour is still logged in: access tokens end after five minutes."""
 
 import contextlib
 import shutil

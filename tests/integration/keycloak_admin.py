@@ -14,7 +14,7 @@ class Keycloak:
         self._url, self._mark, self._made = stack.keycloak_url, mark, []
         realm = stack.variables.get("keycloak_realm", "mlflow")
         self.issuer = f"{self._url}/realms/{realm}"
-        self._realm = f"{self._url}/admin/realms/{realm}"
+        self._name = realm
         data = stack.core.read_namespaced_secret("keycloak-admin", stacks.NAMESPACES["keycloak"]).data
         self._credentials = tuple(base64.b64decode(data[key]).decode() for key in ("username", "password"))
 
@@ -23,10 +23,12 @@ class Keycloak:
         """An access token of Keycloak's own administrator, who is of another realm; it holds for a minute."""
         return self.token("admin-cli", *self._credentials, realm="master")
 
-    def ask(self, method, path, body=None):
-        """Sends a request about the realm to Keycloak's admin API."""
+    def ask(self, method, path, body=None, realm=None):
+        """Sends a request about the realm, or another one, to Keycloak's admin API."""
         headers = {"Authorization": f"Bearer {self.admins}"}
-        answer = requests.request(method, f"{self._realm}/{path}", json=body, headers=headers, timeout=60)
+        answer = requests.request(
+            method, f"{self._url}/admin/realms/{realm or self._name}/{path}", json=body, headers=headers, timeout=60
+        )
         answer.raise_for_status()
         return answer
 
@@ -39,8 +41,8 @@ class Keycloak:
         answer.raise_for_status()
         return answer.json()["access_token"]
 
-    def client(self, name, audience):
-        """Makes a public client whose tokens are for `audience`, and returns its id."""
+    def client(self, name, audience, realm=None):
+        """Makes a public client whose tokens are for `audience`, in the realm or another one; returns its id."""
         mappers = [
             {
                 "name": "groups",
@@ -62,8 +64,10 @@ class Keycloak:
             "directAccessGrantsEnabled": True,
             "fullScopeAllowed": False,
             "protocolMappers": mappers,
+            # As long as the tests that show them, so that it is not their age that they are refused for.
+            "attributes": {"access.token.lifespan": "7200"},
         }
-        self._keep("clients", body)
+        self._keep("clients", body, realm)
         return body["clientId"]
 
     def user(self, name, password, groups=()):
@@ -80,13 +84,17 @@ class Keycloak:
         self._keep("users", body)
         return body["username"]
 
-    def _keep(self, kind, body):
-        made = self.ask("POST", kind, body)
-        self._made.append(f"{kind}/{made.headers['Location'].rpartition('/')[2]}")
+    def _keep(self, kind, body, realm=None):
+        made = self.ask("POST", kind, body, realm)
+        self._made.append((f"{kind}/{made.headers['Location'].rpartition('/')[2]}", realm))
 
     def clear(self):
-        for path in self._made:
-            self.ask("DELETE", path)
+        for path, realm in self._made:
+            self.ask("DELETE", path, realm=realm)
+
+    def admins_for(self, audience):
+        """A token like `admins`, for `audience`, that holds for longer."""
+        return self.token(self.client("elsewhere", audience, "master"), *self._credentials, realm="master")
 
     @contextlib.contextmanager
     def access_tokens_last(self, client, seconds):

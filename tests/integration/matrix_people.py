@@ -222,7 +222,7 @@ def tokens_of_keycloak(stack, keycloak, audience):
         "JWT with other claims": ".".join((body[0], _word(json.dumps(changed).encode()), body[2])),
         "JWT without a signature": ".".join((*body[:2], "")),
         "JWT for another audience": keycloak.token(keycloak.client("wrong", "another"), user, password),
-        "JWT of another issuer": keycloak.admins,
+        "JWT of another issuer": keycloak.admins_for(audience),
         "JWT that names another issuer": _jwt(header, {**claims, "iss": "http://localhost/realms/other"}, ours),
         "JWT of yesterday": _jwt(header, {**claims, "exp": claims["iat"] - 86400}, ours),
     }

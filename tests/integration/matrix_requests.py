@@ -61,7 +61,8 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 def of(w):
     """The requests of a world, by the key of their routes."""
-    new = f"{w.label}-new{w.turn}"
+    own = worlds.own(w)
+    new = f"{own}-new{w.turn}"
     experiment, run, model = {"experiment_id": w.experiment}, {"run_id": w.run}, {"name": w.model}
     version = {"name": w.model, "version": w.version}
     file = f"{w.artifacts}/file.txt"
@@ -253,7 +254,7 @@ def of(w):
         "POST 3/datasets/{dataset_id}/remove-experiments": at(
             dataset_id=w.dataset, _body={"experiment_ids": [w.experiment_spare]}
         ),
-        "POST 3/scorers/register": Ask(body=worlds.scorer(w, f"{w.label}-scorer-new{w.turn}", "mine")),
+        "POST 3/scorers/register": Ask(body=worlds.scorer(w, f"{own}-scorer-new{w.turn}", "mine")),
         "GET 3/scorers/list": q(**experiment),
         "GET 3/scorers/versions": q(**experiment, name=w.scorer),
         "GET 3/scorers/get": q(**experiment, name=w.scorer),
@@ -269,13 +270,13 @@ def of(w):
             **experiment, trace_ids=[w.trace], categories=["slow"], provider="openai", model="gpt-4o"
         ),
         "POST 3/genai/evaluate/invoke": j(**experiment, trace_ids=[w.trace], serialized_scorers=["{}"]),
-        "POST 3/label-schemas/create": Ask(body=worlds.label_schema(w, f"{w.label}-schema-new{w.turn}", "mine")),
+        "POST 3/label-schemas/create": Ask(body=worlds.label_schema(w, f"{own}-schema-new{w.turn}", "mine")),
         "GET 3/label-schemas/get": q(schema_id=w.schema),
         "GET 3/label-schemas/get-by-name": q(**experiment, name=w.schema_name),
         "GET 3/label-schemas/list": q(**experiment),
         "PATCH 3/label-schemas/update": j(schema_id=w.schema, instruction="mine"),
         "DELETE 3/label-schemas/delete": j(schema_id=w.schema_doomed),
-        "POST 3/review-queues/create": j(**experiment, name=f"{w.label}-queue-new{w.turn}", queue_type="CUSTOM"),
+        "POST 3/review-queues/create": j(**experiment, name=f"{own}-queue-new{w.turn}", queue_type="CUSTOM"),
         "POST 3/review-queues/get-or-create-user": j(**experiment, user=w.caller),
         "GET 3/review-queues/get": q(queue_id=w.queue),
         "GET 3/review-queues/get-by-name": q(**experiment, name=w.queue_name),
@@ -289,20 +290,20 @@ def of(w):
         ),
         "POST 3/review-queues/items/remove": j(queue_id=w.queue, item_ids=[w.trace]),
         # The gateway
-        "POST 3/gateway/secrets/create": Ask(body=worlds.gateway_secret(f"{w.label}-secret-new{w.turn}")),
+        "POST 3/gateway/secrets/create": Ask(body=worlds.gateway_secret(f"{own}-secret-new{w.turn}")),
         "GET 3/gateway/secrets/get": q(secret_id=w.secret),
         "POST 3/gateway/secrets/update": j(secret_id=w.secret, secret_value={"api_key": "other"}),
         "DELETE 3/gateway/secrets/delete": j(secret_id=w.secret_doomed),
         "GET 3/gateway/secrets/list": Ask(),
         "POST 3/gateway/model-definitions/create": j(
-            name=f"{w.label}-definition-new{w.turn}", secret_id=w.secret, provider="openai", model_name="gpt-4o"
+            name=f"{own}-definition-new{w.turn}", secret_id=w.secret, provider="openai", model_name="gpt-4o"
         ),
         "GET 3/gateway/model-definitions/get": q(model_definition_id=w.definition),
         "GET 3/gateway/model-definitions/list": Ask(),
         "POST 3/gateway/model-definitions/update": j(model_definition_id=w.definition, model_name="gpt-4"),
         "DELETE 3/gateway/model-definitions/delete": j(model_definition_id=w.definition_doomed),
         "POST 3/gateway/endpoints/create": j(
-            name=f"{w.label}-endpoint-new{w.turn}", model_configs=[worlds.primary(w.definition)]
+            name=f"{own}-endpoint-new{w.turn}", model_configs=[worlds.primary(w.definition)]
         ),
         "GET 3/gateway/endpoints/get": q(endpoint_id=w.endpoint),
         "POST 3/gateway/endpoints/update": j(endpoint_id=w.endpoint, usage_tracking=False),
@@ -351,7 +352,7 @@ def of(w):
         "GET /gateway/mlflow/v1/models": Ask(),
         "POST /gateway/proxy/{endpoint_name}/{path}": at(endpoint_name=w.endpoint_name, path="models", _body={}),
         # MCP servers
-        "POST 3/mcp-servers": j(name=f"matrix/{w.label}-server-new"),
+        "POST 3/mcp-servers": j(name=f"matrix/{own}-server-new"),
         "GET 3/mcp-servers": Ask(),
         "GET 3/mcp-servers/endpoints": Ask(),
         "GET 3/mcp-servers/{name}": at(name=w.server),

@@ -145,13 +145,15 @@ _COMMON = [
     (r"\w+ 3/prompt-optimization/jobs(/\{job_id\}.*)?", OFF),
     (r"GET 2/(unified-traces|get-online-trace-details)", OFF),
     # What the browser asks before it shows a form, and searches that are cut down to what the caller may see.
-    (r"GET 3/gateway/(supported-providers|supported-models|provider-config|secrets/config)", ANYBODY),
+    (r"GET 3/gateway/(provider-config|secrets/config)", ANYBODY),
+    # Who may use some endpoint may see what there is to make one of.
+    (r"GET (2/gateway-proxy|3/gateway/supported-(providers|models))", EDIT),
     (r"GET 3/gateway/(secrets|endpoints|model-definitions)/list", ANYBODY),
     (r"(GET|POST) 2/experiments/search", ANYBODY),
     (r"GET 2/(registered-models|model-versions)/search|POST 2/logged-models/search", ANYBODY),
     (r"GET 3/mcp-servers(/endpoints)?", ANYBODY),
     (r"POST /ajax-api/3.0/jobs/search", ANYBODY),
-    (r"\w+ /ajax-api/3.0/jobs/.*", EDIT),
+    (r"\w+ (/ajax-api/3.0|3)/jobs/.*", OFF),
     # Each field of GraphQL has a row of its own.
     (r"(GET|POST) /graphql", ANYBODY),
     (r"GET /gateway/mlflow/v1/models", ANYBODY),
@@ -170,11 +172,13 @@ _COMMON = [
     (r"GET /(get-artifact|model-versions/get-artifact)", READ),
     # Taking away what cannot be brought back, and who may see something.
     (r"POST 2/(experiments|runs)/(delete|restore)", MANAGE),
-    (r"DELETE 2/(registered-models|model-versions)/delete", MANAGE),
+    (r"DELETE 2/(registered-models/delete|model-versions/(delete|delete-tag))", MANAGE),
+    (r"(POST|PATCH|DELETE) 3/label-schemas/.*", MANAGE),
+    (r"POST 3/review-queues/(update|delete|items/remove)", MANAGE),
     (r"DELETE 2/registered-models/alias", MANAGE),
     (r"POST (2|3)/traces/delete-traces", MANAGE),
     (r"DELETE 2/logged-models/\{model_id\}.*", MANAGE),
-    (r"DELETE 3/(datasets/\{dataset_id\}|scorers/delete|mcp-servers/\{name\})", MANAGE),
+    (r"DELETE 3/(datasets/\{dataset_id\}|scorers/delete|mcp-servers/.*)", MANAGE),
     (r"DELETE 3/gateway/(secrets|endpoints|model-definitions)/delete", MANAGE),
     (r"DELETE 2-artifacts/.*", MANAGE),
     # All other changes.
@@ -189,7 +193,8 @@ _ASSISTANT = [
     (r"\w+ 3/assistant/.*", NOBODY),
 ]
 _OIDC = [
-    (r"\w+ /(providers|auth/status|oidc/ui.*|slo/.*|saml/metadata/.*|logout)", PUBLIC),
+    (r"\w+ /(providers|oidc/ui.*|slo/.*|saml/metadata/.*)", PUBLIC),
+    (r"GET /(auth/status|logout)", ANYBODY),
     (r"\w+ /scim/v2/.*", NOBODY),
     (r"GET /api/3.0/mlops/grants", ADMIN),
     (r"\w+ (/oidc/(trash|webhook)|2/scim).*", ADMIN),
@@ -248,10 +253,9 @@ ANSWERS = {
         (r"GET /graphql", {500}, "MLflow looks for the query in a body, which a GET has none of"),
         (r"\w+ 2-artifacts/(mpu|presigned)/.*", {501}, "artifacts go through the server"),
         (r"POST 2/artifacts/presigned-\w+-url", {400}, "artifacts go through the server"),
-        (r"POST /api/2.0/mlflow/experiments/search-datasets", {404}, "MLflow has no handler under this prefix"),
+        (r"POST /.*experiments/search-datasets", {200, 404}, "MLflow has a handler under one of its spellings only"),
         (r"POST /gateway/.*", {400, 422}, "a guardrail stops the call before it leaves for a provider"),
         (r"POST 3/(scorer/invoke|issues/invoke|genai/evaluate/invoke)", {400, 500, 501}, "jobs are switched off"),
-        (r"\w+ (/ajax-api/3.0|3)/jobs/.*", {400, 404, 500, 501}, "jobs are switched off"),
         (r"(GET|POST) 2/gateway-proxy", {400, 404, 500}, "there is no deployments server behind it"),
     ],
 }
@@ -263,8 +267,19 @@ UNTRIED = (
     "POST /oidc/webhook/{webhook_id}/test",
 )
 
-# Status for who is unknown, where it is not 401.
-UNKNOWN = {"/metrics": 404}
+# Statuses for who is unknown, where it is not 401 alone.
+UNKNOWN = [
+    (r"/metrics", {404}, "closed at the edge"),
+    (r"/oidc/trash/.*", {403}, "the page for administrators says so"),
+    (r"/scim/v2/.*", {401, 429}, "too many attempts are put off"),
+]
+
+
+def refusals(key):
+    """The statuses by which who is unknown is refused."""
+    path = key.partition(" ")[2]
+    return next((statuses for pattern, statuses, _ in UNKNOWN if re.fullmatch(pattern, path)), {401})
+
 
 # What a caller may or may not, against the rule, and why.
 EXCEPTIONS = {"oidc": [], "basic": []}

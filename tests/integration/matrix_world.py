@@ -503,6 +503,11 @@ def guardrail(w, name):
     }
 
 
+def own(w):
+    """What the names begin with of all that the caller of a world makes: it is no secret to them."""
+    return f"own-{w.label.removeprefix('matrix-')}"
+
+
 def clear(worlds, admin):
     """Removes what worlds hold, as far as it is still there."""
 
@@ -523,13 +528,15 @@ def clear(worlds, admin):
         for name in ("server", "server_doomed"):
             with contextlib.suppress(AttributeError):
                 admin.ask("DELETE", f"{API3}/mcp-servers/{getattr(w, name)}")
-        for end in ("model", "model-doomed", "model-renamed", "model-other", "prompt", "new", "new2"):
+        for end in ("model", "model-doomed", "model-renamed", "model-other", "prompt"):
             admin.ask("DELETE", f"{API2}/registered-models/delete", {"name": f"{w.label}-{end}"})
+        for end in ("new", "new2"):
+            admin.ask("DELETE", f"{API2}/registered-models/delete", {"name": f"{own(w)}-{end}"})
         for name in ("experiment", "experiment_gone", "experiment_gone2", "experiment_doomed", "experiment_spare"):
             with contextlib.suppress(AttributeError):
                 admin.ask("POST", f"{API2}/experiments/delete", {"experiment_id": getattr(w, name)})
         # An endpoint of the gateway has an experiment of its own.
-        for name in (f"gateway/{w.label}%", f"{w.label}%"):
+        for name in (f"gateway/{w.label}%", f"{w.label}%", f"gateway/{own(w)}%", f"{own(w)}%"):
             named = {"filter": f"name LIKE '{name}'", "max_results": 100}
             found = admin.ask("POST", f"{API2}/experiments/search", named)
             for each in found.json().get("experiments", []) if found.status == 200 else []:
