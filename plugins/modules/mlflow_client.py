@@ -173,7 +173,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_tokens import 
     default_instance,
 )
 
-URI, USERNAME, PASSWORD = (f"MLFLOW_TRACKING_{part}" for part in ("URI", "USERNAME", "PASSWORD"))
+URI = "MLFLOW_TRACKING_URI"
+USERNAME = "MLFLOW_TRACKING_USERNAME"
+PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - the name of the variable
 
 ARGUMENT_SPEC = argument_spec(
     clients={

@@ -76,7 +76,8 @@ def team(stack, modules, mark, numbers=itertools.count(1)):  # noqa: B008  one f
     stack.kubectl("create", "namespace", name)
     yield name
     client = {"name": name, "state": "absent"}
-    modules("mlflow_client", clients=[client], remove_accounts=True)
+    modules("mlflow_client", clients=[client])
+    modules("mlflow_service_account", service_accounts=[{"name": name, "state": "absent"}])
     stack.kubectl("delete", "namespace", name, "--wait=false")
 
 
