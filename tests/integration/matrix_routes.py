@@ -133,7 +133,8 @@ MAY = {
 _COMMON = [
     (r"\w+ /(health|login|callback|static-files)(/.*)?", PUBLIC),
     (r"GET /", ANYBODY),
-    (r"GET /(version|build/\{filename\})", ANYBODY),
+    (r"GET /version", ANYBODY),
+    (r"GET /build/\{filename\}", OFF),
     (r"GET /metrics", OFF),
     (r"GET 3/server-info", ANYBODY),
     (r"(GET|POST) 3/ui-telemetry", ANYBODY),
@@ -218,7 +219,11 @@ _OIDC = [
     (r"\w+ (2|3)/permissions/.*", MANAGE),
 ]
 _BASIC = [
-    (r"GET (2/users/current|3/users/current/permissions)", ANYBODY),
+    (r"GET (2/users/(current|list)|3/users/current/permissions|3/roles/(get|permissions/list))", ANYBODY),
+    (r"POST 3/users/permissions/(grant|revoke)", MANAGE),
+    (r"GET 3/gateway/budgets/.*|POST 2/runs/search", ANYBODY),
+    (r"\w+ 3/gateway/guardrails/(add-to-endpoint|remove-from-endpoint|update-config)", EDIT),
+    (r"GET 3/gateway/guardrails/list-for-endpoint", READ),
     (r"\w+ (/signup|(2|3)/(users|roles)/.*)", ADMIN),
 ]
 RULES = {"oidc": [*_OIDC, *_ASSISTANT, *_COMMON], "basic": [*_BASIC, *_ASSISTANT, *_COMMON]}
@@ -249,11 +254,14 @@ ANSWERS = {
         (r"POST 2/users/create-ui", {400}, "the form's token against forgery is missing"),
     ],
     "both": [
-        (r"GET /build/\{filename\}", {404}, "the folder is not in MLflow's package"),
         (r"GET /graphql", {500}, "MLflow looks for the query in a body, which a GET has none of"),
         (r"\w+ 2-artifacts/(mpu|presigned)/.*", {501}, "artifacts go through the server"),
         (r"POST 2/artifacts/presigned-\w+-url", {400}, "artifacts go through the server"),
-        (r"POST /.*experiments/search-datasets", {200, 404}, "MLflow has a handler under one of its spellings only"),
+        (
+            r"POST /.*experiments/search-datasets",
+            {200, 403, 404},
+            "MLflow has a handler under one of its spellings only",
+        ),
         (r"POST /gateway/.*", {400, 422}, "a guardrail stops the call before it leaves for a provider"),
         (r"POST 3/(scorer/invoke|issues/invoke|genai/evaluate/invoke)", {400, 500, 501}, "jobs are switched off"),
         (r"(GET|POST) 2/gateway-proxy", {400, 404, 500}, "there is no deployments server behind it"),
@@ -282,7 +290,11 @@ def refusals(key):
 
 
 # What a caller may or may not, against the rule, and why.
-EXCEPTIONS = {"oidc": [], "basic": []}
+_COMPACT = r"POST /gateway/openai/v1/responses/compact"
+EXCEPTIONS = {
+    "oidc": [(_COMPACT, ("owner", "editor", "service"), False, "mlflow-oidc-auth does not know whose endpoint it is")],
+    "basic": [(_COMPACT, ("other", "reader"), True, "MLflow finds no endpoint in the call before it asks who calls")],
+}
 
 
 def exception(key, caller, plugin):
