@@ -18,7 +18,9 @@ with open("/proc/1/cmdline") as stream:
 here = tempfile.mkdtemp()
 os.environ["MLOPS_BASIC_AUTH_FILE"] = here + "/basic_auth.ini"
 os.environ["MLOPS_DRAIN_FILE"] = here + "/draining"
-command = ["--expose-prometheus=" + here if word.startswith("--expose-prometheus=") else word for word in command]
+# The port of the metrics is the server's own.
+command = [word for word in command if not word.startswith(("--expose-prometheus=", "--metrics-port="))]
+command.append("--expose-prometheus=" + here)
 import uvicorn
 uvicorn.run = lambda *_, **__: None  # all of the server's start but its serving
 from mlops_mlflow_server import serve
