@@ -72,7 +72,15 @@ class BasicStack(stacks.Stack):
         variables = [word for name in (f"mlflow_auth={way}", *words) for word in ("-e", name)]
         done = self.playbook("-i", SCENARIO, "--tags", "mlflow", *variables)
         assert done.code == 0, done.output[-4000:]
+        # A pod that is on its way out still answers the connections that it has.
+        stacks.wait_until(lambda: not self._leaving(), 120, "The pods of the other way to log in go")
         return done
+
+    def _leaving(self):
+        pods = self.core.list_namespaced_pod(
+            stacks.NAMESPACES["mlflow"], label_selector="app.kubernetes.io/name=mlflow"
+        )
+        return [pod for pod in pods.items if pod.metadata.deletion_timestamp]
 
     @contextlib.contextmanager
     def each_replica(self):
