@@ -205,6 +205,9 @@ _OIDC = [
     (r"POST 3/mcp-servers", ADMIN),
     # Nobody issues tokens with a token.
     (r"PATCH 2/users/access-token|POST 2/users/(current|\{username\})/tokens", NOBODY),
+    # Who is assigned to a queue sees it, as all of a world are; and a scorer that logs nothing only reads.
+    (r"GET 3/review-queues/(get|get-by-name|items/list)", READ),
+    (r"POST 3/scorer/invoke", READ),
     (r"GET 2/users", ANYBODY),
     (r"\w+ 2/users/current.*", ANYBODY),
     (r"\w+ 2/users.*", ADMIN),
@@ -266,6 +269,11 @@ ANSWERS = {
         ),
         (r"POST /gateway/.*", {400, 422}, "a guardrail stops the call before it leaves for a provider"),
         (r"POST 3/(scorer/invoke|issues/invoke|genai/evaluate/invoke)", {400, 500, 501}, "jobs are switched off"),
+        (
+            r"POST 2/traces/link-prompts",
+            {200, 400},
+            "MLflow keeps a prompt's name with its version in 36 characters, which those of the test exceed",
+        ),
         (r"(GET|POST) 2/gateway-proxy", {400, 404, 500}, "there is no deployments server behind it"),
     ],
 }
@@ -294,7 +302,11 @@ def refusals(key):
 # What a caller may or may not, against the rule, and why.
 _COMPACT = r"POST /gateway/openai/v1/responses/compact"
 EXCEPTIONS = {
-    "oidc": [(_COMPACT, ("owner", "editor", "service"), False, "mlflow-oidc-auth does not know whose endpoint it is")],
+    "oidc": [
+        (_COMPACT, ("owner", "editor", "service"), False, "mlflow-oidc-auth does not know whose endpoint it is"),
+        (r"POST 2/gateway-proxy", ("owner", "editor", "service"), False, "the call names an endpoint of nobody's"),
+        (r"POST 3/review-queues/get-or-create-user", ("service",), False, "only people have queues of their own"),
+    ],
     "basic": [(_COMPACT, ("other", "reader"), True, "MLflow finds no endpoint in the call before it asks who calls")],
 }
 
