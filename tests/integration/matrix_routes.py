@@ -164,8 +164,6 @@ _COMMON = [
     (r"POST 2/(experiments|registered-models)/create", ANYBODY),
     (r"POST 3/gateway/secrets/create", ANYBODY),
     (r"POST 3/mcp-servers", ANYBODY),
-    # Reviewing is work, not reading.
-    (r"GET 3/review-queues/(get|get-by-name|items/list)", EDIT),
     # Reading, by the words that MLflow uses for it.
     (r"POST 2/artifacts/presigned-download-url", READ),
     (r"POST (2|3)/.*(search|search-datasets|get-latest-versions|batchGet|batchGetInfos)", READ),
@@ -205,8 +203,7 @@ _OIDC = [
     (r"POST 3/mcp-servers", ADMIN),
     # Nobody issues tokens with a token.
     (r"PATCH 2/users/access-token|POST 2/users/(current|\{username\})/tokens", NOBODY),
-    # Who is assigned to a queue sees it, as all of a world are; and a scorer that logs nothing only reads.
-    (r"GET 3/review-queues/(get|get-by-name|items/list)", READ),
+    # A scorer that logs nothing only reads.
     (r"POST 3/scorer/invoke", READ),
     (r"GET 2/users", ANYBODY),
     (r"\w+ 2/users/current.*", ANYBODY),
@@ -227,6 +224,10 @@ _BASIC = [
     (r"GET (2/users/(current|list)|3/users/current/permissions|3/roles/(get|permissions/list))", ANYBODY),
     (r"POST 3/users/permissions/(grant|revoke)", MANAGE),
     (r"GET 3/gateway/budgets/.*|POST 2/runs/search", ANYBODY),
+    # What providers and models there are in the world, and the endpoints of a deployments server that is not there.
+    (r"(GET|POST) 2/gateway-proxy|GET 3/gateway/supported-(providers|models)", ANYBODY),
+    # An experiment of the caller's own, with made-up runs.
+    (r"POST 3/demo/generate", ANYBODY),
     (r"\w+ 3/gateway/guardrails/(add-to-endpoint|remove-from-endpoint|update-config)", EDIT),
     (r"GET 3/gateway/guardrails/list-for-endpoint", READ),
     (r"\w+ (/signup|(2|3)/(users|roles)/.*)", ADMIN),
@@ -257,6 +258,7 @@ ANSWERS = {
     "basic": [
         (r"\w+ 3/roles/(permissions/(update|remove)|delete)", {404}, "a number of nobody's"),
         (r"POST 2/users/create-ui", {400}, "the form's token against forgery is missing"),
+        (r"POST 3/mcp-servers", {200, 400}, "who changes nothing makes it once for both prefixes"),
     ],
     "both": [
         (r"GET /graphql", {500}, "MLflow looks for the query in a body, which a GET has none of"),
