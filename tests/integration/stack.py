@@ -30,6 +30,8 @@ NAMESPACES = {
     "keycloak": "keycloak",
     "mlflow": "mlflow",
 }
+# Keys of Secrets that say where and who, beside what is to be hidden.
+NO_SECRETS = (".crt", "username", "client-id", "token-url", "tracking_uri")
 ADMIN = quickstart.ADMIN
 USER = quickstart.USER
 
@@ -220,7 +222,7 @@ class Stack:
             for secret in self.core.list_namespaced_secret(namespace).items:
                 for key, encoded in (secret.data or {}).items():
                     value = base64.b64decode(encoded).decode(errors="replace")
-                    if len(value) >= 12 and not key.endswith((".crt", "username")):
+                    if len(value) >= 12 and not key.lower().endswith(NO_SECRETS):
                         values[f"{namespace}/{secret.metadata.name}/{key}"] = Hidden(value)
         return values
 
