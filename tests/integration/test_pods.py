@@ -88,8 +88,16 @@ def test_root_filesystem_is_read_only(host, component):
     assert host.run(f"touch {WRITABLE[component]}/written && rm {WRITABLE[component]}/written").rc == 0
 
 
-def test_no_service_account_token_inside(host):
-    assert not host.file("/var/run/secrets/kubernetes.io/serviceaccount/token").exists
+def test_no_service_account_token_that_opens_anything_is_inside(stack, component, host):
+    token = host.file("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    if component == "mlflow" and stack.variables.get("mlflow_kubernetes_namespaces"):
+        # By it the server reads the keys of pods' tokens, as every account may, and nothing else.
+        assert token.exists
+        account = f"--as=system:serviceaccount:{stacks.NAMESPACES['mlflow']}:mlflow"
+        for what in (("get", "secrets"), ("list", "pods"), ("create", "pods"), ("create", "serviceaccounts/token")):
+            assert stack.kubectl("auth", "can-i", *what, "-n", "mlflow", account, check=False).strip() == "no"
+    else:
+        assert not token.exists
 
 
 def test_no_privilege_inside(host):
