@@ -46,7 +46,8 @@ def test_every_credential_is_sealed(stack, folder):
             assert file["spec"] == live["spec"]
             assert set(file["spec"]["encryptedData"]) == set(secret.data)
     assert seen >= 10
-    assert len(state_of(folder)) == seen
+    # Programs have copies in namespaces of their own.
+    assert len([path for path in state_of(folder) if path.parent.name in stacks.NAMESPACES.values()]) == seen
 
 
 def test_second_run_leaves_the_folder_unchanged(stack, folder):
