@@ -26,6 +26,18 @@ INTERNAL = "internal"
 PASSWORD_LENGTH = 40
 
 
+# Where the modules find an account's password with basic-auth.
+PASSWORD_SECRET = {
+    "type": "dict",
+    "no_log": False,
+    "options": {
+        "namespace": {"type": "str", "required": True},
+        "name": {"type": "str", "required": True},
+        "key": {"type": "str", "no_log": False},
+    },
+}
+
+
 @dataclass
 class Account:
     """An account as the server has it.

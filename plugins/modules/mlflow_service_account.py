@@ -127,17 +127,7 @@ requests:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import CONSTRAINTS, argument_spec
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import run_accounts
-
-PASSWORD_SECRET = {
-    "type": "dict",
-    "no_log": False,
-    "options": {
-        "namespace": {"type": "str", "required": True},
-        "name": {"type": "str", "required": True},
-        "key": {"type": "str", "no_log": False},
-    },
-}
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import PASSWORD_SECRET, run_accounts
 
 ARGUMENT_SPEC = argument_spec(
     service_accounts={
