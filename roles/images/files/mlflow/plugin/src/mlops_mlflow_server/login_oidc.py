@@ -23,7 +23,6 @@ _PARTS = (
     (logout.install, "logs out in another way: the provider's session may outlive a logout"),
     (edge.install, "guards MCP servers in another way: everybody who is logged in may see them"),
     (lambda: issue.install(app), "guards its tokens in another way: the deployment can issue none"),
-    (lambda: grants.install(app), ""),
 )
 
 
@@ -32,6 +31,7 @@ def application():
     for install, otherwise in _PARTS:
         if not install():
             _logger.warning("This mlflow-oidc-auth or authlib %s", otherwise)
+    grants.install(app)  # a route of our own, for which there is room in any version
     return app
 
 
