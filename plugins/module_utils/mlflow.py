@@ -41,6 +41,9 @@ IDLE = 3.0  # seconds after which a kept connection is not trusted with a write
 WHO_AM_I = "/api/2.0/mlflow/users/current"
 """Answered by both plugins, and differently: {"username": ...} by mlflow-oidc-auth, {"user": ...} by basic-auth."""
 
+Query = dict[str, Any] | list[tuple[str, Any]] | None
+"""Parameters of a URL."""
+
 # Options of kubernetes.core that are MLflow's own here. The environment variables K8S_AUTH_* still mean the cluster.
 OWN_NAMES = ("username", "password", "validate_certs")
 
@@ -268,14 +271,7 @@ class MlflowApi:
         return Unreachable(str(error))
 
     def _ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        query: dict[str, Any] | list[tuple[str, Any]] | None = None,
-        *,
-        what: str = "",
-        authorization: str | None = None,
+        self, method: str, path: str, body: Any, query: Query, *, what: str = "", authorization: str | None = None
     ) -> bytes:
         """Send a request, again where the server is away for a moment, and give the answer."""
         pairs = list(query.items()) if isinstance(query, dict) else list(query or [])
@@ -326,7 +322,7 @@ class MlflowApi:
         method: str,
         path: str,
         body: Any = None,
-        query: dict[str, Any] | list[tuple[str, Any]] | None = None,
+        query: Query = None,
         *,
         what: str = "",
         authorization: str | None = None,
@@ -356,13 +352,11 @@ class MlflowApi:
     def text(self, path: str) -> str:
         """GET a short text; empty where the server does not give it."""
         try:
-            return " ".join(self._ask("GET", path).decode(errors="replace").split())[:200]
+            return " ".join(self._ask("GET", path, None, None).decode(errors="replace").split())[:200]
         except MlflowError:
             return ""
 
-    def find(
-        self, path: str, query: dict[str, Any] | list[tuple[str, Any]] | None = None, *, what: str = ""
-    ) -> Any | None:
+    def find(self, path: str, query: Query = None, *, what: str = "") -> Any | None:
         """GET a thing; None where MLflow says that there is none."""
         try:
             return self.request("GET", path, query=query, what=what)
