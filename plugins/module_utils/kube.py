@@ -40,6 +40,37 @@ def auth_argument_spec() -> dict[str, Any]:
     return {name: dict(spec) for name, spec in AUTH_ARG_SPEC.items()}
 
 
+def service_option() -> dict[str, Any]:
+    """Give the specification of an option that names a Service and a port of it."""
+    return {
+        "type": "dict",
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "port": {"type": "str"},
+        },
+    }
+
+
+def secret_option(*keys: str, **defaults: str) -> dict[str, Any]:
+    """Give the specification of an option that names a Secret and keys in it: names, which Ansible need not hide.
+
+    :param keys: the suboptions that name a key
+    :param defaults: those that have a default, with it
+    """
+    named: dict[str, Any] = {name: {"type": "str", "no_log": False} for name in keys}
+    named |= {name: {"type": "str", "default": value, "no_log": False} for name, value in defaults.items()}
+    return {
+        "type": "dict",
+        "no_log": False,
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            **named,
+        },
+    }
+
+
 class KubeError(Exception):
     """What went wrong with the cluster, in one sentence for a person."""
 

@@ -25,6 +25,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     KubeError,
     auth_argument_spec,
     connect,
+    secret_option,
+    service_option,
     unmask,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import ServiceConnection, Unreachable
@@ -60,24 +62,8 @@ def argument_spec(**own: Any) -> dict[str, Any]:
     return {
         **auth_argument_spec(),
         "url": {"type": "str"},
-        "service": {
-            "type": "dict",
-            "options": {
-                "namespace": {"type": "str", "required": True},
-                "name": {"type": "str", "required": True},
-                "port": {"type": "str"},
-            },
-        },
-        "admin_secret": {
-            "type": "dict",
-            "no_log": False,
-            "options": {
-                "namespace": {"type": "str", "required": True},
-                "name": {"type": "str", "required": True},
-                "username_key": {"type": "str", "default": "username", "no_log": False},
-                "password_key": {"type": "str", "default": "password", "no_log": False},
-            },
-        },
+        "service": service_option(),
+        "admin_secret": secret_option(username_key="username", password_key="password"),  # noqa: S106 - names of keys
         "username": {"type": "str"},
         "password": {"type": "str", "no_log": True},
         "token": {"type": "str", "no_log": True},

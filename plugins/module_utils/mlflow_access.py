@@ -923,6 +923,25 @@ def permission_options(kind: str) -> dict[str, Any]:
     }
 
 
+def tagged_options(**own: Any) -> dict[str, Any]:
+    """Give the options of a list of experiments or models.
+
+    :param own: those that one kind of thing has alone
+    """
+    return {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "description": {"type": "str"},
+            "tags": {"type": "dict", "default": {}},
+            **own,
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+    }
+
+
 TO_COME = {
     "type": "dict",
     "default": {},

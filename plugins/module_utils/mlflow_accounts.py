@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.generated import generate
+from ansible_collections.mlops.mlflow.plugins.module_utils.kube import secret_option
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import (
     Changes,
     MlflowApi,
@@ -26,16 +27,31 @@ INTERNAL = "internal"
 PASSWORD_LENGTH = 40
 
 
-# Where the modules find an account's password with basic-auth.
-PASSWORD_SECRET = {
-    "type": "dict",
-    "no_log": False,
-    "options": {
-        "namespace": {"type": "str", "required": True},
-        "name": {"type": "str", "required": True},
-        "key": {"type": "str", "no_log": False},
-    },
-}
+def account_options(**own: Any) -> dict[str, Any]:
+    """Give the options of a list of accounts.
+
+    :param own: those that one kind of account has alone
+    """
+    return {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "display_name": {"type": "str"},
+            "admin": {"type": "bool"},
+            "active": {"type": "bool"},
+            **own,
+            "password_secret": secret_option("key"),
+            "update_password": {
+                "type": "str",
+                "choices": ["on_create", "always"],
+                "default": "on_create",
+                "no_log": False,
+            },
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+    }
 
 
 @dataclass

@@ -49,6 +49,26 @@ PREFIX = re.compile(r"mlf_([0-9a-f]{8})_.+")
 LONGEST_LIFETIME = 365  # days that mlflow-oidc-auth gives a token
 
 
+def delivery_options(**own: Any) -> dict[str, Any]:
+    """Give the options of a list of what gets tokens.
+
+    :param own: those that one module has alone
+    """
+    return {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            **own,
+            "lifetime_days": {"type": "int", "default": 90},
+            "renew_before_days": {"type": "int", "default": 30},
+            "grace_days": {"type": "int", "default": 7},
+            "take_over": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+    }
+
+
 @dataclass
 class Delivery:
     """A token that is to be in a Secret.
@@ -177,6 +197,12 @@ def check(deliveries: list[Delivery], option: str) -> None:
         other = places.setdefault(each.where, each)
         if other is not each:
             raise MlflowError(f"{option}: {other.owner} and {each.owner} both put Secret {each.where} there")
+
+
+def all_issued(deliveries: list[Delivery], option: str) -> dict[str, Any]:
+    """Give what a module returns in check mode where MLflow does not run yet."""
+    sentences = [f"{each.thing}: token issued" for each in deliveries]
+    return {"changed": bool(sentences), "changes": sentences, option: []}
 
 
 class Tokens:

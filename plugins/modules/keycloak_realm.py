@@ -298,6 +298,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     KubeError,
     auth_argument_spec,
     connect,
+    secret_option,
+    service_option,
     unmask,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import ServiceConnection, Unreachable
@@ -306,32 +308,12 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import K
 SMTP_SECRETS = ("password", "authTokenClientSecret")
 
 
-def _secret(*options: str, **defaults: str) -> dict[str, Any]:
-    """Give the specification of an option that names a Secret and keys in it: names, which Ansible need not hide."""
-    keys: dict[str, Any] = {name: {"type": "str", "no_log": False} for name in options}
-    keys |= {name: {"type": "str", "default": value, "no_log": False} for name, value in defaults.items()}
-    return {
-        "type": "dict",
-        "no_log": False,
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            **keys,
-        },
-    }
-
-
 ARGUMENT_SPEC: dict[str, Any] = {
-    "service": {
-        "type": "dict",
+    "service": {**service_option(), "required": True},
+    "admin_secret": {
+        **secret_option(username_key="username", password_key="password"),  # noqa: S106 - names of keys
         "required": True,
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "port": {"type": "str"},
-        },
     },
-    "admin_secret": {**_secret(username_key="username", password_key="password"), "required": True},  # noqa: S106
     "realm": {"type": "str", "required": True},
     "settings": {"type": "dict", "default": {}},
     "groups": {"type": "list", "elements": "str", "default": []},
@@ -342,7 +324,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "options": {
             "client_id": {"type": "str", "required": True},
             "name": {"type": "str"},
-            "secret": _secret(key="client-secret"),
+            "secret": secret_option(key="client-secret"),
             "base_url": {"type": "str"},
             "redirect_uris": {"type": "list", "elements": "str"},
             "web_origins": {"type": "list", "elements": "str"},
@@ -376,7 +358,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "last_name": {"type": "str"},
             "enabled": {"type": "bool"},
             "groups": {"type": "list", "elements": "str"},
-            "password_secret": _secret("key"),
+            "password_secret": secret_option("key"),
             "temporary": {"type": "bool", "default": True},
         },
     },

@@ -169,8 +169,10 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts impor
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_tokens import (
     Delivery,
     Tokens,
+    all_issued,
     check,
     default_instance,
+    delivery_options,
 )
 
 URI = "MLFLOW_TRACKING_URI"
@@ -178,23 +180,13 @@ USERNAME = "MLFLOW_TRACKING_USERNAME"
 PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - the name of the variable
 
 ARGUMENT_SPEC = argument_spec(
-    clients={
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "name": {"type": "str", "required": True},
-            "user": {"type": "str"},
-            "namespaces": {"type": "list", "elements": "str", "default": []},
-            "secret_name": {"type": "str", "default": "mlflow-credentials", "no_log": False},
-            "tracking_uri": {"type": "str"},
-            "lifetime_days": {"type": "int", "default": 90},
-            "renew_before_days": {"type": "int", "default": 30},
-            "grace_days": {"type": "int", "default": 7},
-            "take_over": {"type": "bool", "default": False},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-    },
+    clients=delivery_options(
+        name={"type": "str", "required": True},
+        user={"type": "str"},
+        namespaces={"type": "list", "elements": "str", "default": []},
+        secret_name={"type": "str", "default": "mlflow-credentials", "no_log": False},
+        tracking_uri={"type": "str"},
+    ),
     tracking_uri={"type": "str"},
     exclusive={"type": "bool", "default": False},
     remove_accounts={"type": "bool", "default": False},
@@ -284,11 +276,7 @@ def main() -> None:
         tokens.revoke_strays(wanted)
         return {**changes.result(), "clients": results}
 
-    def nothing_yet() -> dict[str, Any]:
-        sentences = [f"{each.thing}: token issued" for each in deliveries(params)]
-        return {"changed": bool(sentences), "changes": sentences, "clients": []}
-
-    run(module, work, nothing_yet)
+    run(module, work, lambda: all_issued(deliveries(params), "clients"))
 
 
 if __name__ == "__main__":

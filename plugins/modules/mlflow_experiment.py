@@ -107,25 +107,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_access import 
     Outcome,
     experiments,
     tag_changes,
+    tagged_options,
     tags,
     tags_of,
     twice,
 )
 
-ARGUMENT_SPEC: dict[str, Any] = {
-    "experiments": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "description": {"type": "str"},
-            "tags": {"type": "dict", "default": {}},
-            "artifact_location": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-    },
-}
+ARGUMENT_SPEC = {"experiments": tagged_options(artifact_location={"type": "str"})}
 
 NOTE = "mlflow.note.content"  # the tag that holds the description
 

@@ -108,25 +108,16 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_access import 
     Outcome,
     registered_models,
     tag_changes,
+    tagged_options,
     tags,
     tags_of,
     twice,
 )
 
-ARGUMENT_SPEC: dict[str, Any] = {
-    "models": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "description": {"type": "str"},
-            "tags": {"type": "dict", "default": {}},
-            "aliases": {"type": "dict", "default": {}},
-            "delete_versions": {"type": "bool", "default": False},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-    },
+ARGUMENT_SPEC = {
+    "models": tagged_options(
+        aliases={"type": "dict", "default": {}}, delete_versions={"type": "bool", "default": False}
+    )
 }
 
 BASE = f"{V2}/registered-models"

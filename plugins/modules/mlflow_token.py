@@ -146,6 +146,7 @@ requests:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.kube import secret_option
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import (
     CONSTRAINTS,
     Changes,
@@ -158,35 +159,20 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts impor
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_tokens import (
     Delivery,
     Tokens,
+    all_issued,
     check,
     default_instance,
+    delivery_options,
 )
 
 ARGUMENT_SPEC = argument_spec(
     tokens={
-        "type": "list",
-        "elements": "dict",
-        "required": True,
+        **delivery_options(
+            user={"type": "str", "required": True},
+            name={"type": "str", "required": True},
+            secret=secret_option(username_key="username", password_key="password"),  # noqa: S106 - names of keys
+        ),
         "no_log": False,
-        "options": {
-            "user": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "secret": {
-                "type": "dict",
-                "no_log": False,
-                "options": {
-                    "namespace": {"type": "str", "required": True},
-                    "name": {"type": "str", "required": True},
-                    "username_key": {"type": "str", "default": "username", "no_log": False},
-                    "password_key": {"type": "str", "default": "password", "no_log": False},
-                },
-            },
-            "lifetime_days": {"type": "int", "default": 90},
-            "renew_before_days": {"type": "int", "default": 30},
-            "grace_days": {"type": "int", "default": 7},
-            "take_over": {"type": "bool", "default": False},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
     },
     instance={"type": "str"},
 )
@@ -261,11 +247,7 @@ def main() -> None:
             tokens.revoke(token["user"], token["name"], f"token {owner(token)}")
         return {**changes.result(), "tokens": results}
 
-    def nothing_yet() -> dict[str, Any]:
-        sentences = [f"{each.thing}: token issued" for each in deliveries(params)]
-        return {"changed": bool(sentences), "changes": sentences, "tokens": []}
-
-    run(module, work, nothing_yet)
+    run(module, work, lambda: all_issued(deliveries(params), "tokens"))
 
 
 if __name__ == "__main__":

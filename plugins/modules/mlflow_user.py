@@ -124,29 +124,9 @@ requests:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import CONSTRAINTS, argument_spec
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import PASSWORD_SECRET, run_accounts
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import account_options, run_accounts
 
-ARGUMENT_SPEC = argument_spec(
-    users={
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "name": {"type": "str", "required": True},
-            "display_name": {"type": "str"},
-            "admin": {"type": "bool"},
-            "active": {"type": "bool"},
-            "password_secret": PASSWORD_SECRET,
-            "update_password": {
-                "type": "str",
-                "choices": ["on_create", "always"],
-                "default": "on_create",
-                "no_log": False,
-            },
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-    }
-)
+ARGUMENT_SPEC = argument_spec(users=account_options())
 
 
 def main() -> None:
