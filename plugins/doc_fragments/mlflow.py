@@ -5,6 +5,16 @@
 
 from __future__ import annotations
 
+_MADE = r"""
+attributes:
+  check_mode:
+    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be made.
+    support: full
+  diff_mode:
+    description: %s
+    support: full
+"""
+
 
 class ModuleDocFragment:
     """How to reach MLflow, and as whom. To be named before C(kubernetes.core.k8s_auth_options)."""
@@ -90,3 +100,8 @@ requirements:
 notes:
   - An MLflow that is unavailable for a moment (HTTP 503), or has no ready pod, is asked again for some seconds.
 """
+
+    # Attributes of the modules that make what is declared.
+    ACCOUNTS = _MADE % "Shows the fields that differ. Passwords are never shown."
+    PERMISSIONS = _MADE % "Shows each permission that differs in a line, as it is and as it is to be."
+    THINGS = _MADE % "Shows what differs, a line for each thing."

@@ -15,69 +15,12 @@ description:
   - Ensures the permissions of groups, and with O(exclusive) that there are no others, all in one call.
   - Groups are mlflow-oidc-auth's groups, or with MLflow's basic-auth roles of that name in its default workspace.
   - Everything is checked before the first change, such as the names of groups and of what they may use.
-notes:
-  - With mlflow-oidc-auth a pattern is kept as such, and holds for what is made later. basic-auth keeps no patterns but
-    V(.*), so that others are written out for the names there are at the time of the run.
-  - A run that changes nothing reads lists only. A server of our own image gives all permissions in one answer, of
-    another mlflow-oidc-auth a few lists are read for each group, and of basic-auth two lists in all.
 extends_documentation_fragment:
+  - mlops.mlflow.mlflow_access.group
   - mlops.mlflow.mlflow
+  - mlops.mlflow.mlflow.permissions
   - kubernetes.core.k8s_auth_options
-attributes:
-  check_mode:
-    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be made.
-    support: full
-  diff_mode:
-    description: Shows each permission that differs in a line, as it is and as it is to be.
-    support: full
 options:
-  permissions:
-    description: Permissions that must be there, or must not.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      group:
-        description: The group.
-        type: str
-        required: true
-      resource:
-        description: What kind of thing the permission is for.
-        type: str
-        choices:
-          - experiment
-          - registered_model
-          - prompt
-          - scorer
-          - gateway_endpoint
-          - gateway_secret
-          - gateway_model_definition
-          - mcp_server
-        default: experiment
-      name:
-        description:
-          - The name of the thing, which must be there. A scorer is named C(EXPERIMENT/SCORER).
-          - One of O(permissions[].name) and O(permissions[].pattern) is needed.
-        type: str
-      pattern:
-        description:
-          - A regular expression that the names of the things match from their beginning; V($) at its end is that of the
-            name.
-          - mlflow-oidc-auth has no patterns for MCP servers, and basic-auth none for scorers.
-        type: str
-      permission:
-        description:
-          - With mlflow-oidc-auth V(NO_PERMISSIONS), V(READ), V(USE), V(EDIT) or V(MANAGE).
-          - With basic-auth V(DENY), which wins over every other one, V(READ), V(USE), V(EDIT) or V(MANAGE).
-        type: str
-      priority:
-        description: Of two patterns that match, the one with the lower number holds. 100 if not given.
-        type: int
-      state:
-        description: Whether the permission is to be there.
-        type: str
-        choices: [present, absent]
-        default: present
   groups:
     description:
       - Groups that must be there. mlflow-oidc-auth makes one at the first login of somebody in it; before, nothing can
@@ -100,26 +43,6 @@ options:
     description: Whether to take away all permissions of all groups that are not in O(permissions).
     type: bool
     default: false
-  to_come:
-    description: In check mode, what earlier tasks would have made.
-    type: dict
-    default: {}
-    suboptions:
-      users:
-        description: Names of users.
-        type: list
-        elements: str
-        default: []
-      experiments:
-        description: Names of experiments.
-        type: list
-        elements: str
-        default: []
-      registered_models:
-        description: Names of registered models.
-        type: list
-        elements: str
-        default: []
 """
 
 EXAMPLES = r"""

@@ -21,14 +21,8 @@ notes:
     of it.
 extends_documentation_fragment:
   - mlops.mlflow.mlflow
+  - mlops.mlflow.mlflow.things
   - kubernetes.core.k8s_auth_options
-attributes:
-  check_mode:
-    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be made.
-    support: full
-  diff_mode:
-    description: Shows what differs, a line for each thing.
-    support: full
 options:
   models:
     description: Registered models that must be there, or must not.

@@ -22,14 +22,8 @@ notes:
   - With mlflow-oidc-auth, names are kept in lower case.
 extends_documentation_fragment:
   - mlops.mlflow.mlflow
+  - mlops.mlflow.mlflow.accounts
   - kubernetes.core.k8s_auth_options
-attributes:
-  check_mode:
-    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be made.
-    support: full
-  diff_mode:
-    description: Shows the fields that differ. Passwords are never shown.
-    support: full
 options:
   service_accounts:
     description: Accounts of programs.

@@ -17,91 +17,16 @@ description:
   - Secrets are known by labels and annotations. One that this module did not make is never written.
   - Tokens pass through no variable, argument, log, difference or returned value.
   - M(mlops.mlflow.mlflow_client) does this and more for programs that use MLflow's own client.
-notes:
-  - mlflow-oidc-auth issues tokens to nobody who calls it with a token. This collection's image lets the account of the
-    environment variable E(MLOPS_ADMIN_ACCOUNT) issue them for service accounts. Elsewhere give an administrator's
-    bearer token in O(token).
-  - MLflow's basic-auth has no tokens. There the account's password is generated, and renewed as a token is; all
-    Secrets of an account hold the same one; and the old one ends with the renewal.
-  - Programs read a Secret's variables as they start. Restart those that run for longer than O(tokens[].grace_days).
-  - The account that the kubeconfig names needs C(get), C(list), C(create), C(patch) and C(delete) on Secrets, and
-    C(get) on namespaces.
 extends_documentation_fragment:
+  - mlops.mlflow.mlflow_tokens.tokens
   - mlops.mlflow.mlflow
   - kubernetes.core.k8s_auth_options
-attributes:
-  check_mode:
-    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be issued.
-    support: full
-  diff_mode:
-    description: Shows names and dates. Tokens and passwords are never shown.
-    support: full
 options:
   tokens:
     description: The tokens. Others are left alone.
     type: list
     elements: dict
     required: true
-    suboptions:
-      user:
-        description: The service account. It must be there.
-        type: str
-        required: true
-      name:
-        description: The token's name. In MLflow, the date of its issue stands behind it.
-        type: str
-        required: true
-      secret:
-        description: The Secret to keep it in. Needed where the token is to be there.
-        type: dict
-        suboptions:
-          namespace:
-            description: Its namespace, which must be there.
-            type: str
-            required: true
-          name:
-            description: Its name.
-            type: str
-            required: true
-          username_key:
-            description: The key of the account's name.
-            type: str
-            default: username
-          password_key:
-            description: The key of the token.
-            type: str
-            default: password
-      lifetime_days:
-        description: For how long a token is good, in days, at most 365.
-        type: int
-        default: 90
-      renew_before_days:
-        description: How many days before its end a token is renewed.
-        type: int
-        default: 30
-      grace_days:
-        description:
-          - For how many days after a renewal the old token is honoured, unless it ends before. The first call after
-            them revokes it.
-          - With basic-auth the old password ends with the renewal.
-        type: int
-        default: 7
-      take_over:
-        description:
-          - With basic-auth, whether an account that is there already, and whose password no Secret of this module's
-            holds, gets another password. Whoever has the old one is locked out.
-        type: bool
-        default: false
-      state:
-        description: Whether the token is there. V(absent) revokes it, then removes its Secret.
-        type: str
-        choices: [present, absent]
-        default: present
-  instance:
-    description:
-      - A name for this MLflow, which labels the Secrets, so that several may share a cluster. By default the Service's
-        namespace and name, or the URL's host.
-    type: str
 """
 
 EXAMPLES = r"""

@@ -1,0 +1,127 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation that the modules share which deliver tokens, C(mlflow_token) and C(mlflow_client)."""
+
+from __future__ import annotations
+
+# Ansible takes an option's suboptions from one place as a whole: a module's own ones stand below these.
+_DELIVERIES = r"""
+notes:
+  - mlflow-oidc-auth issues tokens to nobody who calls it with a token. This collection's image lets the account of the
+    environment variable E(MLOPS_ADMIN_ACCOUNT) issue them for service accounts. Elsewhere give an administrator's
+    bearer token in O(token).
+  - MLflow's basic-auth has no tokens. There the account's password is generated, and renewed as a token is; all
+    Secrets of an account hold the same one; and the old one ends with the renewal.
+  - Programs read a Secret's variables as they start. Restart those that run for longer than O(%(option)s[].grace_days).
+  - The account that the kubeconfig names needs C(get), C(list), C(create), C(patch) and C(delete) on Secrets, and
+    C(get) on namespaces.
+attributes:
+  check_mode:
+    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be issued.
+    support: full
+  diff_mode:
+    description: Shows names and dates. Tokens and passwords are never shown.
+    support: full
+options:
+  instance:
+    description:
+      - A name for this MLflow, which labels the Secrets, so that several may share a cluster. By default the Service's
+        namespace and name, or the URL's host.
+    type: str
+  %(option)s:
+    suboptions:
+      lifetime_days:
+        description: For how long a token is good, in days, at most 365.
+        type: int
+        default: 90
+      renew_before_days:
+        description: How many days before its end a token is renewed.
+        type: int
+        default: 30
+      grace_days:
+        description:
+          - For how many days after a renewal the old token is honoured, unless it ends before. The first call after
+            them revokes it.
+          - With basic-auth the old password ends with the renewal.
+        type: int
+        default: 7
+      take_over:
+        description:
+          - With basic-auth, whether an account that is there already, and whose password no Secret of this module's
+            holds, gets another password. Whoever has the old one is locked out.
+        type: bool
+        default: false
+"""
+
+
+class ModuleDocFragment:
+    """How tokens live, and what gets them. To be named before C(mlops.mlflow.mlflow), whose notes come behind."""
+
+    TOKENS = (
+        _DELIVERIES % {"option": "tokens"}
+        + r"""
+      user:
+        description: The service account. It must be there.
+        type: str
+        required: true
+      name:
+        description: The token's name. In MLflow, the date of its issue stands behind it.
+        type: str
+        required: true
+      secret:
+        description: The Secret to keep it in. Needed where the token is to be there.
+        type: dict
+        suboptions:
+          namespace:
+            description: Its namespace, which must be there.
+            type: str
+            required: true
+          name:
+            description: Its name.
+            type: str
+            required: true
+          username_key:
+            description: The key of the account's name.
+            type: str
+            default: username
+          password_key:
+            description: The key of the token.
+            type: str
+            default: password
+      state:
+        description: Whether the token is there. V(absent) revokes it, then removes its Secret.
+        type: str
+        choices: [present, absent]
+        default: present
+"""
+    )
+    CLIENTS = (
+        _DELIVERIES % {"option": "clients"}
+        + r"""
+      name:
+        description: The client's name, which its tokens in MLflow bear.
+        type: str
+        required: true
+      user:
+        description: The service account. It is made if it is not there. By default O(clients[].name).
+        type: str
+      namespaces:
+        description: The namespaces that get the Secret. They must be there.
+        type: list
+        elements: str
+        default: []
+      secret_name:
+        description: The Secret's name.
+        type: str
+        default: mlflow-credentials
+      tracking_uri:
+        description: The URL at which the client reaches MLflow. By default O(tracking_uri).
+        type: str
+      state:
+        description: Whether the client is there.
+        type: str
+        choices: [present, absent]
+        default: present
+"""
+    )
