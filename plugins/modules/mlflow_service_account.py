@@ -21,6 +21,7 @@ notes:
     password nobody knows, until one is issued.
   - With mlflow-oidc-auth, names are kept in lower case.
 extends_documentation_fragment:
+  - mlops.mlflow.mlflow_accounts.service_accounts
   - mlops.mlflow.mlflow
   - mlops.mlflow.mlflow.accounts
   - kubernetes.core.k8s_auth_options
@@ -30,62 +31,6 @@ options:
     type: list
     elements: dict
     required: true
-    suboptions:
-      name:
-        description: The user name.
-        type: str
-        required: true
-      display_name:
-        description: The name that people see, for a new account. Kept by mlflow-oidc-auth only.
-        type: str
-      admin:
-        description: Whether the program is an administrator. A new one is not.
-        type: bool
-      active:
-        description:
-          - Whether the account may be used. Deactivating it ends its access tokens, and keeps what was granted to it.
-          - MLflow's basic-auth knows no such thing.
-        type: bool
-      source:
-        description:
-          - How the program gets in. V(internal) is by access tokens, and is what a new account has.
-          - The id of an OpenID Connect provider, such as V(default), is by that provider's bearer tokens only. It ends
-            the account's access tokens.
-        type: str
-      subject:
-        description:
-          - The claim C(sub) of the provider's tokens to bind the account to. Without it, the first token binds its
-            own.
-        type: str
-      password_secret:
-        description:
-          - The Secret that holds the first password, for basic-auth only. Without it, a new account has one that
-            nobody knows.
-        type: dict
-        suboptions:
-          namespace:
-            description: Its namespace.
-            type: str
-            required: true
-          name:
-            description: Its name.
-            type: str
-            required: true
-          key:
-            description: The key of the password. The account's name, if not given.
-            type: str
-      update_password:
-        description:
-          - With V(on_create), only a new account gets the password of O(service_accounts[].password_secret).
-          - With V(always), an account is also given it where it no longer holds, which takes a login each to find out.
-        type: str
-        choices: [on_create, always]
-        default: on_create
-      state:
-        description: Whether the account is there. With it go its tokens and what was granted to it, but not its runs.
-        type: str
-        choices: [present, absent]
-        default: present
 """
 
 EXAMPLES = r"""

@@ -20,6 +20,7 @@ notes:
   - With mlflow-oidc-auth, whether a person is an administrator is told anew at each login, by the provider's groups.
   - With mlflow-oidc-auth, names are kept in lower case.
 extends_documentation_fragment:
+  - mlops.mlflow.mlflow_accounts.users
   - mlops.mlflow.mlflow
   - mlops.mlflow.mlflow.accounts
   - kubernetes.core.k8s_auth_options
@@ -29,51 +30,6 @@ options:
     type: list
     elements: dict
     required: true
-    suboptions:
-      name:
-        description: The user name, as the identity provider has it.
-        type: str
-        required: true
-      display_name:
-        description: The name that people see, for a new account. Kept by mlflow-oidc-auth only.
-        type: str
-      admin:
-        description: Whether the person is an administrator. A new one is not.
-        type: bool
-      active:
-        description:
-          - Whether the account may be used. Deactivating it ends its sessions and access tokens, and keeps what was
-            granted to it.
-          - MLflow's basic-auth knows no such thing.
-        type: bool
-      password_secret:
-        description:
-          - The Secret that holds the first password, for basic-auth only. Needed for a new account there.
-        type: dict
-        suboptions:
-          namespace:
-            description: Its namespace.
-            type: str
-            required: true
-          name:
-            description: Its name.
-            type: str
-            required: true
-          key:
-            description: The key of the password. The account's name, if not given.
-            type: str
-      update_password:
-        description:
-          - With V(on_create), only a new account gets the password of O(users[].password_secret).
-          - With V(always), an account is also given it where it no longer holds, which takes a login each to find out.
-        type: str
-        choices: [on_create, always]
-        default: on_create
-      state:
-        description: Whether the account is there. With it go its tokens and what was granted to it, but not its runs.
-        type: str
-        choices: [present, absent]
-        default: present
 """
 
 EXAMPLES = r"""
