@@ -1,10 +1,9 @@
 """The cluster that the drills are held on."""
 
 import contextlib
-import time
 
 import pytest
-from drill import KIND, REPOSITORY, Drill
+from drill import KIND, REPOSITORY, Drill, announcer
 
 MARK = "used"  # as extensions/molecule/shared/ marks a cluster that something was deployed on
 
@@ -19,15 +18,7 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="session")
 def say(request):
     """Shows a line with the time while a drill runs."""
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def show(text):
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
-
-    return show
+    return announcer(request.config)
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,19 @@ LOOK = """
 """
 
 
+def announcer(config):
+    """A function that shows a line with the time while a test runs, whatever pytest captures."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    capture = config.pluginmanager.getplugin("capturemanager")
+
+    def show(text):
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
+
+    return show
+
+
 def descendants(ancestor):
     """The ids of the processes that a process has started, and of those that these have."""
     children = {}

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import kubernetes
@@ -58,6 +59,22 @@ def wait_until(condition, timeout, what, interval=0.5):
             return value
         time.sleep(interval)
     raise NotYetError(f"{what}: not within {timeout} s")
+
+
+class Background(threading.Thread):
+    """What goes on beside a test while a block runs: its `run` ends once `done` is set."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.done = threading.Event()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.join()
 
 
 @dataclasses.dataclass

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import pathlib
 import re
-import threading
 import time
 
 import pytest
@@ -45,12 +44,11 @@ def secrets(stack):
     return found
 
 
-class Watcher(threading.Thread):
+class Watcher(stacks.Background):
     """Collects the arguments of every process of this machine: pods of a kind cluster are among them."""
 
     def __init__(self):
-        super().__init__(daemon=True)
-        self.done = threading.Event()
+        super().__init__()
         self.seen = set()
 
     def run(self):
@@ -60,14 +58,6 @@ class Watcher(threading.Thread):
                     self.seen.add(path.read_bytes())
                 except OSError:
                     continue
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.done.set()
-        self.join()
 
     @property
     def text(self):

@@ -1,7 +1,6 @@
 """Faults that happen to everybody: a pod that goes away while somebody works."""
 
 import re
-import threading
 import time
 
 import pytest
@@ -23,14 +22,13 @@ LONG_RUN = """
 """
 
 
-class Visitor(threading.Thread):
+class Visitor(stacks.Background):
     """Asks MLflow ten times a second, one connection each, and counts what is answered."""
 
     def __init__(self, url, credentials):
-        super().__init__(daemon=True)
+        super().__init__()
         self.url = url
         self.credentials = credentials
-        self.done = threading.Event()
         self.answers = []
 
     def run(self):
@@ -41,14 +39,6 @@ class Visitor(threading.Thread):
             except requests.RequestException as error:
                 status = type(error).__name__
             self.answers.append((begun, time.monotonic() - begun, status))
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.done.set()
-        self.join()
 
     @property
     def failed(self):

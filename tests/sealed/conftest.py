@@ -3,28 +3,19 @@
 import pathlib
 import secrets
 import sys
-import time
 
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "drills"))
 
-from drill import Drill
+from drill import Drill, announcer
 
 
 @pytest.fixture(scope="session")
 def say(request):
     """Shows a line with the time while a test runs."""
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def show(text):
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
-
-    return show
+    return announcer(request.config)
 
 
 @pytest.fixture(scope="session")

@@ -8,38 +8,29 @@ import base64
 import contextlib
 import hashlib
 import json
-import threading
 
 import kubernetes
 import servers
+from vaulted import stacks
 
 GROUP, VERSION, PLURAL = "external-secrets.io", "v1", "externalsecrets"
 FINALIZER = "externalsecrets.external-secrets.io/externalsecret-cleanup"
 MANAGED = "reconcile.external-secrets.io/managed"
 
 
-class Operator(threading.Thread):
+class Operator(stacks.Background):
     """Looks after the ExternalSecrets of some namespaces until it is told to stop."""
 
     def __init__(self, stack, vault, namespaces):
-        super().__init__(daemon=True)
+        super().__init__()
         self._custom = kubernetes.client.CustomObjectsApi(stack.api)
         self._core = stack.core
         self._vault = vault
         self._namespaces = namespaces
-        self._ended = threading.Event()
         self.synced = []
 
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        self.join()
-
     def run(self):
-        while not self._ended.wait(0.3):
+        while not self.done.wait(0.3):
             for namespace in self._namespaces:
                 # Somebody writes at the same time, or the definitions go: it looks again soon.
                 with contextlib.suppress(kubernetes.client.ApiException):
