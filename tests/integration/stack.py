@@ -317,6 +317,46 @@ class Stack:
         return access_token.login(self.mlflow_url, user, self.password(user))
 
 
+class LayeredStack(Stack):
+    """A stack that several inventories describe.
+
+    Args:
+        directory: where the cluster's kubeconfig is.
+        inventories: what ansible-playbook reads, in order.
+    """
+
+    def __init__(self, directory, inventories):
+        super().__init__(directory, inventories[0])
+        self._more = [word for each in inventories[1:] for word in ("-i", str(each))]
+
+    def playbook(self, *words, **options):
+        """Runs a playbook against the stack and returns how it ended."""
+        return super().playbook(*self._more, *words, **options)
+
+
+class Ensured:
+    """What the module mlops.mlflow.credentials ensures: by `ensure`, and `everything` that a run could change."""
+
+    def changed(self, *words, **options):
+        """Runs the module; says whether it changed something, and gives its output."""
+        done = self.ensure(*words, **options)
+        assert done.code == 0, done.output
+        return done.count("changed") > 0, done.output
+
+    def fails(self, **options):
+        """Runs the module, which must fail in one sentence and change nothing; gives the sentence."""
+        before = self.everything()
+        done = self.ensure(**options)
+        assert done.code != 0
+        assert "Traceback" not in done.output
+        assert self.everything() == before
+        return self.sentence(done)
+
+    def sentence(self, done):
+        """What a run failed with."""
+        return " ".join(done.output.partition("msg:")[2].split())
+
+
 def _closed(port):
     with contextlib.closing(socket.socket()) as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -61,7 +61,7 @@ def test_second_run_leaves_the_folder_unchanged(stack, folder):
 # --- states that the module may meet
 
 
-class Login:
+class Login(stacks.Ensured):
     """A Secret in two namespaces, ensured by the module."""
 
     def __init__(self, stack, folder):
@@ -89,21 +89,6 @@ class Login:
             """)
         )
         return self.stack.playbook("--diff", *words, playbook=self.playbook)
-
-    def changed(self, *words, **options):
-        """Runs the module; says whether it changed something, and gives its output."""
-        done = self.ensure(*words, **options)
-        assert done.code == 0, done.output
-        return done.count("changed") > 0, done.output
-
-    def fails(self, **options):
-        """Runs the module, which must fail in one sentence and change nothing; gives the sentence."""
-        before = self.everything()
-        done = self.ensure(**options)
-        assert done.code != 0
-        assert "Traceback" not in done.output
-        assert self.everything() == before
-        return " ".join(done.output.partition("msg:")[2].split())
 
     def values(self, namespace):
         data = self.stack.core.read_namespaced_secret("login", namespace).data

@@ -35,21 +35,8 @@ def find_proxy():
     return built[-1] if built else shutil.which("oauth2-proxy")
 
 
-class ProxiedStack(stacks.Stack):
-    """A stack that several inventories describe.
-
-    Args:
-        directory: where the cluster's kubeconfig is.
-        inventories: what ansible-playbook reads, in order.
-    """
-
-    def __init__(self, directory, inventories):
-        super().__init__(directory, inventories[0])
-        self._more = [word for each in inventories[1:] for word in ("-i", str(each))]
-
-    def playbook(self, *words, **options):
-        """Runs a playbook against the stack and returns how it ended."""
-        return super().playbook(*self._more, *words, **options)
+class ProxiedStack(stacks.LayeredStack):
+    """A stack with oauth2-proxy in front."""
 
     @property
     def api_url(self):

@@ -21,17 +21,8 @@ def sentence(done):
     return " ".join(said.split()).replace("''", "'")
 
 
-class VaultedStack(stacks.Stack):
-    """A stack that several inventories describe.
-
-    Args:
-        directory: where the cluster's kubeconfig is.
-        inventories: what ansible-playbook reads, in order.
-    """
-
-    def __init__(self, directory, inventories):
-        super().__init__(directory, inventories[0])
-        self._more = [word for each in inventories[1:] for word in ("-i", str(each))]
+class VaultedStack(stacks.LayeredStack):
+    """A stack that keeps its credentials in Vault."""
 
     @property
     def variables(self):
@@ -54,16 +45,12 @@ class VaultedStack(stacks.Stack):
         assert done.code == 0, done.output
         return json.loads((self.directory / "variables.json").read_text())
 
-    def playbook(self, *words, **options):
-        """Runs a playbook against the stack and returns how it ended."""
-        return super().playbook(*self._more, *words, **options)
-
     def token_of(self, service_account, namespace="vault"):
         """A token of a service account, as a pod of it would have."""
         return stacks.Hidden(self.kubectl("-n", namespace, "create", "token", service_account).strip())
 
 
-class Login:
+class Login(stacks.Ensured):
     """A Secret in two namespaces, ensured by the module with the backend vault."""
 
     def __init__(self, stack, vault, directory):
@@ -116,19 +103,8 @@ class Login:
         )
         return self.stack.playbook("--diff", *words, playbook=playbook)
 
-    def changed(self, *words, **options):
-        """Runs the module; says whether it changed something, and gives its output."""
-        done = self.ensure(*words, **options)
-        assert done.code == 0, done.output
-        return done.count("changed") > 0, done.output
-
-    def fails(self, **options):
-        """Runs the module, which must fail in one sentence and change nothing; gives the sentence."""
-        before = self.everything()
-        done = self.ensure(**options)
-        assert done.code != 0
-        assert "Traceback" not in done.output
-        assert self.everything() == before
+    def sentence(self, done):
+        """What a run failed with, without the quotes of YAML."""
         return sentence(done)
 
     def values(self, namespace=ONE):
