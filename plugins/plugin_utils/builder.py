@@ -512,7 +512,8 @@ class Builder:
     def _secrets(self, work, spec):
         """What a build may read of the machine's settings but not keep: CA bundle, package sources, pip's settings."""
         secrets = work / "secrets"
-        secrets.mkdir(exist_ok=True)
+        # Credentials of proxies and mirrors may be among them.
+        secrets.mkdir(mode=0o700)
         contents = {"pip_conf": machine.pip_configuration()}
         bundle = machine.ca_bundle()
         if self.source == "packages":
@@ -527,7 +528,7 @@ class Builder:
         for key, text in contents.items():
             paths[key] = secrets / key
             paths[key].write_text(text, encoding="utf-8")
-            # apt reads its settings as a user of its own.
+            # apt reads its settings as a user of its own; the directory keeps the machine's other users out.
             paths[key].chmod(0o644)
         return paths
 

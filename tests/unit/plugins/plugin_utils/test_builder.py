@@ -291,3 +291,12 @@ def test_package_sources_in_an_image_know_only_debians_key():
     line = "deb [signed-by=/etc/keys/x.gpg trusted=yes] http://m.example/debian trixie main"
     keyring = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
     assert builder.apt_line(line) == f"deb [trusted=yes {keyring}] http://m.example/debian trixie main"
+
+
+def test_the_machines_settings_are_kept_from_its_other_users(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(machine, "pip_configuration", lambda: "[global]\nproxy = http://user:password@proxy.example\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    path = build(tmp_path, files)._secrets(work, {})["pip_conf"]
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert "password" in path.read_text(encoding="utf-8")
