@@ -71,10 +71,15 @@ molecule: venv ## Run the scenario `default` on the tests' cluster
 test: lint no-test-cluster unit molecule ## Everything that CI runs
 
 .PHONY: test-full
-test-full: test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
+test-full: other-python test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
 	@for scenario in external sealed vault basic oauth2_proxy; do molecule test --scenario-name $$scenario; done
 	python -m pytest tests/drills
 	$(MAKE) test-other-core
+
+# Asked first, rather than after an hour of other tests.
+.PHONY: other-python
+other-python: venv
+	@[ -n "$${OTHER_PYTHON:-}" ] || tests/other-python "$(BIN)/python" >/dev/null
 
 .PHONY: test-core
 test-core: unit ## Run the unit tests and deploy by the ansible-core of the virtual environment
