@@ -91,7 +91,7 @@ test-other-core: venv ## Run test-core by the other supported ansible-core; OTHE
 	$(MAKE) test-core PYTHON="$$other" VENV="$(CURDIR)/build/venv-other"
 
 .PHONY: bench
-bench: venv ## Print the figures of a running quickstart, as ratios against a peer; ARGS=--help lists its options
+bench: venv ## Print the figures of a running quickstart, as ratios against a peer; also makes and removes the tests' cluster, about 3 minutes (ARGS='--only memory access' leaves it out, ARGS=--help lists all)
 	@python tests/bench/bench.py --directory build/quickstart $(ARGS)
 
 .PHONY: clean
