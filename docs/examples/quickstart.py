@@ -205,6 +205,9 @@ def main():
     except (QuickstartError, access_token.LoginError, requests.RequestException) as error:
         sys.exit(f"The quickstart did not end well: {error}")
     shown = os.path.relpath(path)
+    # Where the machine has no kubectl, the cluster came with one.
+    kubectl = directory / "bin" / "kubectl"
+    kubectl = os.path.relpath(kubectl) if not shutil.which("kubectl") and kubectl.exists() else "kubectl"
     print(f"""
 MLflow    {url}   log in as {ADMIN} (administrator) or {USER}
 Keycloak  {keycloak_url}
@@ -212,7 +215,7 @@ Passwords DEMO_ADMIN_PASSWORD and DEMO_USER_PASSWORD in {shown} (first ones, fro
           keycloak-users of the namespace {arguments.keycloak_namespace}); an access token of {ADMIN} is there too
 
 Next      source {shown}
-          kubectl get pods --all-namespaces
+          {kubectl} get pods --all-namespaces
           python docs/examples/iris.py          in an environment with docs/examples/requirements.txt
           docs/ tells how to go on to a cluster of your own; make clean removes all of this
 """)
