@@ -95,7 +95,17 @@ bench: venv ## Print the figures of a running quickstart, as ratios against a pe
 	@python tests/bench/bench.py --directory build/quickstart $(ARGS)
 
 .PHONY: clean
-clean: venv ## Remove the clusters, and the files that were made
+clean: venv ## Remove both clusters with their data, build/ and .venv; what was built for them stays for the next time
 	@ansible-playbook -i inventory/kind playbooks/kind.yml -e kind_cluster_state=absent
 	ansible-playbook -i tests/inventory playbooks/kind.yml -e kind_cluster_state=absent
 	rm -rf build .ansible "$(VENV)"
+
+# Only what carries our own name; an image that a container still uses stays. Go leaves directories that are read-only.
+.PHONY: clean-all
+clean-all: clean ## Remove also the cache (~/.cache/mlops.mlflow) and the images named localhost/mlops-mlflow/...; system packages stay
+	@for engine in docker podman; do
+	  images=$$($$engine images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep '^localhost/mlops-mlflow/') || continue
+	  $$engine rmi $$images || true
+	done
+	cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/mlops.mlflow"
+	if [ -d "$$cache" ]; then chmod -R u+w "$$cache"; rm -rf "$$cache"; fi

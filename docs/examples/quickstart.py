@@ -95,15 +95,19 @@ def write_env(path, variables):
     return True
 
 
+def cache():
+    """Where checkouts share what is large."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mlops.mlflow"
+
+
 def client_python():
     """A Python with the example's requirements, in a virtual environment that checkouts share.
 
-    It stands under $XDG_CACHE_HOME/mlops.mlflow (~/.cache by default), named for what is in it.
+    It stands in the cache, named for what is in it.
     """
     requirements = HERE / "requirements.txt"
     content = f"{sys.version_info[:2]}{sys.executable}{requirements.read_text()}"
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mlops.mlflow"
-    place = cache / f"client-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    place = cache() / f"client-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     python = place / "bin" / "python"
     if not (place / "ready").exists():
         print("Installing the example's client (mlflow, scikit-learn, matplotlib), about a minute ...", flush=True)
@@ -217,7 +221,11 @@ Passwords DEMO_ADMIN_PASSWORD and DEMO_USER_PASSWORD in {shown} (first ones, fro
 Next      source {shown}
           {kubectl} get pods --all-namespaces
           python docs/examples/iris.py          in an environment with docs/examples/requirements.txt
-          docs/ tells how to go on to a cluster of your own; make clean removes all of this
+          docs/ tells how to go on to a cluster of your own
+
+Removal   make clean        the clusters with their data, build/ and .venv
+          make clean-all    what was downloaded and built for them too: {cache()}
+                            and the images localhost/mlops-mlflow/...
 """)
 
 
