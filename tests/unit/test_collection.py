@@ -30,6 +30,10 @@ def words(text):
     return re.sub(r"[^A-Za-z0-9]+", "", text)
 
 
+def test_the_readme_names_the_archive(collection):
+    assert f"install {collection.archive.name} " in (installed.REPOSITORY / "README.md").read_text()
+
+
 def test_it_is_the_installed_one_that_is_found(collection):
     shown = collection.run("ansible-galaxy", "collection", "list", installed.NAME).stdout
     assert [line for line in shown.splitlines() if line.startswith("# ")] == [
