@@ -71,10 +71,15 @@ molecule: venv ## Run the scenario `default` on the tests' cluster
 test: lint no-test-cluster unit molecule ## Everything that CI runs
 
 .PHONY: test-full
-test-full: test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
+test-full: other-python test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
 	@for scenario in external sealed vault basic oauth2_proxy; do molecule test --scenario-name $$scenario; done
 	python -m pytest tests/drills
 	$(MAKE) test-other-core
+
+# Asked first, rather than after an hour of other tests.
+.PHONY: other-python
+other-python: venv
+	@[ -n "$${OTHER_PYTHON:-}" ] || tests/other-python "$(BIN)/python" >/dev/null
 
 .PHONY: test-core
 test-core: unit ## Run the unit tests and deploy by the ansible-core of the virtual environment
@@ -86,11 +91,21 @@ test-other-core: venv ## Run test-core by the other supported ansible-core; OTHE
 	$(MAKE) test-core PYTHON="$$other" VENV="$(CURDIR)/build/venv-other"
 
 .PHONY: bench
-bench: venv ## Print the figures of a running quickstart, as ratios against a peer; ARGS=--help lists its options
+bench: venv ## Print the figures of a running quickstart, as ratios against a peer; also makes and removes the tests' cluster, about 3 minutes (ARGS='--only memory access' leaves it out, ARGS=--help lists all)
 	@python tests/bench/bench.py --directory build/quickstart $(ARGS)
 
 .PHONY: clean
-clean: venv ## Remove the clusters, and the files that were made
+clean: venv ## Remove both clusters with their data, build/ and .venv; what was built for them stays for the next time
 	@ansible-playbook -i inventory/kind playbooks/kind.yml -e kind_cluster_state=absent
 	ansible-playbook -i tests/inventory playbooks/kind.yml -e kind_cluster_state=absent
 	rm -rf build .ansible "$(VENV)"
+
+# Only what carries our own name; an image that a container still uses stays. Go leaves directories that are read-only.
+.PHONY: clean-all
+clean-all: clean ## Remove also the cache (~/.cache/mlops.mlflow) and the images named localhost/mlops-mlflow/...; system packages stay
+	@for engine in docker podman; do
+	  images=$$($$engine images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep '^localhost/mlops-mlflow/') || continue
+	  $$engine rmi $$images || true
+	done
+	cache="$${XDG_CACHE_HOME:-$$HOME/.cache}/mlops.mlflow"
+	if [ -d "$$cache" ]; then chmod -R u+w "$$cache"; rm -rf "$$cache"; fi

@@ -11,9 +11,11 @@ and `requests`, as a control node has them; the example gets a virtual environme
 import argparse
 import base64
 import hashlib
+import json
 import os
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.parse
@@ -24,6 +26,7 @@ import kubernetes
 import requests
 
 HERE = pathlib.Path(__file__).resolve().parent
+INVENTORY = HERE.parents[1] / "inventory" / "kind"
 ADMIN = "demo-admin"
 USER = "demo-user"
 EXPERIMENT = "iris"
@@ -33,6 +36,28 @@ TIMEOUT = 60
 
 class QuickstartError(Exception):
     """What went wrong, in a sentence for people."""
+
+
+def addresses(inventory):
+    """MLflow's and Keycloak's public URLs, as an inventory's first stack has them."""
+    given = "{{ [mlflow_url | default('http://localhost:30800'), keycloak_url | default('http://localhost:30880')] }}"
+    # Ansible itself is asked, since ansible-inventory shows what variables are made of and not what comes of it.
+    path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which("ansible", path=path)
+    if not program:
+        raise QuickstartError("there is no program ansible to ask for the URLs: give --mlflow-url and --keycloak-url")
+    done = subprocess.run(
+        [program, "mlflow[0]", "-i", inventory, "-m", "ansible.builtin.debug", "-a", f"msg={given}"],
+        env=os.environ | {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    _, found, answer = done.stdout.partition("=>")
+    if done.returncode != 0 or not found:
+        raise QuickstartError(f"the inventory {inventory} does not tell the URLs:\n{done.stdout}{done.stderr}")
+    return json.loads(answer)["msg"]
 
 
 def passwords_of(kubeconfig, namespace, names):
@@ -70,15 +95,19 @@ def write_env(path, variables):
     return True
 
 
+def cache():
+    """Where checkouts share what is large."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mlops.mlflow"
+
+
 def client_python():
     """A Python with the example's requirements, in a virtual environment that checkouts share.
 
-    It stands under $XDG_CACHE_HOME/mlops.mlflow (~/.cache by default), named for what is in it.
+    It stands in the cache, named for what is in it.
     """
     requirements = HERE / "requirements.txt"
     content = f"{sys.version_info[:2]}{sys.executable}{requirements.read_text()}"
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mlops.mlflow"
-    place = cache / f"client-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    place = cache() / f"client-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     python = place / "bin" / "python"
     if not (place / "ready").exists():
         print("Installing the example's client (mlflow, scikit-learn, matplotlib), about a minute ...", flush=True)
@@ -134,18 +163,24 @@ def show_refusal(url, password):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=pathlib.Path, required=True, help="where the cluster's kubeconfig is")
-    parser.add_argument("--mlflow-url", default="http://localhost:30800", help="MLflow's public URL")
-    parser.add_argument("--keycloak-url", default="http://localhost:30880", help="Keycloak's public URL")
+    parser.add_argument(
+        "--inventory", type=pathlib.Path, default=INVENTORY, help="what the stack was deployed by; tells the URLs"
+    )
+    parser.add_argument("--mlflow-url", help="MLflow's public URL, if not the inventory's")
+    parser.add_argument("--keycloak-url", help="Keycloak's public URL, if not the inventory's")
     parser.add_argument("--keycloak-namespace", default="keycloak", help="the namespace of the Secret keycloak-users")
     parser.add_argument("--skip-example", action="store_true", help="only write the file to source")
     arguments = parser.parse_args()
-    url = arguments.mlflow_url.rstrip("/")
     directory = arguments.directory.resolve()
     kubeconfig = directory / "kubeconfig"
     path = directory / "env"
+    url = keycloak_url = ""
     try:
         if not kubeconfig.exists():
             raise QuickstartError(f"there is no {kubeconfig}: make the cluster first")
+        given = [arguments.mlflow_url, arguments.keycloak_url]
+        told = given if all(given) else addresses(arguments.inventory)
+        url, keycloak_url = ((one or other).rstrip("/") for one, other in zip(given, told, strict=True))
         passwords = passwords_of(kubeconfig, arguments.keycloak_namespace, [ADMIN, USER])
         token = read_env(path).get("MLFLOW_TRACKING_PASSWORD")
         if not token or not access_token.works(url, ADMIN, token):
@@ -157,7 +192,7 @@ def main():
             "MLFLOW_TRACKING_URI": url,
             "MLFLOW_TRACKING_USERNAME": ADMIN,
             "MLFLOW_TRACKING_PASSWORD": token,
-            "KEYCLOAK_URL": arguments.keycloak_url.rstrip("/"),
+            "KEYCLOAK_URL": keycloak_url,
             "DEMO_ADMIN_PASSWORD": passwords[ADMIN],
             "DEMO_USER_PASSWORD": passwords[USER],
         }
@@ -174,16 +209,23 @@ def main():
     except (QuickstartError, access_token.LoginError, requests.RequestException) as error:
         sys.exit(f"The quickstart did not end well: {error}")
     shown = os.path.relpath(path)
+    # Where the machine has no kubectl, the cluster came with one.
+    kubectl = directory / "bin" / "kubectl"
+    kubectl = os.path.relpath(kubectl) if not shutil.which("kubectl") and kubectl.exists() else "kubectl"
     print(f"""
 MLflow    {url}   log in as {ADMIN} (administrator) or {USER}
-Keycloak  {arguments.keycloak_url}
+Keycloak  {keycloak_url}
 Passwords DEMO_ADMIN_PASSWORD and DEMO_USER_PASSWORD in {shown} (first ones, from the Secret
           keycloak-users of the namespace {arguments.keycloak_namespace}); an access token of {ADMIN} is there too
 
 Next      source {shown}
-          kubectl get pods --all-namespaces
+          {kubectl} get pods --all-namespaces
           python docs/examples/iris.py          in an environment with docs/examples/requirements.txt
-          docs/ tells how to go on to a cluster of your own; make clean removes all of this
+          docs/ tells how to go on to a cluster of your own
+
+Removal   make clean        the clusters with their data, build/ and .venv
+          make clean-all    what was downloaded and built for them too: {cache()}
+                            and the images localhost/mlops-mlflow/...
 """)
 
 

@@ -98,6 +98,7 @@ class ActionModule(local_action.LocalAction):
                 say=self.say,
                 check_mode=self._task.check_mode,
             )
+            self._show_names({name: item["image"] for name, item in pushed.items()})
         return {
             "changed": bool(planned or installed or any(item["changed"] for item in pushed.values())),
             "source": source,
@@ -113,6 +114,14 @@ class ActionModule(local_action.LocalAction):
             "versions": options["versions"],
             "programs": self._programs(build, offered, options["extra"]),
         }
+
+    def _show_names(self, pushed):
+        """Show the names of pushed images as lines to copy: nobody could guess the digits that a tag ends in."""
+        if not pushed:
+            return
+        self.say("for the inventory:")
+        for line in push.inventory_lines(pushed):
+            local_action.display.display(f"      {line}")
 
     @staticmethod
     def _programs(build, offered, extra):

@@ -97,7 +97,7 @@ options:
     type: str
     default: ""
   push:
-    description: Components whose images are pushed.
+    description: Components whose images are pushed. Their names are shown as lines for an inventory.
     type: list
     elements: str
     default: []

@@ -148,6 +148,12 @@ class Builder:
         base = self.spec(name).get("base", "")
         return base.get(self.source, "") if isinstance(base, dict) else base
 
+    def suite(self, name):
+        """The release of Debian that a step's image stands on, "" where that was not built here."""
+        while name in self.steps and self.kind(name) == "image":
+            name = self.base(name)
+        return self.spec(name)["suite"] if name in self.steps else ""
+
     def needs(self, name):
         """Names of the steps that a step takes something from."""
         kind, spec = self.kind(name), self.spec(name)
@@ -504,19 +510,20 @@ class Builder:
             command += ["--target", spec["target"]]
         for key, value in sorted(arguments.items()):
             command += ["--build-arg", f"{key}={value}"]
-        for secret, path in self._secrets(work, spec).items():
+        for secret, path in self._secrets(work, self.suite(name)).items():
             command += ["--secret", f"id={secret},src={path}"]
         env = {**self.engine.environ, "DOCKER_BUILDKIT": "1"}
         self.command(name, log, [*command, str(context)], env=env)
 
-    def _secrets(self, work, spec):
+    def _secrets(self, work, suite):
         """What a build may read of the machine's settings but not keep: CA bundle, package sources, pip's settings."""
         secrets = work / "secrets"
-        secrets.mkdir(exist_ok=True)
+        # Credentials of proxies and mirrors may be among them.
+        secrets.mkdir(mode=0o700)
         contents = {"pip_conf": machine.pip_configuration()}
         bundle = machine.ca_bundle()
-        if self.source == "packages":
-            lines = machine.apt_sources(spec.get("suite", "trixie"))
+        if suite:
+            lines = machine.apt_sources(suite)
             contents["apt_sources"] = "".join(f"{apt_line(line)}\n" for line in lines)
             options = machine.apt_options()
             if bundle:
@@ -527,7 +534,7 @@ class Builder:
         for key, text in contents.items():
             paths[key] = secrets / key
             paths[key].write_text(text, encoding="utf-8")
-            # apt reads its settings as a user of its own.
+            # apt reads its settings as a user of its own; the directory keeps the machine's other users out.
             paths[key].chmod(0o644)
         return paths
 

@@ -14,7 +14,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -187,6 +186,15 @@ def _answers(name, url):
     return "", json.loads(out)
 
 
+def private_directory():
+    """A directory in the user's cache that nobody else reads or writes."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlops.mlflow"
+    path = cache / "private"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
 def _podman_configuration(info, limits, directory):
     """A containers.conf for what this machine refuses, and a sentence for each entry; ("", []) on an ordinary one."""
     host = info.get("host", {})
@@ -215,7 +223,7 @@ def _podman_configuration(info, limits, directory):
         for section, lines in (("containers", containers), ("engine", engine))
         if lines
     )
-    path = Path(directory or tempfile.gettempdir()) / "containers.conf"
+    path = Path(directory or private_directory()) / "containers.conf"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -227,7 +235,7 @@ def find_engine(wanted="auto", url="", directory="", limits=None):
 
     :param wanted: auto (docker where its daemon answers, else podman), podman or docker
     :param url: a remote engine's address, "" for the local one
-    :param directory: where a containers.conf is written, on machines that need one ("": among temporary files)
+    :param directory: where a containers.conf is written, on machines that need one ("": in the user's cache)
     :returns: Engine
     :raises MachineError: none works; says why of each
     """

@@ -11,6 +11,8 @@ import urllib.request
 
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder, machine
 
+# Components whose image is not named by <component>_image.
+VARIABLES = {"oauth2_proxy": "mlflow_oauth2_proxy_image"}
 MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.manifest.v1+json",
@@ -64,7 +66,10 @@ def push(engine, images, names, registry, *, say, check_mode):
         image = f"{registry.rstrip('/')}/{images[name].rpartition('/')[2]}"
         there = has(image)
         pushed[name] = {"image": image, "changed": there is False}
-        if there or check_mode:
+        if there:
+            continue
+        if check_mode:
+            say(f"would push {image}")
             continue
         started = time.monotonic()
         say(f"pushing {image} ...")
@@ -73,3 +78,11 @@ def push(engine, images, names, registry, *, say, check_mode):
         engine.output("push", *insecure, image, timeout=3600)
         say(f"pushed {image} in {builder.duration(time.monotonic() - started)}")
     return pushed
+
+
+def inventory_lines(pushed):
+    """Lines of an inventory that name pushed images.
+
+    :param pushed: dict of component to image
+    """
+    return [f"{VARIABLES.get(name, f'{name}_image')}: {image}" for name, image in pushed.items()]

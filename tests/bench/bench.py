@@ -26,8 +26,8 @@ import requests
 import server
 import stack as stacks
 
-PARTS = ("memory", "second-run", "log-batch", "artifact", "access")
 COLD = "cold"
+PARTS = ("memory", "second-run", "log-batch", "artifact", "access", COLD)
 ERRORS = (
     converge.ConvergeError,
     server.ServerError,
@@ -64,24 +64,25 @@ def arguments_of(words=None):
     add("--directory", type=pathlib.Path, default="build/quickstart", help="where the running stack's kubeconfig is")
     add("--inventory", type=pathlib.Path, default=repository / "inventory/kind", help="the inventory that deployed it")
     add(
-        "--only", nargs="+", choices=(*PARTS, COLD), default=PARTS, metavar="PART", help=f"{', '.join(PARTS)} or {COLD}"
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        metavar="PART",
+        help=f"some of {', '.join(PARTS)}; all by default. {COLD}, the first run of site.yml, removes the tests' "
+        "cluster, makes it, and removes it again: about 3 minutes. The running stack is left alone",
     )
     add("--seconds", type=between(2, 120), default=10, help="log-batch: how long a round takes (10)")
     add("--rounds", type=between(1, 10), default=3, help="log-batch: how many rounds there are (3)")
     add("--connections", type=between(1, 128), default=16, help="log-batch: how many are open (16)")
     add("--metrics", type=between(1, 1000), default=10, help="log-batch: values in a batch (10)")
     add("--mebibytes", type=between(1, 16384), default=1024, help="artifact: its size (1024)")
-    add(
-        "--cold",
-        action="store_true",
-        help="measure the first run of site.yml too: removes the tests' cluster and makes it",
-    )
     add("--cold-directory", type=pathlib.Path, default="build/test", help="cold: directory of the tests' cluster")
     add("--cold-inventory", type=pathlib.Path, default=repository / "tests/inventory", help="cold: its inventory")
     add("--json", type=pathlib.Path, metavar="FILE", help="write the figures to a file as well")
     arguments = parser.parse_args(words)
-    wanted = set(arguments.only) | ({COLD} if arguments.cold else set())
-    arguments.parts = [part for part in (*PARTS, COLD) if part in wanted]
+    wanted = set(arguments.only)
+    arguments.parts = [part for part in PARTS if part in wanted]
     if COLD in wanted and arguments.cold_directory.resolve() == arguments.directory.resolve():
         parser.error("--cold-directory is the running stack's: it would be removed")
     if wanted != {COLD} and not (arguments.directory / "kubeconfig").exists():

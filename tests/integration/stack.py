@@ -113,13 +113,17 @@ class Stack:
         listed = json.loads(subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout)
         return next(iter(listed["_meta"]["hostvars"].values()))
 
+    @functools.cached_property
+    def addresses(self):
+        return quickstart.addresses(self.inventory)
+
     @property
     def mlflow_url(self):
-        return self.variables.get("mlflow_url", "http://localhost:30800")
+        return self.addresses[0]
 
     @property
     def keycloak_url(self):
-        return self.variables.get("keycloak_url", "http://localhost:30880")
+        return self.addresses[1]
 
     @functools.cached_property
     def environment(self):

@@ -27,7 +27,7 @@ class VaultedStack(stacks.LayeredStack):
     @property
     def variables(self):
         """The inventories' variables that a test needs, templated by Ansible."""
-        names = ("vault_url", "vault_role_id", "kubeconfig_path", "mlflow_url", "keycloak_url")
+        names = ("vault_url", "vault_role_id", "kubeconfig_path")
         shown = ", ".join(f"'{name}': {name} | default('')" for name in names)
         path = self.directory / "variables.yml"
         path.write_text(

@@ -70,6 +70,7 @@ VARIANTS = {
         "mlflow_extra_env": [[], [{"name": "MLFLOW_LOGGING_LEVEL", "value": 'it\'s "DEBUG"'}]],
         "mlflow_s3_endpoint": ["http://minio.minio.svc:9000", ""],
         "mlflow_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],
+        "mlflow_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
         "mlflow_trusted_proxies": [[], ["10.0.0.0/8"]],
         "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com"],
         "mlflow_workers": [1, 4],

@@ -149,3 +149,11 @@ def test_what_is_asked_for_besides_is_built_with_the_targets(build):
 def test_what_is_asked_for_besides_must_be_known(build):
     with pytest.raises(machine.MachineError, match="images_extra has 'redis': any of vault"):
         build(extra=["redis"])
+
+
+def test_names_of_what_was_pushed_are_shown(build, action, monkeypatch):
+    pushed = {"stack": {"image": "registry.example.com/stack:1-abc", "changed": False}}
+    monkeypatch.setattr(image_build.push, "push", lambda *_, **__: pushed)
+    build(push_registry="registry.example.com", push=["stack"])
+    assert action.said[-2].endswith("for the inventory:")
+    assert action.said[-1] == "      stack_image: registry.example.com/stack:1-abc"

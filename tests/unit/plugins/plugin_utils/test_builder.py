@@ -287,7 +287,31 @@ def test_the_machines_go_is_taken_where_new_enough(tmp_path, files, path, found,
     assert steps.go(tmp_path / "log") == (str(path / "go") if taken else str(packaged))
 
 
+def test_package_sources_are_those_of_the_release_that_an_image_stands_on(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(machine, "apt_sources", lambda suite: [f"deb http://m.example/debian {suite} main"])
+    steps = copy.deepcopy(STEPS)
+    steps["base"]["rootfs"]["suite"] = "forky"
+    steps["more"] = {"image": {"directory": "app", "base": "app"}}
+    steps["scratch"] = {"image": {"directory": "app"}}
+    work = tmp_path / "work"
+    work.mkdir()
+    made = build(tmp_path, files, steps=steps)
+    assert (made.suite("more"), made.suite("app"), made.suite("scratch")) == ("forky", "forky", "")
+    assert "debian forky main" in made._secrets(work, made.suite("more"))["apt_sources"].read_text(encoding="utf-8")
+    # A published base keeps its own package sources.
+    assert build(tmp_path, files, steps=steps, source="registry").suite("more") == ""
+
+
 def test_package_sources_in_an_image_know_only_debians_key():
     line = "deb [signed-by=/etc/keys/x.gpg trusted=yes] http://m.example/debian trixie main"
     keyring = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
     assert builder.apt_line(line) == f"deb [trusted=yes {keyring}] http://m.example/debian trixie main"
+
+
+def test_the_machines_settings_are_kept_from_its_other_users(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(machine, "pip_configuration", lambda: "[global]\nproxy = http://user:password@proxy.example\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    path = build(tmp_path, files)._secrets(work, "")["pip_conf"]
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert "password" in path.read_text(encoding="utf-8")

@@ -172,6 +172,14 @@ def test_work_arounds_only_where_the_machine_needs_them(programs, tmp_path):
         assert machine._podman_configuration(info, ordinary, tmp_path) == ("", [])
 
 
+def test_work_arounds_are_kept_where_nobody_else_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    info = {"host": {"cgroupManager": "cgroupfs", "eventLogger": "file"}}
+    path, _why = machine._podman_configuration(info, limits(root=True, nofile=20000), "")
+    assert Path(path) == tmp_path / "mlops.mlflow/private/containers.conf"
+    assert Path(path).parent.stat().st_mode & 0o777 == 0o700
+
+
 class Registry(BaseHTTPRequestHandler):
     """Answers with the code that the path asks for."""
 

@@ -62,9 +62,11 @@ def test_push(registry, path, changed, commands):
 
 def test_check_mode_pushes_nothing(registry):
     engine = Engine()
-    pushed = push.push(engine, IMAGES, ["mlflow", "minio"], registry, say=[].append, check_mode=True)
+    said = []
+    pushed = push.push(engine, IMAGES, ["mlflow", "minio"], registry, say=said.append, check_mode=True)
     assert [item["changed"] for item in pushed.values()] == [True, True]
     assert engine.told == []
+    assert said == [f"would push {registry}/mlflow:3-abc", f"would push {registry}/minio:1-def"]
 
 
 def test_a_registry_that_does_not_answer(registry):
@@ -78,3 +80,11 @@ def test_a_registry_that_does_not_answer(registry):
 )
 def test_loopback(registry_name, expected):
     assert push.loopback(registry_name) is expected
+
+
+def test_names_are_lines_of_an_inventory():
+    pushed = {"mlflow": "registry.example.com/mlflow:3-abc", "oauth2_proxy": "registry.example.com/oauth2-proxy:7-abc"}
+    assert push.inventory_lines(pushed) == [
+        "mlflow_image: registry.example.com/mlflow:3-abc",
+        "mlflow_oauth2_proxy_image: registry.example.com/oauth2-proxy:7-abc",
+    ]

@@ -1,0 +1,32 @@
+"""The collection as it is published, installed apart from the checkout, knows the stack that the checkout deployed."""
+
+import re
+import sys
+
+import pytest
+from drill import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+import installed
+import stack as stacks
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    return installed.Installed(tmp_path_factory.mktemp("collection"))
+
+
+@pytest.mark.parametrize("playbook", ["site", "access"])
+def test_the_installed_collection_changes_nothing(deployed, collection, playbook):
+    words = ("-i", deployed.inventory, f"{installed.NAME}.{playbook}", "--check", "--diff", "-vv")
+    done = collection.run("ansible-playbook", *words, check=False)
+    ended = stacks.Playbook(done.returncode, done.stdout)
+    assert ended.code == 0, f"{ended.output[-3000:]}\n{done.stderr[-3000:]}"
+    assert ended.count("changed") == 0
+    assert ended.count("ok") > 0
+    # With -vv each task is shown with the file that it is from, and a playbook with its own.
+    files = set(re.findall(r"^(?:task path: (.+):\d+|PLAYBOOK: .*)$", done.stdout, re.M)) - {""}
+    assert files
+    assert [path for path in sorted(files) if not path.startswith(f"{collection.place}/")] == []
+    deployed.say(f"  {playbook}.yml of the installed collection: {ended.count('ok')} tasks, none changes anything")

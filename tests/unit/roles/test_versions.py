@@ -1,0 +1,47 @@
+"""Versions that a role and the builder of images both name are the same."""
+
+import re
+
+import pytest
+import rendering
+import yaml
+
+ROLES = rendering.ROLES
+
+
+def load(path):
+    return yaml.safe_load((ROLES / path).read_text())
+
+
+BUILT = load("images/vars/main.yml")
+VERSIONS = BUILT["__images_versions"]
+PUBLISHED = BUILT["__images_sources"]["registry"]["published"]
+
+
+def filled(text):
+    """A text of vars/main.yml with its versions."""
+    return re.sub(r"{{ __images_versions\.(\w+) }}", lambda match: str(VERSIONS[match[1]]), text)
+
+
+@pytest.mark.parametrize("component", PUBLISHED)
+def test_a_role_runs_the_image_that_is_published(component):
+    assert load(f"{component}/defaults/main.yml")[f"{component}_image"] == filled(PUBLISHED[component])
+
+
+def test_the_proxy_is_of_the_version_that_is_built():
+    image = load("mlflow/defaults/main.yml")["mlflow_oauth2_proxy_image"]
+    assert image.rpartition(":v")[2] == VERSIONS["oauth2_proxy"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "roles/images/files/mlflow/requirements.in",
+        "roles/images/files/mlflow/requirements.txt",
+        "docs/examples/requirements.txt",
+        "README.md",
+    ],
+)
+def test_mlflow_is_of_one_version(path):
+    found = re.findall(r"\bmlflow(?:\[\w+\])?(?:==|:)(\d+\.\d+\.\d+)", (rendering.REPOSITORY / path).read_text())
+    assert set(found) == {VERSIONS["mlflow"]}
