@@ -12,13 +12,13 @@ short_description: What a playbook must know of a Kubernetes cluster before it c
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call.
+  - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call,
+    and its Sealed Secrets where it has any.
   - If the cluster cannot be used it fails with one sentence that names the kubeconfig, the context and the cause,
     within about ten seconds.
   - Messages say C(kubeconfig_path) and C(kubeconfig_context), the variables of this collection's roles, for the options
     O(kubeconfig) and O(context).
-  - The user must be able to list namespaces. Storage classes and Services that the user may not list are empty, and
-    named in RV(unreadable).
+  - The user must be able to list namespaces. What else the user may not list is empty, and named in RV(unreadable).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - mlops.mlflow.api
@@ -88,6 +88,20 @@ api_groups:
   type: list
   elements: str
   sample: [apps, batch]
+sealed_secrets_controllers:
+  description:
+    - Controllers of Sealed Secrets, each as namespace/name with its label C(app.kubernetes.io/managed-by); empty for a
+      controller without one.
+    - They are looked for where RV(api_groups) has C(bitnami.com).
+  returned: success
+  type: dict
+  sample: {"sealed-secrets/sealed-secrets-controller": mlops.mlflow}
+sealed_secrets:
+  description: SealedSecrets that are there, each as namespace/name.
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow/mlflow-db-credentials]
 unreadable:
   description: What the user may not list, by the names of the returned values.
   returned: success
@@ -97,6 +111,7 @@ unreadable:
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -108,9 +123,11 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     connect,
     unmask,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import NAMES_ONLY, controllers
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import API_VERSION
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 
 
 def minor_version(version: dict[str, Any]) -> int:
@@ -128,6 +145,11 @@ def default_class(classes: list[dict[str, Any]]) -> str:
     defaults.sort(key=lambda each: each["name"])
     defaults.sort(key=lambda each: each.get("creationTimestamp") or "", reverse=True)
     return defaults[0]["name"] if defaults else ""
+
+
+def places(things: list[dict[str, Any]]) -> list[str]:
+    """Give namespace/name of each."""
+    return sorted(f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in things)
 
 
 def used_ports(services: list[dict[str, Any]]) -> dict[str, str]:
@@ -150,14 +172,18 @@ def look(api: Api) -> dict[str, Any]:
     """
     unreadable: list[str] = []
 
-    def items(result: str, path: str) -> list[dict[str, Any]]:
+    def readable(result: str, read: Callable[[], Any]) -> Any:
         try:
-            return api.get(path).get("items") or []
+            return read()
         except ApiError as error:
-            if error.status != 403:
+            if error.status == 403:
+                unreadable.append(result)
+            elif error.status != 404:  # another definition of the API group
                 raise
-            unreadable.append(result)
-            return []
+            return None
+
+    def items(result: str, path: str, **how: str) -> list[dict[str, Any]]:
+        return readable(result, lambda: api.json("GET", path, **how).get("items")) or []
 
     version = api.get("/version")
     if "gitVersion" not in version:
@@ -168,7 +194,10 @@ def look(api: Api) -> dict[str, Any]:
     namespaces = api.json("GET", "/api/v1/namespaces", accept=NAMES_ONLY).get("items") or []
     classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
     services = items("node_ports", "/api/v1/services")
-    groups = api.get("/apis")
+    groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
+    sealing = API_VERSION.partition("/")[0] in groups
+    sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
+    unsealing = readable("sealed_secrets_controllers", lambda: controllers(api)) if sealing else None
     return {
         "server_version": version["gitVersion"],
         "minor": minor_version(version),
@@ -178,8 +207,10 @@ def look(api: Api) -> dict[str, Any]:
         "storage_classes": sorted(each["metadata"]["name"] for each in classes),
         "default_storage_class": default_class(classes),
         "node_ports": used_ports(services),
-        "services": sorted(f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in services),
-        "api_groups": sorted(each["name"] for each in groups.get("groups") or []),
+        "services": places(services),
+        "api_groups": groups,
+        "sealed_secrets_controllers": unsealing or {},
+        "sealed_secrets": places(sealed),
         "unreadable": unreadable,
     }
 
