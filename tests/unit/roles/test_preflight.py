@@ -90,3 +90,42 @@ def test_sealed_secrets_of_others_keep_their_definition():
     for others in ([], ["mlflow-b/a"], ["team/own"]):
         assert role.value("__sealed_secrets_of_others", options | seen(sealed_secrets=own + others)) == others
     assert role.value("__sealed_secrets_of_others", seen(unreadable=["sealed_secrets"]))
+
+
+# --- ports on the nodes ---
+
+
+@pytest.mark.parametrize(
+    ("port", "well"),
+    [(30000, True), ("32767", True), (29999, False), (32768, False), (8080, False), ("30800\n1", False), ("", False)],
+)
+def test_range_of_node_ports(port, well):
+    for role in ("keycloak", "mlflow"):
+        task = {"keycloak": "Check the node port", "mlflow": "Check the port on the nodes"}[role]
+        assert (get_role(role).refusal(task, {f"{role}_node_port": port}) == "") == well
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, []),
+        ({"keycloak_node_port": 30880}, []),
+        ({"keycloak_node_port": "30800"}, ["mlflow_node_port", "keycloak_node_port"]),
+        ({"keycloak_node_port": 30800, "keycloak_service_type": "ClusterIP"}, []),
+        ({"keycloak_node_port": 30800, "platform_components": ["mlflow"]}, []),
+        ({"mlflow_oauth2_proxy_api_service_type": "NodePort", "mlflow_oauth2_proxy_api_node_port": 30800}, []),
+        (
+            {
+                "mlflow_auth": "oauth2_proxy",
+                "mlflow_oauth2_proxy_api_service_type": "NodePort",
+                "mlflow_oauth2_proxy_api_node_port": 30800,
+            },
+            ["mlflow_node_port", "mlflow_oauth2_proxy_api_node_port"],
+        ),
+    ],
+)
+def test_each_service_has_a_port_of_its_own(options, names):
+    said = get_role("mlflow").refusal("Check that each Service has a port of its own on the nodes", options)
+    assert said == (
+        f"{', '.join(names)} are 30800, 30800: each needs a port of its own, so name another" if names else ""
+    )
