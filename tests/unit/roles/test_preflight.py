@@ -129,3 +129,21 @@ def test_each_service_has_a_port_of_its_own(options, names):
     assert said == (
         f"{', '.join(names)} are 30800, 30800: each needs a port of its own, so name another" if names else ""
     )
+
+
+# --- Secrets of others ---
+
+
+def provided(role, **options):
+    """Names of the Secrets that preflight looks for, with what else is in the inventory."""
+    return [each["name"] for each in get_role(role).value(f"__{role}_provided_secrets", options)]
+
+
+def test_the_secret_of_another_database_is_looked_for():
+    assert provided("keycloak") == []
+    external = {"keycloak_db_host": "db.example.com"}
+    assert provided("keycloak", **external) == ["keycloak-db-credentials"]
+    supplied = {"keycloak-db-credentials": {"username": {"value": "k"}, "password": {"env": "PASSWORD"}}}
+    assert provided("keycloak", **external, platform_credentials=supplied) == []
+    database = get_role("keycloak").value("__keycloak_secrets", external | {"platform_credentials": supplied})[0]
+    assert database["keys"] == {"username": {}, "password": {}}
