@@ -147,3 +147,29 @@ def test_the_secret_of_another_database_is_looked_for():
     assert provided("keycloak", **external, platform_credentials=supplied) == []
     database = get_role("keycloak").value("__keycloak_secrets", external | {"platform_credentials": supplied})[0]
     assert database["keys"] == {"username": {}, "password": {}}
+
+
+@pytest.mark.parametrize("mode", ["oidc", "basic", "oauth2_proxy", "none"])
+def test_the_authority_of_the_database_is_looked_for(mode):
+    options = {"mlflow_auth": mode, "mlflow_db_ca_secret": "company-ca"}
+    assert provided("mlflow", **options) == ["company-ca"]
+    # Of the provider too: it is one Secret all the same.
+    assert provided("mlflow", **options, mlflow_oidc_ca_secret="company-ca") == ["company-ca"]
+
+
+@pytest.mark.parametrize("mode", ["oidc", "basic", "oauth2_proxy", "none"])
+@pytest.mark.parametrize("provider", ["", "company-ca"])
+def test_a_renewed_authority_of_the_database_replaces_the_pods(mode, provider):
+    options = {
+        "mlflow_auth": mode,
+        "mlflow_db_ca_secret": "company-ca",
+        "mlflow_oidc_ca_secret": provider,
+        "mlflow_image": "x",
+    }
+    digests = [
+        get_role("mlflow").render(
+            "mlflow.deployment.yaml.j2", options | {"platform_fingerprints": {"mlflow/company-ca": digest}}
+        )[0]["spec"]["template"]["metadata"]["annotations"]["mlops.mlflow/credentials"]
+        for digest in ("before", "after")
+    ]
+    assert digests == ["before", "after"]
