@@ -13,7 +13,7 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call,
-    and its Sealed Secrets where it has any.
+    its Sealed Secrets where it has any, and the volumes that the roles of this collection have made.
   - If the cluster cannot be used it fails with one sentence that names the kubeconfig, the context and the cause,
     within about ten seconds.
   - Messages say C(kubeconfig_path) and C(kubeconfig_context), the variables of this collection's roles, for the options
@@ -82,6 +82,14 @@ services:
   type: list
   elements: str
   sample: [mlflow/mlflow]
+volumes:
+  description:
+    - Volume claims that the roles of this collection have made, by namespace/name, each with its class and its size
+      in MiB.
+    - They are told by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
+  returned: success
+  type: dict
+  sample: {"postgres/postgres-data": {"class": "standard", "mib": 10240}}
 api_groups:
   description: Names of the API groups that the server knows.
   returned: success
@@ -127,6 +135,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import API_VERSION
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+VOLUMES = "/api/v1/persistentvolumeclaims"
+OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
+MULTIPLIERS = (
+    {"m": 0.001}
+    | {suffix: 1000**power for power, suffix in enumerate(["", "k", "M", "G", "T", "P", "E"])}
+    | {suffix: 1024**power for power, suffix in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)}
+)
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 
 
@@ -165,6 +180,24 @@ def used_ports(services: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
+def mebibytes(quantity: str) -> int:
+    """Give a quantity of Kubernetes in MiB, such as V(10Gi); V(1.1Gi) is written by the API server in thousandths."""
+    number, suffix = re.fullmatch(r"([0-9.e+]*)([A-Za-z]*)", quantity).groups()
+    return int(float(number) * MULTIPLIERS[suffix] / 2**20)
+
+
+def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Map namespace/name of each claim that is not being deleted to its class and size."""
+    return {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": {
+            "class": each["spec"].get("storageClassName") or "",
+            "mib": mebibytes(each["spec"]["resources"]["requests"]["storage"]),
+        }
+        for each in claims
+        if not each["metadata"].get("deletionTimestamp")
+    }
+
+
 def look(api: Api) -> dict[str, Any]:
     """Read all that the module returns.
 
@@ -182,7 +215,7 @@ def look(api: Api) -> dict[str, Any]:
                 raise
             return None
 
-    def items(result: str, path: str, **how: str) -> list[dict[str, Any]]:
+    def items(result: str, path: str, **how: Any) -> list[dict[str, Any]]:
         return readable(result, lambda: api.json("GET", path, **how).get("items")) or []
 
     version = api.get("/version")
@@ -194,6 +227,7 @@ def look(api: Api) -> dict[str, Any]:
     namespaces = api.json("GET", "/api/v1/namespaces", accept=NAMES_ONLY).get("items") or []
     classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
     services = items("node_ports", "/api/v1/services")
+    claims = items("volumes", VOLUMES, query={"labelSelector": OURS})
     groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
     sealing = API_VERSION.partition("/")[0] in groups
     sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
@@ -208,6 +242,7 @@ def look(api: Api) -> dict[str, Any]:
         "default_storage_class": default_class(classes),
         "node_ports": used_ports(services),
         "services": places(services),
+        "volumes": volumes(claims),
         "api_groups": groups,
         "sealed_secrets_controllers": unsealing or {},
         "sealed_secrets": places(sealed),

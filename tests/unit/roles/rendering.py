@@ -26,6 +26,7 @@ CLUSTER = {
     "default_storage_class": "standard",
     "node_ports": {},
     "services": [],
+    "volumes": {},
     "api_groups": ["apps", "batch"],
     "sealed_secrets_controllers": {},
     "sealed_secrets": [],

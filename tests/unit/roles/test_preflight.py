@@ -173,3 +173,47 @@ def test_a_renewed_authority_of_the_database_replaces_the_pods(mode, provider):
         for digest in ("before", "after")
     ]
     assert digests == ["before", "after"]
+
+
+# --- volumes ---
+
+
+@pytest.mark.parametrize(
+    ("options", "well"),
+    [
+        ({}, True),
+        ({"postgres_storage_size": "10240Mi", "postgres_storage_class": "standard"}, True),
+        ({"postgres_storage_size": "1Ti"}, True),
+        ({"postgres_storage_size": "10G"}, False),
+        ({"postgres_storage_class": "fast"}, False),
+        ({"postgres_storage_class": "fast", "postgres_namespace": "other"}, True),
+    ],
+)
+def test_what_is_fixed_of_a_volume_of_postgres(options, well):
+    there = seen(volumes={"postgres/postgres-data": {"class": "standard", "mib": 10240}})
+    said = get_role("postgres").refusal("Check what is fixed once there is a volume", options | there)
+    assert (said == "") == well
+    where = "the volume postgres/postgres-data is there, of the class 'standard' and of 10240Mi;"
+    assert well or said.endswith(f"{where} it keeps its class, and can only grow")
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "well"),
+    [
+        ({}, 0, True),
+        ({}, 1, True),
+        ({"minio_replicas": "4"}, 4, True),
+        ({"minio_replicas": 4}, 1, False),
+        ({"minio_replicas": 8}, 4, False),
+        ({"minio_replicas": 4}, 5, False),
+        ({"minio_storage_size": "100Gi", "minio_storage_class": "standard"}, 1, True),
+        ({"minio_storage_size": "19Gi"}, 1, False),
+        ({"minio_storage_class": "fast"}, 1, False),
+    ],
+)
+def test_what_is_fixed_of_the_volumes_of_minio(options, count, well):
+    volumes = {f"minio/data-minio-{number}": {"class": "standard", "mib": 20480} for number in range(count)}
+    volumes |= {"minio-b/data-minio-0": {"class": "other", "mib": 2**30}}
+    said = get_role("minio").refusal("Check what is fixed once there are volumes", options | seen(volumes=volumes))
+    assert (said == "") == well
+    assert well or f"in the namespace minio, {count} of the class 'standard' and of 20480Mi;" in said
