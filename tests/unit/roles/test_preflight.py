@@ -217,3 +217,55 @@ def test_what_is_fixed_of_the_volumes_of_minio(options, count, well):
     said = get_role("minio").refusal("Check what is fixed once there are volumes", options | seen(volumes=volumes))
     assert (said == "") == well
     assert well or f"in the namespace minio, {count} of the class 'standard' and of 20480Mi;" in said
+
+
+# --- connections of PostgreSQL ---
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        # Two workers of three pools of 24, and two for each of two databases; Keycloak's 20; the superuser's 3.
+        ({}, 2 * (3 * 24 + 4) + 20 + 3),
+        ({"mlflow_auth": "none"}, 2 * (2 * 24 + 2) + 20 + 3),
+        ({"mlflow_workers": "2", "mlflow_replicas": 3}, 6 * 76 + 23),
+        ({"keycloak_replicas": 2, "keycloak_db_pool_size": 30}, 2 * 76 + 63),
+        ({"keycloak_extra_env": {"KC_DB_POOL_MAX_SIZE": 50}}, 2 * 76 + 53),
+        ({"keycloak_db_host": "db.example.com"}, 2 * 76 + 3),
+        ({"mlflow_db_host": "db.example.com"}, 23),
+        ({"platform_components": ["postgres", "minio"]}, 3),
+    ],
+)
+def test_connections_are_enough_for_all(options, needed):
+    role = get_role("postgres")
+    # What is known where the other roles are in the run.
+    known = {
+        name: str(get_role(name.partition("_")[0]).value(name))
+        for name in ("mlflow_replicas", "mlflow_workers", "mlflow_auth", "keycloak_replicas", "keycloak_db_pool_size")
+    }
+    task = "Check that there are connections for all"
+    for given in ({"postgres_max_connections": needed}, {"postgres_settings": {"max_connections": needed}}):
+        assert role.refusal(task, known | options | given) == ""
+    said = role.refusal(task, known | options | {"postgres_max_connections": needed - 1})
+    assert said.startswith(f"postgres_max_connections is {needed - 1}: {needed} or more")
+    assert role.refusal(task, {"postgres_max_connections": 20}) == ""
+
+
+def test_the_defaults_have_connections_for_a_rollout():
+    """One pod more of MLflow, or the migration, is not counted: there is some room for it."""
+    assert get_role("postgres").value("postgres_max_connections") >= 2 * 76 + 20 + 3 + 20
+
+
+def test_pools_are_as_they_are_counted():
+    [deployment] = get_role("mlflow").render("mlflow.deployment.yaml.j2", {"mlflow_image": "x"})
+    given = {each["name"]: each.get("value") for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    pool = get_role("mlflow").value("platform_mlflow_pool")
+    for prefix, overflow in (
+        ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"),
+        ("OIDC_DB_POOL_SIZE", "OIDC_DB_POOL_MAX_OVERFLOW"),
+    ):
+        assert int(given[prefix]) + int(given[overflow]) == pool
+    assert pool >= 2 * int(given["MLOPS_TRACKING_THREADS"]) + int(given["MLOPS_ARTIFACT_THREADS"])
+    [servers] = get_role("keycloak").render("keycloak.statefulset.yaml.j2", {"keycloak_db_pool_size": 31})
+    env = servers["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "KC_DB_POOL_MAX_SIZE", "value": "31"} in env
