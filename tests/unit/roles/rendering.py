@@ -89,9 +89,10 @@ class Role:
         """The manifests of all templates, in the order in which they are applied."""
         return [document for template in self.templates for document in self.render(template, options)]
 
-    def refusal(self, task, options=None):
-        """What the assertion of this name in the role's preflight says; nothing where all is well."""
-        found = next(each for each in _named(_checks(self.path / "tasks" / "preflight.yml")) if each["name"] == task)
+    def refusal(self, task, options=None, of=None):
+        """What the assertion of this name says, in the role's preflight or another's; nothing where all is well."""
+        checks = _checks(ROLES / (of or self.name) / "tasks" / "preflight.yml")
+        found = next(each for each in _named(checks) if each["name"] == task)
         templar = self.templar((options or {}) | found.get("vars", {}))
         asserted = found["ansible.builtin.assert"]
         conditions = asserted["that"] if isinstance(asserted["that"], list) else [asserted["that"]]

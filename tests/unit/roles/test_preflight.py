@@ -269,3 +269,69 @@ def test_pools_are_as_they_are_counted():
     [servers] = get_role("keycloak").render("keycloak.statefulset.yaml.j2", {"keycloak_db_pool_size": 31})
     env = servers["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "KC_DB_POOL_MAX_SIZE", "value": "31"} in env
+
+
+# --- credentials that are supplied ---
+
+LISTED = {
+    "postgres_extra_roles": [
+        {"name": "grafana"},
+        {"name": "odd_name-1", "secret": "its-own", "namespaces": ["elsewhere"]},
+    ],
+    "minio_extra_buckets": [{"name": "backups.2026"}, {"name": "more", "secret": "s3-more"}],
+    "keycloak_service_accounts": [
+        {"name": "ci.1", "namespaces": ["elsewhere"]},
+        {"name": "etl", "secret": "etl-login"},
+    ],
+    "keycloak_users": [{"name": "ada"}],
+    "mlflow_access": {"users": {"ada": {}}},
+}
+SUPPLIED = "Check for which Secrets credentials are supplied"
+
+
+@functools.cache
+def declared():
+    """Names of all Secrets that a role asks for, over the ways to log in and what can be somebody else's."""
+    own = {"mlflow_db_host": "db.example.com", "keycloak_db_host": "db.example.com", "platform_components": ["mlflow"]}
+    names = set()
+    for mode in ("oidc", "basic", "oauth2_proxy", "none"):
+        for provider in ("oidc", "github", "google"):
+            for more in ({}, own, {"mlflow_db_ca_secret": "db-ca", "mlflow_oidc_ca_secret": "company-ca"}):
+                options = LISTED | {"mlflow_auth": mode, "mlflow_oauth2_proxy_provider": provider} | more
+                found = get_role("mlflow").value("__mlflow_secrets + __mlflow_access_secrets", options)
+                names |= {str(each["name"]) for each in found}
+    for role in ("postgres", "minio", "keycloak"):
+        for more in ({}, own):
+            names |= {str(each["name"]) for each in get_role(role).value(f"__{role}_secrets", LISTED | more)}
+    return sorted(names)
+
+
+@pytest.mark.parametrize("role", rendering.COMPONENTS)
+def test_every_secret_of_a_role_may_be_supplied(role):
+    """Also where the role that has it is not in the run."""
+    supplied = {name: {"password": {"env": "X"}} for name in declared()}
+    assert len(supplied) > 20, sorted(supplied)
+    options = LISTED | {"mlflow_db_ca_secret": "db-ca", "mlflow_oidc_ca_secret": "company-ca"}
+    assert get_role(role).refusal(SUPPLIED, options | {"platform_credentials": supplied}, of="platform") == ""
+
+
+@pytest.mark.parametrize(
+    ("supplied", "said"),
+    [
+        (
+            {"mlflow-db-credential": {"password": {"value": "hidden"}}},
+            "platform_credentials has mlflow-db-credential: ",
+        ),
+        ({"mlflow-admin": {}, "a": "hidden", "b": 1}, "platform_credentials has a, b: "),
+        (["hidden"], "platform_credentials is no mapping: "),
+        ("hidden", "platform_credentials is no mapping: "),
+        (5, "platform_credentials is no mapping: "),
+    ],
+)
+def test_a_secret_that_no_role_has_is_refused(supplied, said):
+    # What is wrong elsewhere is said by its own check.
+    for more in ({}, {"postgres_extra_roles": "x", "minio_extra_buckets": 5, "keycloak_service_accounts": ["x", {}]}):
+        options = more | {"platform_credentials": supplied}
+        message = get_role("mlflow").refusal(SUPPLIED, options, of="platform")
+        assert message.startswith(f"{said}keys by the name of a Secret, which is one of keycloak-admin, ")
+        assert "hidden" not in message
