@@ -37,6 +37,7 @@ BACKED_UP = "mlops.mlflow/backed-up"  # annotation of a sealing key that was bac
 SYNC_TIMEOUT = 60.0  # seconds that the controller may take to unseal
 SETTLED = 3.0  # seconds after which a refusal stands: the controller tries five times within one
 BUSY_ATTEMPTS = 60  # its default is two requests a second
+DEPLOYMENTS = "/apis/apps/v1/deployments"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -121,17 +122,11 @@ class Controller:
     def _check_alone(self) -> None:
         """See that no other controller watches all namespaces too: each would undo the other's status."""
         try:
-            found = self._api.json("GET", "/apis/apps/v1/deployments", accept=NAMES_ONLY).get("items") or []
+            places = list(controllers(self._api))
         except ApiError as error:
             if error.status == 403:  # who may not see them has to know
                 return
             raise
-        places = sorted(
-            f"{each['metadata']['namespace']}/{each['metadata']['name']}"
-            for each in found
-            if each["metadata"]["name"] == SERVICE
-            or (each["metadata"].get("labels") or {}).get("app.kubernetes.io/name") == "sealed-secrets"
-        )
         if len(places) > 1:
             raise KubeError(
                 f"there are {len(places)} Sealed Secrets controllers, {' and '.join(places)}, and each would "
@@ -322,6 +317,19 @@ class Controller:
     def _owned(self, namespace: str, name: str) -> bool:
         found = self._api.find(f"/api/v1/namespaces/{quoted(namespace)}/secrets/{quoted(name)}")
         return found is not None and owned(found)
+
+
+def controllers(api: Api) -> dict[str, str]:
+    """Give the controllers of a cluster as namespace/name, each with what manages it by its label; empty for nobody.
+
+    :raises ApiError: of status 403, the user may not list them
+    """
+    metadata = [each["metadata"] for each in api.json("GET", DEPLOYMENTS, accept=NAMES_ONLY).get("items") or []]
+    return {
+        f"{each['namespace']}/{each['name']}": (each.get("labels") or {}).get("app.kubernetes.io/managed-by", "")
+        for each in sorted(metadata, key=lambda each: (each["namespace"], each["name"]))
+        if each["name"] == SERVICE or (each.get("labels") or {}).get("app.kubernetes.io/name") == "sealed-secrets"
+    }
 
 
 def _refusal(error: ApiError) -> bool:

@@ -12,13 +12,13 @@ short_description: What a playbook must know of a Kubernetes cluster before it c
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call.
+  - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call,
+    its Sealed Secrets where it has any, and the volumes that the roles of this collection have made.
   - If the cluster cannot be used it fails with one sentence that names the kubeconfig, the context and the cause,
     within about ten seconds.
   - Messages say C(kubeconfig_path) and C(kubeconfig_context), the variables of this collection's roles, for the options
     O(kubeconfig) and O(context).
-  - The user must be able to list namespaces. Storage classes and Services that the user may not list are empty, and
-    named in RV(unreadable).
+  - The user must be able to list namespaces. What else the user may not list is empty, and named in RV(unreadable).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - mlops.mlflow.api
@@ -82,12 +82,34 @@ services:
   type: list
   elements: str
   sample: [mlflow/mlflow]
+volumes:
+  description:
+    - Volume claims that the roles of this collection have made, by namespace/name, each with its class and its size
+      in MiB.
+    - They are told by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
+  returned: success
+  type: dict
+  sample: {"postgres/postgres-data": {"class": "standard", "mib": 10240}}
 api_groups:
   description: Names of the API groups that the server knows.
   returned: success
   type: list
   elements: str
   sample: [apps, batch]
+sealed_secrets_controllers:
+  description:
+    - Controllers of Sealed Secrets, each as namespace/name with its label C(app.kubernetes.io/managed-by); empty for a
+      controller without one.
+    - They are looked for where RV(api_groups) has C(bitnami.com).
+  returned: success
+  type: dict
+  sample: {"sealed-secrets/sealed-secrets-controller": mlops.mlflow}
+sealed_secrets:
+  description: SealedSecrets that are there, each as namespace/name.
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow/mlflow-db-credentials]
 unreadable:
   description: What the user may not list, by the names of the returned values.
   returned: success
@@ -97,6 +119,7 @@ unreadable:
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -108,9 +131,18 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     connect,
     unmask,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import NAMES_ONLY, controllers
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import API_VERSION
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+VOLUMES = "/api/v1/persistentvolumeclaims"
+OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
+MULTIPLIERS = (
+    {"m": 0.001}
+    | {suffix: 1000**power for power, suffix in enumerate(["", "k", "M", "G", "T", "P", "E"])}
+    | {suffix: 1024**power for power, suffix in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)}
+)
+SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 
 
 def minor_version(version: dict[str, Any]) -> int:
@@ -130,6 +162,11 @@ def default_class(classes: list[dict[str, Any]]) -> str:
     return defaults[0]["name"] if defaults else ""
 
 
+def places(things: list[dict[str, Any]]) -> list[str]:
+    """Give namespace/name of each."""
+    return sorted(f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in things)
+
+
 def used_ports(services: list[dict[str, Any]]) -> dict[str, str]:
     """Map each node port that is taken to namespace/name of its Service."""
     return {
@@ -143,6 +180,24 @@ def used_ports(services: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
+def mebibytes(quantity: str) -> int:
+    """Give a quantity of Kubernetes in MiB, such as V(10Gi); V(1.1Gi) is written by the API server in thousandths."""
+    number, suffix = re.fullmatch(r"([0-9.e+]*)([A-Za-z]*)", quantity).groups()
+    return int(float(number) * MULTIPLIERS[suffix] / 2**20)
+
+
+def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Map namespace/name of each claim that is not being deleted to its class and size."""
+    return {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": {
+            "class": each["spec"].get("storageClassName") or "",
+            "mib": mebibytes(each["spec"]["resources"]["requests"]["storage"]),
+        }
+        for each in claims
+        if not each["metadata"].get("deletionTimestamp")
+    }
+
+
 def look(api: Api) -> dict[str, Any]:
     """Read all that the module returns.
 
@@ -150,14 +205,18 @@ def look(api: Api) -> dict[str, Any]:
     """
     unreadable: list[str] = []
 
-    def items(result: str, path: str) -> list[dict[str, Any]]:
+    def readable(result: str, read: Callable[[], Any]) -> Any:
         try:
-            return api.get(path).get("items") or []
+            return read()
         except ApiError as error:
-            if error.status != 403:
+            if error.status == 403:
+                unreadable.append(result)
+            elif error.status != 404:  # another definition of the API group
                 raise
-            unreadable.append(result)
-            return []
+            return None
+
+    def items(result: str, path: str, **how: Any) -> list[dict[str, Any]]:
+        return readable(result, lambda: api.json("GET", path, **how).get("items")) or []
 
     version = api.get("/version")
     if "gitVersion" not in version:
@@ -168,7 +227,11 @@ def look(api: Api) -> dict[str, Any]:
     namespaces = api.json("GET", "/api/v1/namespaces", accept=NAMES_ONLY).get("items") or []
     classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
     services = items("node_ports", "/api/v1/services")
-    groups = api.get("/apis")
+    claims = items("volumes", VOLUMES, query={"labelSelector": OURS})
+    groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
+    sealing = API_VERSION.partition("/")[0] in groups
+    sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
+    unsealing = readable("sealed_secrets_controllers", lambda: controllers(api)) if sealing else None
     return {
         "server_version": version["gitVersion"],
         "minor": minor_version(version),
@@ -178,8 +241,11 @@ def look(api: Api) -> dict[str, Any]:
         "storage_classes": sorted(each["metadata"]["name"] for each in classes),
         "default_storage_class": default_class(classes),
         "node_ports": used_ports(services),
-        "services": sorted(f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in services),
-        "api_groups": sorted(each["name"] for each in groups.get("groups") or []),
+        "services": places(services),
+        "volumes": volumes(claims),
+        "api_groups": groups,
+        "sealed_secrets_controllers": unsealing or {},
+        "sealed_secrets": places(sealed),
         "unreadable": unreadable,
     }
 

@@ -64,7 +64,7 @@ def test_volume_that_nobody_provides(failing):
     message = fails(
         failing,
         "a storage class without a provisioner",
-        *("--tags", "minio", "-e", f"minio_namespace={NAMESPACE}", "-e", f"platform_storage_class={CLASS}"),
+        *("--tags", "minio", "-e", f"minio_namespace={NAMESPACE}", "-e", f"minio_storage_class={CLASS}"),
     )
     assert "pod minio-0" in message, message
     assert re.search(r"unbound|unbound immediate PersistentVolumeClaims", message), message

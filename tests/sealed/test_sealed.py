@@ -154,8 +154,8 @@ def test_two_controllers(drill, sealed, another_value):
             said = sentence(drill.run(SITE, *another_value))
         finally:
             stack.kubectl("delete", "namespace", "sealed-again")
-    assert "there are 2 Sealed Secrets controllers" in said
-    assert "sealed-again/sealed-secrets-controller" in said
+    assert "the Sealed Secrets controller sealed-again/sealed-secrets-controller already" in said
+    assert "leave sealed_secrets out of platform_components" in said
 
 
 def test_a_file_in_another_ones_place(drill, sealed):

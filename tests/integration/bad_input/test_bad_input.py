@@ -52,6 +52,11 @@ spec:
   type: NodePort
   selector: {nobody: here}
   ports: [{port: 80, nodePort: 31999}]
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: bad-input}
+provisioner: example.com/nobody
 """
 
 
@@ -121,6 +126,7 @@ def directory(stack, tmp_path_factory):
     server.shutdown()
     stack.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     stack.kubectl("delete", "clusterrole,clusterrolebinding", "bad-input-reader")
+    stack.kubectl("delete", "storageclass", "bad-input")
 
 
 def filled(value, directory):

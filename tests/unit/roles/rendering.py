@@ -26,7 +26,11 @@ CLUSTER = {
     "default_storage_class": "standard",
     "node_ports": {},
     "services": [],
-    "api_groups": ["apps/v1", "batch/v1"],
+    "volumes": {},
+    "api_groups": ["apps", "batch"],
+    "sealed_secrets_controllers": {},
+    "sealed_secrets": [],
+    "unreadable": [],
 }
 
 
@@ -85,6 +89,18 @@ class Role:
         """The manifests of all templates, in the order in which they are applied."""
         return [document for template in self.templates for document in self.render(template, options)]
 
+    def refusal(self, task, options=None, of=None):
+        """What the assertion of this name says, in the role's preflight or another's; nothing where all is well."""
+        checks = _checks(ROLES / (of or self.name) / "tasks" / "preflight.yml")
+        found = next(each for each in _named(checks) if each["name"] == task)
+        templar = self.templar((options or {}) | found.get("vars", {}))
+        asserted = found["ansible.builtin.assert"]
+        conditions = asserted["that"] if isinstance(asserted["that"], list) else [asserted["that"]]
+        # Ansible fills the message in beforehand, so it must not fail where nothing is wrong.
+        message = templar.template(trust_as_template(asserted["fail_msg"]))
+        well = all(templar.evaluate_conditional(trust_as_template(each)) for each in conditions)
+        return "" if well else " ".join(message.split())
+
     def options_of(self, template):
         """The public variables that a template reads, itself or through other variables."""
         known = {}
@@ -102,6 +118,16 @@ class Role:
 
 def _words(text):
     return set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text))
+
+
+@functools.cache
+def _checks(path):
+    return yaml.safe_load(path.read_text())
+
+
+def _named(tasks):
+    for task in tasks:
+        yield from _named(task["block"]) if "block" in task else [task]
 
 
 def _tasks(block):

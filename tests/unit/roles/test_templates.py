@@ -138,6 +138,13 @@ def test_rendering_is_stable(role):
     assert get_role(role).manifests(options) == rendering.Role(role).manifests(options)
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_no_manifest_depends_on_a_run(role):
+    """With another time limit no Job runs again, since none has another name, and nothing is reported as changed."""
+    options = BASE.get(role, {})
+    assert get_role(role).manifests(options | {"platform_timeout": 600}) == get_role(role).manifests(options)
+
+
 class Server:
     """The API server, asked what it would say: nothing is written but a namespace of the tests' own."""
 

@@ -33,6 +33,12 @@ def live(cluster) -> Any:
         ]
     }
     cluster.answers["GET /api/v1/services"] = (200, services)
+    for name, labels in (("data", {"app.kubernetes.io/managed-by": "mlops.mlflow"}), ("other", {})):
+        requests = {"resources": {"requests": {"storage": "10Gi"}}}
+        cluster.store(
+            f"/api/v1/namespaces/db/persistentvolumeclaims/{name}",
+            {"metadata": {"labels": labels}, "spec": {"storageClassName": "fast", **requests}},
+        )
     return cluster
 
 
@@ -48,12 +54,90 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "default_storage_class": "standard",
         "node_ports": {"30800": "a/web", "31000": "b/lb"},
         "services": ["a/web", "b/lb", "c/external"],
+        "volumes": {"db/data": {"class": "fast", "mib": 10240}},
         "api_groups": ["apps", "batch"],
+        "sealed_secrets_controllers": {},
+        "sealed_secrets": [],
         "unreadable": [],
     }
-    assert len(live.requests) == 5
+    assert len(live.requests) == 6
     assert live.writes() == []
     assert "the-token-of-the-tests" not in result["_output"]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "mib"),
+    [
+        ("10Gi", 10240),
+        ("1500M", 1430),
+        ("1536Mi", 1536),
+        ("1.5Gi", 1536),
+        ("1181116006400m", 1126),
+        ("1073741824", 1024),
+        ("1e9", 953),
+        ("2Ti", 2**21),
+    ],
+)
+def test_sizes_of_volumes(quantity, mib):
+    assert cluster_info.mebibytes(quantity) == mib
+
+
+def test_volumes_that_go_are_none(live, run):
+    live.store(
+        "/api/v1/namespaces/db/persistentvolumeclaims/data",
+        {
+            "metadata": {
+                "labels": {"app.kubernetes.io/managed-by": "mlops.mlflow"},
+                "deletionTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {"resources": {"requests": {"storage": "1Gi"}}},
+        },
+    )
+    assert run("cluster_info")["volumes"] == {}
+
+
+SEALED = "/apis/bitnami.com/v1alpha1/sealedsecrets"
+DEPLOYMENTS = "/apis/apps/v1/deployments"
+
+
+@pytest.fixture
+def sealing(live) -> Any:
+    """Give a cluster that knows SealedSecrets."""
+    live.answers["GET /apis"] = (200, {"groups": [{"name": "bitnami.com"}]})
+    sealed = [{"metadata": {"namespace": "mlflow", "name": "login"}}, {"metadata": {"namespace": "a", "name": "own"}}]
+    live.answers[f"GET {SEALED}"] = (200, {"items": sealed})
+    named, labelled = "sealed-secrets-controller", {"app.kubernetes.io/name": "sealed-secrets"}
+    managed = {"app.kubernetes.io/managed-by": "mlops.mlflow"}
+    deployments = [
+        {"metadata": {"namespace": "sealed-secrets", "name": named, "labels": managed}},
+        {"metadata": {"namespace": "kube-system", "name": "by-a-chart", "labels": labelled}},
+        {"metadata": {"namespace": "mlflow", "name": "mlflow", "labels": managed}},
+    ]
+    live.answers[f"GET {DEPLOYMENTS}"] = (200, {"items": deployments})
+    return live
+
+
+def test_tells_of_sealed_secrets(sealing, run):
+    result = run("cluster_info")
+    assert result["sealed_secrets"] == ["a/own", "mlflow/login"]
+    assert result["sealed_secrets_controllers"] == {
+        "kube-system/by-a-chart": "",
+        "sealed-secrets/sealed-secrets-controller": "mlops.mlflow",
+    }
+
+
+def test_sealed_secrets_that_may_not_be_listed(sealing, run):
+    for path in (SEALED, DEPLOYMENTS):
+        sealing.answers[f"GET {path}"] = sealing.status(403, "Forbidden", "no")
+    result = run("cluster_info")
+    assert result["unreadable"] == ["sealed_secrets", "sealed_secrets_controllers"]
+    assert result["sealed_secrets"] == []
+    assert result["sealed_secrets_controllers"] == {}
+
+
+def test_an_api_group_without_sealed_secrets(sealing, run):
+    sealing.answers[f"GET {SEALED}"] = sealing.status(404, "NotFound", "no")
+    assert run("cluster_info")["sealed_secrets"] == []
 
 
 @pytest.mark.parametrize(("minor", "number"), [("34", 34), ("34+", 34), ("", 0), (None, 0)])

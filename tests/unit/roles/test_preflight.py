@@ -1,0 +1,337 @@
+"""Checks of a role's preflight that depend on what the cluster has, or on several variables at once."""
+
+import functools
+
+import pytest
+import rendering
+
+CONTROLLER = "sealed-secrets/sealed-secrets-controller"
+
+
+@functools.cache
+def get_role(name):
+    """A role, loaded once."""
+    return rendering.Role(name)
+
+
+def seen(**found):
+    """The cluster with something more in it."""
+    return {"platform_cluster": rendering.CLUSTER | found}
+
+
+# --- Sealed Secrets ---
+
+
+@pytest.mark.parametrize(
+    ("controllers", "other"),
+    [
+        ({}, ""),
+        ({CONTROLLER: "mlops.mlflow"}, ""),
+        ({CONTROLLER: "Helm"}, CONTROLLER),
+        (
+            {CONTROLLER: "mlops.mlflow", "kube-system/sealed-secrets-controller": ""},
+            "kube-system/sealed-secrets-controller",
+        ),
+        ({"other/sealed-secrets-controller": "mlops.mlflow"}, "other/sealed-secrets-controller"),
+    ],
+)
+def test_another_controller_is_refused(controllers, other):
+    role = get_role("sealed_secrets")
+    said = role.refusal("Check that no other controller unseals", seen(sealed_secrets_controllers=controllers))
+    assert bool(said) == bool(other)
+    if other:
+        assert f"the Sealed Secrets controller {other} already: leave sealed_secrets out of platform_components" in said
+
+
+def test_rights_are_not_those_of_another_controller():
+    """What has no namespace has a name that no other stack and no published controller has."""
+    role = get_role("sealed_secrets")
+    names = [
+        {
+            each["metadata"]["name"]
+            for each in role.render("sealed-secrets.rbac.yaml.j2", options)
+            if each["kind"].startswith("Cluster")
+        }
+        for options in ({}, {"sealed_secrets_namespace": "other"})
+    ]
+    assert names[0] == {"mlops-mlflow-sealed-secrets-unsealer"}
+    assert names[1] == {"mlops-mlflow-other-unsealer"}
+
+
+def test_former_rights_go_where_nobody_else_has_them():
+    role = get_role("sealed_secrets")
+    former = {each["kind"]: each["metadata"]["name"] for each in role.value("__sealed_secrets_former")}
+    assert former == {"ClusterRole": "secrets-unsealer", "ClusterRoleBinding": "sealed-secrets-controller"}
+    for beside in (
+        {"sealed_secrets_controllers": {"kube-system/sealed-secrets-controller": ""}},
+        {"unreadable": ["sealed_secrets_controllers"]},
+    ):
+        assert role.value("__sealed_secrets_former", seen(**beside)) == []
+
+
+def test_sealed_secrets_of_others_keep_their_definition():
+    role = get_role("sealed_secrets")
+    options = {
+        "keycloak_service_accounts": [
+            {"name": "ci", "namespaces": ["team"]},
+            {"name": "etl", "secret": "x", "namespaces": ["team"]},
+        ],
+        "postgres_extra_roles": [{"name": "odd_name", "namespaces": ["team"]}],
+        "minio_extra_buckets": [{"name": "b.c", "namespaces": ["team"]}],
+    }
+    own = [
+        "mlflow/a",
+        "keycloak/b",
+        "team/keycloak-client-ci",
+        "team/x",
+        "team/odd-name-db-credentials",
+        "team/b-c-s3-secret",
+    ]
+    for others in ([], ["mlflow-b/a"], ["team/own"]):
+        assert role.value("__sealed_secrets_of_others", options | seen(sealed_secrets=own + others)) == others
+    assert role.value("__sealed_secrets_of_others", seen(unreadable=["sealed_secrets"]))
+
+
+# --- ports on the nodes ---
+
+
+@pytest.mark.parametrize(
+    ("port", "well"),
+    [(30000, True), ("32767", True), (29999, False), (32768, False), (8080, False), ("30800\n1", False), ("", False)],
+)
+def test_range_of_node_ports(port, well):
+    for role in ("keycloak", "mlflow"):
+        task = {"keycloak": "Check the node port", "mlflow": "Check the port on the nodes"}[role]
+        assert (get_role(role).refusal(task, {f"{role}_node_port": port}) == "") == well
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, []),
+        ({"keycloak_node_port": 30880}, []),
+        ({"keycloak_node_port": "30800"}, ["mlflow_node_port", "keycloak_node_port"]),
+        ({"keycloak_node_port": 30800, "keycloak_service_type": "ClusterIP"}, []),
+        ({"keycloak_node_port": 30800, "platform_components": ["mlflow"]}, []),
+        ({"mlflow_oauth2_proxy_api_service_type": "NodePort", "mlflow_oauth2_proxy_api_node_port": 30800}, []),
+        (
+            {
+                "mlflow_auth": "oauth2_proxy",
+                "mlflow_oauth2_proxy_api_service_type": "NodePort",
+                "mlflow_oauth2_proxy_api_node_port": 30800,
+            },
+            ["mlflow_node_port", "mlflow_oauth2_proxy_api_node_port"],
+        ),
+    ],
+)
+def test_each_service_has_a_port_of_its_own(options, names):
+    said = get_role("mlflow").refusal("Check that each Service has a port of its own on the nodes", options)
+    assert said == (
+        f"{', '.join(names)} are 30800, 30800: each needs a port of its own, so name another" if names else ""
+    )
+
+
+# --- Secrets of others ---
+
+
+def provided(role, **options):
+    """Names of the Secrets that preflight looks for, with what else is in the inventory."""
+    return [each["name"] for each in get_role(role).value(f"__{role}_provided_secrets", options)]
+
+
+def test_the_secret_of_another_database_is_looked_for():
+    assert provided("keycloak") == []
+    external = {"keycloak_db_host": "db.example.com"}
+    assert provided("keycloak", **external) == ["keycloak-db-credentials"]
+    supplied = {"keycloak-db-credentials": {"username": {"value": "k"}, "password": {"env": "PASSWORD"}}}
+    assert provided("keycloak", **external, platform_credentials=supplied) == []
+    database = get_role("keycloak").value("__keycloak_secrets", external | {"platform_credentials": supplied})[0]
+    assert database["keys"] == {"username": {}, "password": {}}
+
+
+@pytest.mark.parametrize("mode", ["oidc", "basic", "oauth2_proxy", "none"])
+def test_the_authority_of_the_database_is_looked_for(mode):
+    options = {"mlflow_auth": mode, "mlflow_db_ca_secret": "company-ca"}
+    assert provided("mlflow", **options) == ["company-ca"]
+    # Of the provider too: it is one Secret all the same.
+    assert provided("mlflow", **options, mlflow_oidc_ca_secret="company-ca") == ["company-ca"]
+
+
+@pytest.mark.parametrize("mode", ["oidc", "basic", "oauth2_proxy", "none"])
+@pytest.mark.parametrize("provider", ["", "company-ca"])
+def test_a_renewed_authority_of_the_database_replaces_the_pods(mode, provider):
+    options = {
+        "mlflow_auth": mode,
+        "mlflow_db_ca_secret": "company-ca",
+        "mlflow_oidc_ca_secret": provider,
+        "mlflow_image": "x",
+    }
+    digests = [
+        get_role("mlflow").render(
+            "mlflow.deployment.yaml.j2", options | {"platform_fingerprints": {"mlflow/company-ca": digest}}
+        )[0]["spec"]["template"]["metadata"]["annotations"]["mlops.mlflow/credentials"]
+        for digest in ("before", "after")
+    ]
+    assert digests == ["before", "after"]
+
+
+# --- volumes ---
+
+
+@pytest.mark.parametrize(
+    ("options", "well"),
+    [
+        ({}, True),
+        ({"postgres_storage_size": "10240Mi", "postgres_storage_class": "standard"}, True),
+        ({"postgres_storage_size": "1Ti"}, True),
+        ({"postgres_storage_size": "10G"}, False),
+        ({"postgres_storage_class": "fast"}, False),
+        ({"postgres_storage_class": "fast", "postgres_namespace": "other"}, True),
+    ],
+)
+def test_what_is_fixed_of_a_volume_of_postgres(options, well):
+    there = seen(volumes={"postgres/postgres-data": {"class": "standard", "mib": 10240}})
+    said = get_role("postgres").refusal("Check what is fixed once there is a volume", options | there)
+    assert (said == "") == well
+    where = "the volume postgres/postgres-data is there, of the class 'standard' and of 10240Mi;"
+    assert well or said.endswith(f"{where} it keeps its class, and can only grow")
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "well"),
+    [
+        ({}, 0, True),
+        ({}, 1, True),
+        ({"minio_replicas": "4"}, 4, True),
+        ({"minio_replicas": 4}, 1, False),
+        ({"minio_replicas": 8}, 4, False),
+        ({"minio_replicas": 4}, 5, False),
+        ({"minio_storage_size": "100Gi", "minio_storage_class": "standard"}, 1, True),
+        ({"minio_storage_size": "19Gi"}, 1, False),
+        ({"minio_storage_class": "fast"}, 1, False),
+    ],
+)
+def test_what_is_fixed_of_the_volumes_of_minio(options, count, well):
+    volumes = {f"minio/data-minio-{number}": {"class": "standard", "mib": 20480} for number in range(count)}
+    volumes |= {"minio-b/data-minio-0": {"class": "other", "mib": 2**30}}
+    said = get_role("minio").refusal("Check what is fixed once there are volumes", options | seen(volumes=volumes))
+    assert (said == "") == well
+    assert well or f"in the namespace minio, {count} of the class 'standard' and of 20480Mi;" in said
+
+
+# --- connections of PostgreSQL ---
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        # Two workers of three pools of 24, and two for each of two databases; Keycloak's 20; the superuser's 3.
+        ({}, 2 * (3 * 24 + 4) + 20 + 3),
+        ({"mlflow_auth": "none"}, 2 * (2 * 24 + 2) + 20 + 3),
+        ({"mlflow_workers": "2", "mlflow_replicas": 3}, 6 * 76 + 23),
+        ({"keycloak_replicas": 2, "keycloak_db_pool_size": 30}, 2 * 76 + 63),
+        ({"keycloak_extra_env": {"KC_DB_POOL_MAX_SIZE": 50}}, 2 * 76 + 53),
+        ({"keycloak_db_host": "db.example.com"}, 2 * 76 + 3),
+        ({"mlflow_db_host": "db.example.com"}, 23),
+        ({"platform_components": ["postgres", "minio"]}, 3),
+    ],
+)
+def test_connections_are_enough_for_all(options, needed):
+    role = get_role("postgres")
+    # What is known where the other roles are in the run.
+    known = {
+        name: str(get_role(name.partition("_")[0]).value(name))
+        for name in ("mlflow_replicas", "mlflow_workers", "mlflow_auth", "keycloak_replicas", "keycloak_db_pool_size")
+    }
+    task = "Check that there are connections for all"
+    for given in ({"postgres_max_connections": needed}, {"postgres_settings": {"max_connections": needed}}):
+        assert role.refusal(task, known | options | given) == ""
+    said = role.refusal(task, known | options | {"postgres_max_connections": needed - 1})
+    assert said.startswith(f"postgres_max_connections is {needed - 1}: {needed} or more")
+    assert role.refusal(task, {"postgres_max_connections": 20}) == ""
+
+
+def test_the_defaults_have_connections_for_a_rollout():
+    """One pod more of MLflow, or the migration, is not counted: there is some room for it."""
+    assert get_role("postgres").value("postgres_max_connections") >= 2 * 76 + 20 + 3 + 20
+
+
+def test_pools_are_as_they_are_counted():
+    [deployment] = get_role("mlflow").render("mlflow.deployment.yaml.j2", {"mlflow_image": "x"})
+    given = {each["name"]: each.get("value") for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    pool = get_role("mlflow").value("platform_mlflow_pool")
+    for prefix, overflow in (
+        ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"),
+        ("OIDC_DB_POOL_SIZE", "OIDC_DB_POOL_MAX_OVERFLOW"),
+    ):
+        assert int(given[prefix]) + int(given[overflow]) == pool
+    assert pool >= 2 * int(given["MLOPS_TRACKING_THREADS"]) + int(given["MLOPS_ARTIFACT_THREADS"])
+    [servers] = get_role("keycloak").render("keycloak.statefulset.yaml.j2", {"keycloak_db_pool_size": 31})
+    env = servers["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "KC_DB_POOL_MAX_SIZE", "value": "31"} in env
+
+
+# --- credentials that are supplied ---
+
+LISTED = {
+    "postgres_extra_roles": [
+        {"name": "grafana"},
+        {"name": "odd_name-1", "secret": "its-own", "namespaces": ["elsewhere"]},
+    ],
+    "minio_extra_buckets": [{"name": "backups.2026"}, {"name": "more", "secret": "s3-more"}],
+    "keycloak_service_accounts": [
+        {"name": "ci.1", "namespaces": ["elsewhere"]},
+        {"name": "etl", "secret": "etl-login"},
+    ],
+    "keycloak_users": [{"name": "ada"}],
+    "mlflow_access": {"users": {"ada": {}}},
+}
+SUPPLIED = "Check for which Secrets credentials are supplied"
+
+
+@functools.cache
+def declared():
+    """Names of all Secrets that a role asks for, over the ways to log in and what can be somebody else's."""
+    own = {"mlflow_db_host": "db.example.com", "keycloak_db_host": "db.example.com", "platform_components": ["mlflow"]}
+    names = set()
+    for mode in ("oidc", "basic", "oauth2_proxy", "none"):
+        for provider in ("oidc", "github", "google"):
+            for more in ({}, own, {"mlflow_db_ca_secret": "db-ca", "mlflow_oidc_ca_secret": "company-ca"}):
+                options = LISTED | {"mlflow_auth": mode, "mlflow_oauth2_proxy_provider": provider} | more
+                found = get_role("mlflow").value("__mlflow_secrets + __mlflow_access_secrets", options)
+                names |= {str(each["name"]) for each in found}
+    for role in ("postgres", "minio", "keycloak"):
+        for more in ({}, own):
+            names |= {str(each["name"]) for each in get_role(role).value(f"__{role}_secrets", LISTED | more)}
+    return sorted(names)
+
+
+@pytest.mark.parametrize("role", rendering.COMPONENTS)
+def test_every_secret_of_a_role_may_be_supplied(role):
+    """Also where the role that has it is not in the run."""
+    supplied = {name: {"password": {"env": "X"}} for name in declared()}
+    assert len(supplied) > 20, sorted(supplied)
+    options = LISTED | {"mlflow_db_ca_secret": "db-ca", "mlflow_oidc_ca_secret": "company-ca"}
+    assert get_role(role).refusal(SUPPLIED, options | {"platform_credentials": supplied}, of="platform") == ""
+
+
+@pytest.mark.parametrize(
+    ("supplied", "said"),
+    [
+        (
+            {"mlflow-db-credential": {"password": {"value": "hidden"}}},
+            "platform_credentials has mlflow-db-credential: ",
+        ),
+        ({"mlflow-admin": {}, "a": "hidden", "b": 1}, "platform_credentials has a, b: "),
+        (["hidden"], "platform_credentials is no mapping: "),
+        ("hidden", "platform_credentials is no mapping: "),
+        (5, "platform_credentials is no mapping: "),
+    ],
+)
+def test_a_secret_that_no_role_has_is_refused(supplied, said):
+    # What is wrong elsewhere is said by its own check.
+    for more in ({}, {"postgres_extra_roles": "x", "minio_extra_buckets": 5, "keycloak_service_accounts": ["x", {}]}):
+        options = more | {"platform_credentials": supplied}
+        message = get_role("mlflow").refusal(SUPPLIED, options, of="platform")
+        assert message.startswith(f"{said}keys by the name of a Secret, which is one of keycloak-admin, ")
+        assert "hidden" not in message
