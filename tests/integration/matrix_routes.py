@@ -265,9 +265,10 @@ ANSWERS = {
         (r"\w+ 2-artifacts/(mpu|presigned)/.*", {501}, "artifacts go through the server"),
         (r"POST 2/artifacts/presigned-\w+-url", {400}, "artifacts go through the server"),
         (
-            r"POST /.*experiments/search-datasets",
-            {200, 403, 404},
-            "MLflow has a handler under one of its spellings only",
+            # Matched against the path: the route's key is that of the right spelling, too, which has to answer.
+            r"POST /(ajax-)?api/2\.0mlflow/experiments/search-datasets",
+            {403, 404},
+            "MLflow lists the route in a second spelling, without a slash, for which it has no handler",
         ),
         (r"POST /gateway/.*", {400, 422}, "a guardrail stops the call before it leaves for a provider"),
         (r"POST 3/(scorer/invoke|issues/invoke|genai/evaluate/invoke)", {400, 500, 501}, "jobs are switched off"),
