@@ -4,6 +4,8 @@ A route that no rule or no request is known for fails by its name: a new version
 """
 
 import collections
+import datetime
+import itertools
 import time
 
 import matrix_people
@@ -299,3 +301,31 @@ def test_a_true_token_of_the_identity_provider_is_taken(people):
         pytest.skip("this stack has no identity provider")
     answer = people.bearer.ask("GET", "/api/2.0/mlflow/users/current")
     assert (answer.status, answer.json()["username"]) == (200, stacks.USER), answer.text
+
+
+def test_who_logged_in_gets_tokens_for_nobody_else(people, stack, mark):
+    """A login at the provider may make tokens, as no token may: only here does it count whose they are to be."""
+    if people.bearer is None:
+        pytest.skip("this stack has no identity provider")
+    ends = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).isoformat()
+    body = {"name": f"matrix-{mark}", "expiration": ends}
+    others = (*(people.names[caller] for caller in ("other", "service", "admin")), people.accounts["old"])
+    wrong = []
+    for prefix, whose in itertools.product(worlds.PREFIXES, others):
+        users = f"/{prefix}/2.0/mlflow/users"
+        for method, path, asked in (
+            ("POST", f"{users}/{whose}/tokens", body),
+            ("PATCH", f"{users}/access-token", {"username": whose, "expiration": ends}),
+        ):
+            answer = people.bearer.ask(method, path, asked)
+            if answer.status != 403:
+                wrong.append(f"{method} {path} for {whose} answers {answer.status}")
+    fail_with(wrong, "tokens of somebody else that were not refused")
+
+    tokens = f"{worlds.API2}/users/current/tokens"
+    made = people.bearer.made("POST", tokens, body)
+    try:
+        theirs = worlds.Client(stack.mlflow_url, worlds.basic(stacks.USER, made["token"]))
+        assert theirs.made("GET", f"{worlds.API2}/users/current")["username"] == stacks.USER
+    finally:
+        people.bearer.made("DELETE", f"{tokens}/{made['id']}")
