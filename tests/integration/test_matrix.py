@@ -148,10 +148,23 @@ def answers(key, path, plugin):
     )
 
 
-def shows_too_much(caller, may, answer, world, request):
-    """What an answer tells that is not the caller's to know, or None."""
+# Who sees no world but their own; all things are the owner's, and an administrator sees everything.
+CONFINED = [caller for caller in matrix_people.CALLERS if caller not in ("owner", "admin")]
+
+
+def of_others(its_worlds, caller):
+    """What is planted in the worlds in which this caller was given nothing."""
+    others = (world.plant for (whose, _), world in its_worlds.items() if whose != caller)
+    return set(others) if caller in CONFINED else set()
+
+
+def shows_too_much(caller, may, answer, request, *, world, hidden):
+    """What an answer tells that is not the caller's to know, or None; `hidden` is what is planted in others' worlds."""
     if world.plant in answer.text and (not may or caller == "other"):
         return "shows what is somebody else's"
+    for plant in hidden:
+        if plant in answer.text:
+            return f"shows {plant}"
     if caller == "other" and world.label in answer.text and world.label not in f"{request}":
         return "tells the name of something that is somebody else's"
     return None
@@ -166,12 +179,12 @@ def is_right(what, may, status, others):
     return (200 <= status < 300 or status in others) if may else status == 403
 
 
-def verdict(caller, route, request, answer, *, world, plugin):
+def verdict(caller, route, request, answer, *, world, hidden, plugin):
     """What is wrong with an answer, or None."""
     what = routes.asks(route.key, plugin)
     special = routes.exception(route.key, caller, plugin)
     may = special if special is not None else what == routes.PUBLIC or what in routes.MAY[caller]
-    fault = shows_too_much(caller, may, answer, world, request)
+    fault = shows_too_much(caller, may, answer, request, world=world, hidden=hidden)
     if fault is None and not is_right(what, may, answer.status, answers(route.key, str(route), plugin)):
         fault = f"answers {answer.status} to who {'may' if may else 'may not'} ({what})"
     return fault
@@ -184,14 +197,14 @@ def test_everybody_gets_what_they_were_given(listed, its_worlds, people, plugin,
 
     def run(caller, prefix):
         world, client = its_worlds[caller, prefix], people.clients[caller]
-        known = requests_for(world, people, plugin)
+        known, hidden = requests_for(world, people, plugin), of_others(its_worlds, caller)
         for route in sorted(shares[prefix], key=lambda each: known[each.key][0]):
             request = known[route.key][1]
             if route.key in routes.UNTRIED and caller == "admin":
                 continue
             answer = client.ask(route.method, request.path(route.path, {}), request.body, request.headers)
             counted[answer.status // 100] += 1
-            fault = verdict(caller, route, request, answer, world=world, plugin=plugin)
+            fault = verdict(caller, route, request, answer, world=world, hidden=hidden, plugin=plugin)
             if fault:
                 wrong.append(f"{route} for {caller} {fault}: {answer.text[:160]!r}")
 
@@ -225,6 +238,8 @@ def test_graphql_shows_each_what_they_were_given(listed, its_worlds, people):
                         wrong.append(f"{field} for {name}: {answer.status}")
                 elif told is not None and (told in answer.text) != (caller != "other"):
                     wrong.append(f"{field} for {caller}: {answer.status} {answer.text[:200]}")
+                elif any(plant in answer.text for plant in of_others(its_worlds, caller)):
+                    wrong.append(f"{field} for {caller} shows what is planted elsewhere: {answer.text[:200]}")
     fail_with(wrong, "answers that are wrong")
     assert rows > 100
 
