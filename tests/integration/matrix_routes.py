@@ -137,7 +137,6 @@ _COMMON = [
     (r"GET /", ANYBODY),
     (r"GET /version", ANYBODY),
     (r"GET /build/\{filename\}", OFF),
-    (r"GET /metrics", OFF),
     (r"GET 3/server-info", ANYBODY),
     (r"(GET|POST) 3/ui-telemetry", ANYBODY),
     # What a server is configured by, or what belongs to nobody.
@@ -290,7 +289,6 @@ UNTRIED = (
 
 # Statuses for who is unknown, where it is not 401 alone.
 UNKNOWN = [
-    (r"/metrics", {404}, "closed at the edge"),
     (r"/oidc/trash/.*", {403}, "the page for administrators says so"),
     (r"/scim/v2/.*", {401, 429}, "too many attempts are put off"),
 ]
