@@ -6,8 +6,8 @@ The tests stand in the order of a journey, and each needs what came before.
 import pytest
 import requests
 import stack as stacks
-from conftest import Caller
-from test_accounts import create, grant
+from callers import Caller
+from test_own_accounts import create, grant
 
 PERSON = stacks.USER
 

@@ -150,6 +150,11 @@ class Stack:
     def apps(self):
         return kubernetes.client.AppsV1Api(self.api)
 
+    def secret(self, namespace, name):
+        """A Secret's values."""
+        data = self.core.read_namespaced_secret(name, namespace).data
+        return {key: Hidden(base64.b64decode(value).decode()) for key, value in data.items()}
+
     def kubectl(self, *words, check=True, text=None):
         """Runs kubectl and returns its standard output."""
         command = ["kubectl", "--kubeconfig", self.kubeconfig, *words]
@@ -208,10 +213,8 @@ class Stack:
 
     def s3_key(self):
         """MLflow's access key and secret key."""
-        data = self.core.read_namespaced_secret("mlflow-s3-secret", NAMESPACES["mlflow"]).data
-        return tuple(
-            Hidden(base64.b64decode(data[name]).decode()) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        )
+        found = self.secret(NAMESPACES["mlflow"], "mlflow-s3-secret")
+        return found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]
 
     def _mc(self, words):
         """Runs MinIO's client inside its pod, with MLflow's key, which goes there by standard input."""

@@ -6,7 +6,7 @@ import time
 
 import pytest
 import stack as stacks
-from conftest import Caller, in_pod
+from callers import Caller, in_pod
 
 SEARCH = "2.0/mlflow/experiments/search"
 CALLS = [
