@@ -16,6 +16,7 @@ import threading
 import time
 
 import kubernetes
+import yaml
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "docs" / "examples"
@@ -190,6 +191,43 @@ class Stack:
         pod = self.pods(component)[0].metadata.name
         where = ["-n", NAMESPACES[component], "exec", *(["-i"] if text is not None else []), pod]
         return self.kubectl(*where, *(["-c", container] if container else []), "--", *command, text=text)
+
+    def outcome(self, namespace, job):
+        """Waits for a Job's end; returns whether it went well, and what it wrote."""
+
+        def ended():
+            status = json.loads(self.kubectl("-n", namespace, "get", "job", job, "-o", "json"))["status"]
+            return "well" if status.get("succeeded") else "ill" if status.get("failed") else None
+
+        how = wait_until(ended, 600, f"the end of the Job {job} in {namespace}")
+        return how == "well", self.kubectl("-n", namespace, "logs", f"job/{job}")
+
+    def example(self, file, namespace, replaced=None):
+        """The objects of an example of docs/examples/programs, for this cluster: our image has MLflow's client too.
+
+        Args:
+            file: its name there.
+            namespace: where the objects are to be.
+            replaced: words of the example, and what stands for them here.
+        """
+        deployment = self.apps.read_namespaced_deployment("mlflow", NAMESPACES["mlflow"])
+        image = deployment.spec.template.spec.containers[0].image
+        text = (EXAMPLES / "programs" / file).read_text()
+        for word, other in {"registry.example.com/team-a/train:1.0": image, **(replaced or {})}.items():
+            assert word in text, f"{file} has no {word}"
+            text = text.replace(word, other)
+        found = [each for each in yaml.safe_load_all(text) if each]
+        for each in found:
+            each["metadata"]["namespace"] = namespace
+        return found
+
+    def run_example(self, file, namespace, replaced=None):
+        """Applies an example's Job anew; returns what came of it, as `outcome`."""
+        (job,) = self.example(file, namespace, replaced)
+        name = job["metadata"]["name"]
+        self.kubectl("-n", namespace, "delete", "job", name, "--ignore-not-found")
+        self.kubectl("apply", "-f", "-", text=json.dumps(job))
+        return self.outcome(namespace, name)
 
     def sql(self, database, statement):
         """The rows that a statement returns, each a list of strings, asked inside PostgreSQL's pod."""
