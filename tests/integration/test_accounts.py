@@ -63,11 +63,6 @@ def modules(stack):
     return Modules(stack, os.environ.get("MLOPS_TESTS_SERVICE", "mlflow"))
 
 
-@pytest.fixture(scope="module")
-def plugin(modules):
-    return modules("mlflow_info", gather=[])["auth_plugin"]
-
-
 @pytest.fixture
 def team(stack, modules, mark, numbers=itertools.count(1)):  # noqa: B008  one for all tests
     """A namespace, and the name of a client; both are removed with all that belongs to them."""

@@ -20,14 +20,6 @@ BY_ITSELF = ("HEAD", "OPTIONS")
 
 
 @pytest.fixture(scope="module")
-def plugin(stack):
-    """What authorizes on the server that runs, whatever inventory it was deployed by: `oidc` or `basic`."""
-    deployment = stack.apps.read_namespaced_deployment("mlflow", stacks.NAMESPACES["mlflow"])
-    variables = {each.name: each.value for each in deployment.spec.template.spec.containers[0].env}
-    return variables["MLOPS_AUTH"]
-
-
-@pytest.fixture(scope="module")
 def listed(stack):
     return routes.of_the_server(stack)
 
