@@ -1,105 +1,16 @@
-"""The stack whose accounts are MLflow's own, and what is called by whom."""
+"""The stack of the scenario `basic`, and accounts in it."""
 
-import base64
-import contextlib
 import datetime
-import pathlib
 import secrets
-import sys
 
+import callers
 import pytest
-import requests
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tests" / "integration"))
-
-import stack as stacks
-
-SCENARIO = REPOSITORY / "extensions" / "molecule" / "basic" / "inventory"
-
-
-class Caller:
-    """Somebody who calls the server, or nobody in particular.
-
-    Args:
-        url: the server.
-        name: an account, or None.
-        password: its password.
-    """
-
-    def __init__(self, url, name=None, password=""):
-        self.url = url
-        self.name = name
-        self.password = password
-        self._session = requests.Session()
-        # Neither a .netrc nor a proxy of this machine.
-        self._session.trust_env = False
-
-    def __call__(self, method, path, body=None, **query):
-        """The answer to a call of MLflow's API, such as ("GET", "2.0/mlflow/users/current")."""
-        url = self.url + (path if path.startswith("/") else f"/api/{path}")
-        auth = (self.name, self.password) if self.name else None
-        return self._session.request(method, url, json=body, params=query, auth=auth, timeout=60, allow_redirects=False)
-
-    def well(self, method, path, body=None, **query):
-        """As above, for a call that has to go well; returns what it says."""
-        answer = self(method, path, body, **query)
-        assert answer.status_code == 200, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer.json() if answer.content else {}
-
-    def at(self, url):
-        """The same person at another address."""
-        return Caller(url, self.name, self.password)
-
-
-class BasicStack(stacks.Stack):
-    """A stack that is deployed by the tests' inventory and the scenario's."""
-
-    @property
-    def anybody(self):
-        return Caller(self.mlflow_url)
-
-    @property
-    def admin(self):
-        """The account of the playbooks, as its Secret has it."""
-        data = self.core.read_namespaced_secret("mlflow-admin", stacks.NAMESPACES["mlflow"]).data
-        return Caller(
-            self.mlflow_url, *(stacks.Hidden(base64.b64decode(data[key]).decode()) for key in ("username", "password"))
-        )
-
-    def switch(self, way, *words):
-        """Deploys MLflow with another way to log in."""
-        variables = [word for name in (f"mlflow_auth={way}", *words) for word in ("-e", name)]
-        done = self.playbook("-i", SCENARIO, "--tags", "mlflow", *variables)
-        assert done.code == 0, done.output[-4000:]
-        # A pod that is on its way out still answers the connections that it has.
-        stacks.wait_until(lambda: not self._leaving(), 120, "The pods of the other way to log in go")
-        return done
-
-    def _leaving(self):
-        pods = self.core.list_namespaced_pod(
-            stacks.NAMESPACES["mlflow"], label_selector="app.kubernetes.io/name=mlflow"
-        )
-        return [pod for pod in pods.items if pod.metadata.deletion_timestamp]
-
-    @contextlib.contextmanager
-    def each_replica(self):
-        """The addresses of all pods of the server."""
-        with contextlib.ExitStack() as forwards:
-            yield [
-                f"http://localhost:{forwards.enter_context(self.forwarded('mlflow', 5000, pod.metadata.name))}"
-                for pod in self.ready("mlflow")
-            ]
-
-    def as_stock_client(self, script, caller, *arguments):
-        """Runs Python in the stock client's environment."""
-        done = self.client(script, caller.name, caller.password, *arguments)
-        return done.stdout
+from callers import stacks
 
 
 @pytest.fixture(scope="session")
 def stack():
-    return BasicStack(REPOSITORY / "build" / "test", REPOSITORY / "tests" / "inventory")
+    return callers.BasicStack(callers.REPOSITORY / "build" / "test", callers.REPOSITORY / "tests" / "inventory")
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +25,7 @@ def people(stack, admin):
 
     def make(name, exactly=False):
         stamp = datetime.datetime.now(datetime.UTC).strftime("%H%M%S%f")
-        caller = Caller(
+        caller = callers.Caller(
             stack.mlflow_url, name if exactly else f"{name}-{stamp}", stacks.Hidden(secrets.token_urlsafe(18))
         )
         admin.well("POST", "2.0/mlflow/users/create", {"username": caller.name, "password": caller.password})
@@ -130,8 +41,3 @@ def people(stack, admin):
 def name():
     """A name of this run, to which each test adds its own word."""
     return datetime.datetime.now(datetime.UTC).strftime("basic-%Y%m%d-%H%M%S")
-
-
-def in_pod(stack, pod, *command):
-    """What a command says in a pod of the server."""
-    return stack.kubectl("-n", stacks.NAMESPACES["mlflow"], "exec", pod.metadata.name, "--", *command)

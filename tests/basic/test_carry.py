@@ -81,3 +81,8 @@ def test_patterns_go_with_their_group_only(said):
 
 def test_nobody_gets_a_password_by_it(said):
     assert dict(said["passwords"]) == {"Carl": "hash", "carl": "hash", "Dora": "hash", "ada": "!", "job": "!"}
+
+
+def test_the_account_of_the_playbooks_is_nobody_elses(said):
+    """Made, left alone and given another password; a person of that name keeps their account."""
+    assert said["ensured"] == ["taken", True, False, True]

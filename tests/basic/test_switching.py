@@ -3,13 +3,18 @@
 The tests stand in the order of a journey, and each needs what came before.
 """
 
+import json
+
+import access_token
 import pytest
 import requests
 import stack as stacks
-from conftest import Caller
-from test_accounts import create, grant
+from callers import Caller
+from test_own_accounts import create, grant
 
 PERSON = stacks.USER
+# Where a login begins and ends, which is tried along with the way there.
+PAGES = json.dumps({"mlflow_oidc_automatic_redirect": True, "mlflow_oidc_landing_page": "permissions"})
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,7 @@ def as_browser(stack):
 
 
 def test_to_a_provider_of_identities(stack, admin, journey):
-    done = stack.switch("oidc")
+    done = stack.switch("oidc", PAGES)
     assert done.count("changed") > 0
     person = as_browser(stack)
     assert person("GET", "2.0/mlflow/runs/get", run_id=journey["run"]).status_code == 200
@@ -81,7 +86,23 @@ def test_groups_and_their_permissions_came_along(stack, admin, journey):
 
 
 def test_a_second_run_changes_nothing(stack, journey):
-    assert stack.switch("oidc").count("changed") == 0
+    assert stack.switch("oidc", PAGES).count("changed") == 0
+
+
+def test_a_login_begins_at_the_provider_and_ends_where_the_inventory_says(stack, journey):
+    browser = {"Sec-Fetch-Dest": "document", "Accept": "text/html"}
+    front = access_token.new_session().get(stack.mlflow_url, headers=browser, timeout=60)
+    assert front.url.startswith(f"{stack.keycloak_url}/"), "there is a page in between"
+    seen = []
+
+    def note(answer, **_):
+        seen.append(answer)
+
+    session = access_token.new_session()
+    session.hooks["response"].append(note)
+    access_token.login(stack.mlflow_url, PERSON, stack.password(PERSON), session)
+    ended = next(answer for answer in seen if answer.url.startswith(f"{stack.mlflow_url}/callback"))
+    assert ended.headers["Location"] == f"{stack.mlflow_url}/oidc/ui/user"
 
 
 def test_back_without_what_was_taken_back(stack, admin, journey, name):

@@ -32,6 +32,14 @@ def stack(request):
     return found
 
 
+@pytest.fixture(scope="module")
+def plugin(stack):
+    """What authorizes on the server that runs, whatever inventory it was deployed by: `oidc` or `basic`."""
+    deployment = stack.apps.read_namespaced_deployment("mlflow", stacks.NAMESPACES["mlflow"])
+    variables = {each.name: each.value for each in deployment.spec.template.spec.containers[0].env}
+    return variables["MLOPS_AUTH"]
+
+
 @pytest.fixture(scope="session")
 def admin_token(stack):
     """An access token of demo-admin."""

@@ -377,14 +377,17 @@ def basic_auth(stack, mark):
         admin.made("DELETE", "/api/2.0/mlflow/users/delete", {"username": deleted})
         ours = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         claims = {"sub": names["admin"], "preferred_username": names["admin"], "exp": 4102444800}
+        elsewhere, header = {**claims, "iss": "http://localhost/realms/other"}, {"alg": "RS256", "kid": "x"}
         refused = {
             "anonymous": Client(url),
             "wrong password": Client(url, basic(names["owner"], "wrong")),
             "revoked token": Client(url, basic(names["owner"], before)),
             "token of somebody else": Client(url, basic(names["owner"], passwords[names["other"]])),
             "token of a deleted user": Client(url, basic(deleted, passwords[deleted])),
-            "JWT of another key": Client(url, f"Bearer {_jwt({'alg': 'RS256', 'kid': 'x'}, claims, ours)}"),
+            "JWT of another key": Client(url, f"Bearer {_jwt(header, claims, ours)}"),
             "JWT of algorithm none": Client(url, f"Bearer {_jwt({'alg': 'none'}, claims, algorithm='none')}"),
+            "JWT for another audience": Client(url, f"Bearer {_jwt(header, {**claims, 'aud': 'another'}, ours)}"),
+            "JWT of another issuer": Client(url, f"Bearer {_jwt(header, elsewhere, ours)}"),
         }
         yield People(names, clients, refused, groups, accounts, BasicGrants(admin, roles, {}))
     finally:

@@ -418,7 +418,6 @@ def of(w):
         "POST 3/demo/delete": j(),
         # The page itself
         "GET /": Ask(),
-        "GET /metrics": Ask(),
         "GET /version": Ask(),
         "GET /build/{filename}": at(filename="none.js"),
         "GET /static-files/{path}": at(path="index.html"),

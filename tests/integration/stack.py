@@ -16,6 +16,7 @@ import threading
 import time
 
 import kubernetes
+import yaml
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "docs" / "examples"
@@ -154,6 +155,11 @@ class Stack:
     def apps(self):
         return kubernetes.client.AppsV1Api(self.api)
 
+    def secret(self, namespace, name):
+        """A Secret's values."""
+        data = self.core.read_namespaced_secret(name, namespace).data
+        return {key: Hidden(base64.b64decode(value).decode()) for key, value in data.items()}
+
     def kubectl(self, *words, check=True, text=None):
         """Runs kubectl and returns its standard output."""
         command = ["kubectl", "--kubeconfig", self.kubeconfig, *words]
@@ -190,6 +196,43 @@ class Stack:
         where = ["-n", NAMESPACES[component], "exec", *(["-i"] if text is not None else []), pod]
         return self.kubectl(*where, *(["-c", container] if container else []), "--", *command, text=text)
 
+    def outcome(self, namespace, job):
+        """Waits for a Job's end; returns whether it went well, and what it wrote."""
+
+        def ended():
+            status = json.loads(self.kubectl("-n", namespace, "get", "job", job, "-o", "json"))["status"]
+            return "well" if status.get("succeeded") else "ill" if status.get("failed") else None
+
+        how = wait_until(ended, 600, f"the end of the Job {job} in {namespace}")
+        return how == "well", self.kubectl("-n", namespace, "logs", f"job/{job}")
+
+    def example(self, file, namespace, replaced=None):
+        """The objects of an example of docs/examples/programs, for this cluster: our image has MLflow's client too.
+
+        Args:
+            file: its name there.
+            namespace: where the objects are to be.
+            replaced: words of the example, and what stands for them here.
+        """
+        deployment = self.apps.read_namespaced_deployment("mlflow", NAMESPACES["mlflow"])
+        image = deployment.spec.template.spec.containers[0].image
+        text = (EXAMPLES / "programs" / file).read_text()
+        for word, other in {"registry.example.com/team-a/train:1.0": image, **(replaced or {})}.items():
+            assert word in text, f"{file} has no {word}"
+            text = text.replace(word, other)
+        found = [each for each in yaml.safe_load_all(text) if each]
+        for each in found:
+            each["metadata"]["namespace"] = namespace
+        return found
+
+    def run_example(self, file, namespace, replaced=None):
+        """Applies an example's Job anew; returns what came of it, as `outcome`."""
+        (job,) = self.example(file, namespace, replaced)
+        name = job["metadata"]["name"]
+        self.kubectl("-n", namespace, "delete", "job", name, "--ignore-not-found")
+        self.kubectl("apply", "-f", "-", text=json.dumps(job))
+        return self.outcome(namespace, name)
+
     def sql(self, database, statement):
         """The rows that a statement returns, each a list of strings, asked inside PostgreSQL's pod."""
         command = [
@@ -212,10 +255,8 @@ class Stack:
 
     def s3_key(self):
         """MLflow's access key and secret key."""
-        data = self.core.read_namespaced_secret("mlflow-s3-secret", NAMESPACES["mlflow"]).data
-        return tuple(
-            Hidden(base64.b64decode(data[name]).decode()) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        )
+        found = self.secret(NAMESPACES["mlflow"], "mlflow-s3-secret")
+        return found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]
 
     def _mc(self, words):
         """Runs MinIO's client inside its pod, with MLflow's key, which goes there by standard input."""

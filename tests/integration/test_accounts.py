@@ -1,6 +1,5 @@
 """Accounts of people and programs, and the credentials of programs, by the modules and as MLflow's clients use them."""
 
-import base64
 import datetime
 import itertools
 import json
@@ -64,11 +63,6 @@ def modules(stack):
     return Modules(stack, os.environ.get("MLOPS_TESTS_SERVICE", "mlflow"))
 
 
-@pytest.fixture(scope="module")
-def plugin(modules):
-    return modules("mlflow_info", gather=[])["auth_plugin"]
-
-
 @pytest.fixture
 def team(stack, modules, mark, numbers=itertools.count(1)):  # noqa: B008  one for all tests
     """A namespace, and the name of a client; both are removed with all that belongs to them."""
@@ -82,8 +76,7 @@ def team(stack, modules, mark, numbers=itertools.count(1)):  # noqa: B008  one f
 
 
 def credentials(stack, namespace, name="mlflow-credentials"):
-    data = stack.core.read_namespaced_secret(name, namespace).data
-    return {key: stacks.Hidden(base64.b64decode(value).decode()) for key, value in data.items()}
+    return stack.secret(namespace, name)
 
 
 def lets_in(stack, username, password):

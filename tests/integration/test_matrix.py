@@ -4,6 +4,8 @@ A route that no rule or no request is known for fails by its name: a new version
 """
 
 import collections
+import datetime
+import itertools
 import time
 
 import matrix_people
@@ -15,14 +17,6 @@ import stack as stacks
 
 # Methods of a page, not of an API: Flask and Starlette answer them by themselves.
 BY_ITSELF = ("HEAD", "OPTIONS")
-
-
-@pytest.fixture(scope="module")
-def plugin(stack):
-    """What authorizes on the server that runs, whatever inventory it was deployed by: `oidc` or `basic`."""
-    deployment = stack.apps.read_namespaced_deployment("mlflow", stacks.NAMESPACES["mlflow"])
-    variables = {each.name: each.value for each in deployment.spec.template.spec.containers[0].env}
-    return variables["MLOPS_AUTH"]
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +140,23 @@ def answers(key, path, plugin):
     )
 
 
-def shows_too_much(caller, may, answer, world, request):
-    """What an answer tells that is not the caller's to know, or None."""
+# Who sees no world but their own; all things are the owner's, and an administrator sees everything.
+CONFINED = [caller for caller in matrix_people.CALLERS if caller not in ("owner", "admin")]
+
+
+def of_others(its_worlds, caller):
+    """What is planted in the worlds in which this caller was given nothing."""
+    others = (world.plant for (whose, _), world in its_worlds.items() if whose != caller)
+    return set(others) if caller in CONFINED else set()
+
+
+def shows_too_much(caller, may, answer, request, *, world, hidden):
+    """What an answer tells that is not the caller's to know, or None; `hidden` is what is planted in others' worlds."""
     if world.plant in answer.text and (not may or caller == "other"):
         return "shows what is somebody else's"
+    for plant in hidden:
+        if plant in answer.text:
+            return f"shows {plant}"
     if caller == "other" and world.label in answer.text and world.label not in f"{request}":
         return "tells the name of something that is somebody else's"
     return None
@@ -164,12 +171,12 @@ def is_right(what, may, status, others):
     return (200 <= status < 300 or status in others) if may else status == 403
 
 
-def verdict(caller, route, request, answer, *, world, plugin):
+def verdict(caller, route, request, answer, *, world, hidden, plugin):
     """What is wrong with an answer, or None."""
     what = routes.asks(route.key, plugin)
     special = routes.exception(route.key, caller, plugin)
     may = special if special is not None else what == routes.PUBLIC or what in routes.MAY[caller]
-    fault = shows_too_much(caller, may, answer, world, request)
+    fault = shows_too_much(caller, may, answer, request, world=world, hidden=hidden)
     if fault is None and not is_right(what, may, answer.status, answers(route.key, str(route), plugin)):
         fault = f"answers {answer.status} to who {'may' if may else 'may not'} ({what})"
     return fault
@@ -182,14 +189,14 @@ def test_everybody_gets_what_they_were_given(listed, its_worlds, people, plugin,
 
     def run(caller, prefix):
         world, client = its_worlds[caller, prefix], people.clients[caller]
-        known = requests_for(world, people, plugin)
+        known, hidden = requests_for(world, people, plugin), of_others(its_worlds, caller)
         for route in sorted(shares[prefix], key=lambda each: known[each.key][0]):
             request = known[route.key][1]
             if route.key in routes.UNTRIED and caller == "admin":
                 continue
             answer = client.ask(route.method, request.path(route.path, {}), request.body, request.headers)
             counted[answer.status // 100] += 1
-            fault = verdict(caller, route, request, answer, world=world, plugin=plugin)
+            fault = verdict(caller, route, request, answer, world=world, hidden=hidden, plugin=plugin)
             if fault:
                 wrong.append(f"{route} for {caller} {fault}: {answer.text[:160]!r}")
 
@@ -223,6 +230,8 @@ def test_graphql_shows_each_what_they_were_given(listed, its_worlds, people):
                         wrong.append(f"{field} for {name}: {answer.status}")
                 elif told is not None and (told in answer.text) != (caller != "other"):
                     wrong.append(f"{field} for {caller}: {answer.status} {answer.text[:200]}")
+                elif any(plant in answer.text for plant in of_others(its_worlds, caller)):
+                    wrong.append(f"{field} for {caller} shows what is planted elsewhere: {answer.text[:200]}")
     fail_with(wrong, "answers that are wrong")
     assert rows > 100
 
@@ -299,3 +308,31 @@ def test_a_true_token_of_the_identity_provider_is_taken(people):
         pytest.skip("this stack has no identity provider")
     answer = people.bearer.ask("GET", "/api/2.0/mlflow/users/current")
     assert (answer.status, answer.json()["username"]) == (200, stacks.USER), answer.text
+
+
+def test_who_logged_in_gets_tokens_for_nobody_else(people, stack, mark):
+    """A login at the provider may make tokens, as no token may: only here does it count whose they are to be."""
+    if people.bearer is None:
+        pytest.skip("this stack has no identity provider")
+    ends = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).isoformat()
+    body = {"name": f"matrix-{mark}", "expiration": ends}
+    others = (*(people.names[caller] for caller in ("other", "service", "admin")), people.accounts["old"])
+    wrong = []
+    for prefix, whose in itertools.product(worlds.PREFIXES, others):
+        users = f"/{prefix}/2.0/mlflow/users"
+        for method, path, asked in (
+            ("POST", f"{users}/{whose}/tokens", body),
+            ("PATCH", f"{users}/access-token", {"username": whose, "expiration": ends}),
+        ):
+            answer = people.bearer.ask(method, path, asked)
+            if answer.status != 403:
+                wrong.append(f"{method} {path} for {whose} answers {answer.status}")
+    fail_with(wrong, "tokens of somebody else that were not refused")
+
+    tokens = f"{worlds.API2}/users/current/tokens"
+    made = people.bearer.made("POST", tokens, body)
+    try:
+        theirs = worlds.Client(stack.mlflow_url, worlds.basic(stacks.USER, made["token"]))
+        assert theirs.made("GET", f"{worlds.API2}/users/current")["username"] == stacks.USER
+    finally:
+        people.bearer.made("DELETE", f"{tokens}/{made['id']}")

@@ -8,11 +8,9 @@ import time
 import pytest
 import requests
 import stack as stacks
-import yaml
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-EXAMPLES = stacks.EXAMPLES / "programs"
 STRANGERS = "strangers"
 AUDIENCE = "mlflow-api"
 WHO = "/api/2.0/mlflow/users/current"
@@ -32,36 +30,6 @@ def team(stack):
     stack.kubectl("delete", "namespace", STRANGERS, "--wait=false")
     for kind, name in (("cronjob", "nightly"), ("job", "nightly-now"), ("job", "train"), ("serviceaccount", "nightly")):
         stack.kubectl("-n", allowed[0], "delete", kind, name, "--ignore-not-found", "--wait=false")
-
-
-def objects(stack, file, namespace):
-    """The objects of an example, for this cluster: our image has MLflow's client too."""
-    image = stack.apps.read_namespaced_deployment("mlflow", "mlflow").spec.template.spec.containers[0].image
-    text = (EXAMPLES / file).read_text().replace("registry.example.com/team-a/train:1.0", image)
-    found = [each for each in yaml.safe_load_all(text) if each]
-    for each in found:
-        each["metadata"]["namespace"] = namespace
-    return found
-
-
-def outcome(stack, namespace, job):
-    """Waits for a Job's end; returns whether it went well, and what it wrote."""
-
-    def ended():
-        status = json.loads(stack.kubectl("-n", namespace, "get", "job", job, "-o", "json"))["status"]
-        return "well" if status.get("succeeded") else "ill" if status.get("failed") else None
-
-    how = stacks.wait_until(ended, 600, f"the end of the Job {job} in {namespace}")
-    return how == "well", stack.kubectl("-n", namespace, "logs", f"job/{job}")
-
-
-def run(stack, file, namespace):
-    """Applies an example's Job anew and waits for its end."""
-    (job,) = objects(stack, file, namespace)
-    name = job["metadata"]["name"]
-    stack.kubectl("-n", namespace, "delete", "job", name, "--ignore-not-found")
-    stack.kubectl("apply", "-f", "-", text=json.dumps(job))
-    return outcome(stack, namespace, name)
 
 
 def token_of(stack, namespace, audience, account="default"):
@@ -92,7 +60,7 @@ def profile(stack, admin_token, name):
 
 
 def test_pod_logs_with_nothing_but_its_token(stack, team, admin_token):
-    well, output = run(stack, "job.yaml", team)
+    well, output = stack.run_example("job.yaml", team)
     assert well, output
     logged = output.rpartition("logged ")[2].split()[0]
     answer = requests.get(
@@ -108,18 +76,18 @@ def test_pod_logs_with_nothing_but_its_token(stack, team, admin_token):
 
 
 def test_pod_of_another_namespace_is_refused(stack, team, admin_token):
-    well, output = run(stack, "job.yaml", STRANGERS)
+    well, output = stack.run_example("job.yaml", STRANGERS)
     assert not well
     assert "Authentication required" in output
     assert profile(stack, admin_token, f"default.{STRANGERS}@serviceaccount.cluster.local") is None
 
 
 def test_cron_job(stack, team, admin_token):
-    for each in objects(stack, "cronjob.yaml", team):
+    for each in stack.example("cronjob.yaml", team):
         stack.kubectl("apply", "-f", "-", text=json.dumps(each))
     stack.kubectl("-n", team, "delete", "job", "nightly-now", "--ignore-not-found")
     stack.kubectl("-n", team, "create", "job", "nightly-now", "--from=cronjob/nightly")
-    well, output = outcome(stack, team, "nightly-now")
+    well, output = stack.outcome(team, "nightly-now")
     assert well, output
     assert "logged" in output
     assert profile(stack, admin_token, f"nightly.{team}@serviceaccount.cluster.local")["is_service_account"]

@@ -44,11 +44,6 @@ class ProxiedStack(stacks.LayeredStack):
         port = self.core.read_namespaced_service("mlflow-api", NAMESPACE).spec.ports[0].node_port
         return f"http://{urllib.parse.urlsplit(self.mlflow_url).hostname}:{port}"
 
-    def secret(self, namespace, name):
-        """A Secret's values."""
-        data = self.core.read_namespaced_secret(name, namespace).data
-        return {key: stacks.Hidden(base64.b64decode(value).decode()) for key, value in data.items()}
-
     def password(self, user):
         return self.secret(stacks.NAMESPACES["keycloak"], "keycloak-users")[user]
 

@@ -8,7 +8,7 @@ import os
 import sys
 
 import sqlalchemy
-from mlops_mlflow_server import carry, migrate
+from mlops_mlflow_server import accounts, carry, migrate
 
 WITHOUT = "playbooks"
 
@@ -73,6 +73,14 @@ def shown(state):
     }
 
 
+def ensured(connection, name, password):
+    """What came of ensuring an account of playbooks: whether it changed anything, or that it is somebody else's."""
+    try:
+        return accounts.ensure_basic(connection, name, password)
+    except accounts.TakenError:
+        return "taken"
+
+
 def main():
     parts = sqlalchemy.make_url(os.environ["OIDC_USERS_DB_URI"]).set(database=sys.argv[1])
     os.environ["OIDC_USERS_DB_URI"] = parts.render_as_string(hide_password=False)
@@ -111,6 +119,10 @@ def main():
             for row in connection.exec_driver_sql(
                 "SELECT username, password_hash FROM basic_auth.users ORDER BY username"
             )
+        ]
+        said["ensured"] = [
+            ensured(connection, *account)
+            for account in (("Dora", "hers"), (WITHOUT, "first"), (WITHOUT, "first"), (WITHOUT, "second"))
         ]
     print(json.dumps(said))
 

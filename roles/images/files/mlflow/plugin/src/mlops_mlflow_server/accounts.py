@@ -16,6 +16,8 @@ TOKEN_HASH = "pbkdf2:sha256:1000"  # noqa: S105
 TOKEN_NAME = "default"  # noqa: S105
 # It ends with the Secret: who replaces the password replaces the token.
 TOKEN_YEARS = 10
+# Which of basic-auth's accounts were made here: it tells accounts of programs and of people by nothing.
+MADE = "mlops_accounts"
 
 
 class TakenError(Exception):
@@ -26,19 +28,45 @@ def _table(connection, name, schema=None):
     return sqlalchemy.Table(name, sqlalchemy.MetaData(), schema=schema, autoload_with=connection)
 
 
+def _made(connection):
+    table = sqlalchemy.Table(
+        MADE,
+        sqlalchemy.MetaData(),
+        sqlalchemy.Column("user_id", sqlalchemy.Integer, primary_key=True, autoincrement=False),
+    )
+    table.create(connection, checkfirst=True)
+    return table
+
+
 def ensure_basic(connection, name: str, password: str) -> bool:
-    """Ensure the account among those of basic-auth; say whether anything was to be done."""
-    users = _table(connection, "users", SCHEMA)
+    """Ensure the account among those of basic-auth; say whether anything was to be done.
+
+    Raises:
+        TakenError: there is an account of this name that was not made here.
+    """
+    users, made = _table(connection, "users", SCHEMA), _made(connection)
     row = connection.execute(select(users).where(users.c.username == name)).mappings().first()
     if row is None:
-        connection.execute(
-            insert(users).values(username=name, password_hash=generate_password_hash(password), is_admin=True)
+        number = connection.scalar(
+            insert(users)
+            .values(username=name, password_hash=generate_password_hash(password), is_admin=True)
+            .returning(users.c.id)
         )
+        connection.execute(insert(made).values(user_id=number))
         return True
+    fits = check_password_hash(row["password_hash"], password)
+    if connection.scalar(select(made.c.user_id).where(made.c.user_id == row["id"])) is None:
+        # Made by a version that did not write it down, if it is as that left it.
+        if not (fits and row["is_admin"]):
+            raise TakenError(
+                f"There is an account {name} that the migration did not make: mlflow_admin_user must be the name of one"
+                " that nobody has; if this is a former account of the playbooks, remove it and run again"
+            )
+        connection.execute(insert(made).values(user_id=row["id"]))
     changes = {}
     if not row["is_admin"]:
         changes["is_admin"] = True
-    if not check_password_hash(row["password_hash"], password):
+    if not fits:
         changes["password_hash"] = generate_password_hash(password)
     if changes:
         connection.execute(update(users).where(users.c.id == row["id"]).values(**changes))

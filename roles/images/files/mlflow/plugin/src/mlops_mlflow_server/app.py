@@ -7,21 +7,24 @@ the application itself knows nothing of.
 import importlib
 import os
 
-from mlflow.server.handlers import initialize_backend_stores
-
+from mlops_mlflow_server import metrics
 from mlops_mlflow_server.drain import Draining
-from mlops_mlflow_server.edge import Edge
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.settings import login
 
+# MLflow's server is imported after this, and not by the names at the top.
+metrics.without_view()
+_handlers = importlib.import_module("mlflow.server.handlers")
 _login = importlib.import_module(f"mlops_mlflow_server.login_{login()}")
 
 # Now, not at the first request; ends the process with MLflow's message if the schema is not this version's.
-initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_BACKEND_STORE_URI"])
+_handlers.initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_BACKEND_STORE_URI"])
 
 _watch = Watch()
 _watch.listen()
 _readiness = Readiness(
     {"tracking_database": os.environ["MLFLOW_BACKEND_STORE_URI"], **_login.databases()}, _login.checks()
 )
-app = Draining(OutageAware(Edge(_login.application()), _watch, _readiness, _login.PROBES))
+_application = _login.application()
+metrics.check_closed(importlib.import_module("mlflow.server").app)
+app = Draining(OutageAware(_application, _watch, _readiness, _login.PROBES))

@@ -1,0 +1,74 @@
+"""What the server is told of the login, and of another provider than Keycloak, by the role's options."""
+
+import pytest
+import rendering
+
+BASE = {"mlflow_image": "localhost/mlflow:1"}
+
+
+@pytest.fixture(scope="module")
+def role():
+    return rendering.Role("mlflow")
+
+
+def environment(role, **options):
+    """The variables of the server that have a value, and the names of the Secrets that its pods mount."""
+    spec = role.render("mlflow.deployment.yaml.j2", BASE | options)[0]["spec"]["template"]["spec"]
+    variables = {each["name"]: each["value"] for each in spec["containers"][0]["env"] if "value" in each}
+    mounted = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
+    secrets = {each["secret"]["secretName"]: mounted[each["name"]] for each in spec["volumes"] if "secret" in each}
+    return variables, secrets
+
+
+@pytest.mark.parametrize(
+    ("options", "redirect", "permissions"),
+    [
+        pytest.param({}, "false", "false", id="default"),
+        pytest.param({"mlflow_oidc_automatic_redirect": True}, "true", "false", id="at once"),
+        pytest.param({"mlflow_oidc_landing_page": "permissions"}, "false", "true", id="permissions"),
+        pytest.param({"mlflow_oidc_landing_page": "experiments"}, "false", "false", id="experiments"),
+    ],
+)
+def test_where_a_login_begins_and_ends(role, options, redirect, permissions):
+    variables, _ = environment(role, **options)
+    assert variables["AUTOMATIC_LOGIN_REDIRECT"] == redirect
+    assert variables["DEFAULT_LANDING_PAGE_IS_PERMISSIONS"] == permissions
+
+
+def test_another_provider_with_a_private_authority(role):
+    """As docs/login-oidc.md has it."""
+    variables, secrets = environment(
+        role,
+        platform_components=["sealed_secrets", "postgres", "minio", "mlflow"],
+        mlflow_oidc_discovery_url="https://login.example.com/.well-known/openid-configuration",
+        mlflow_oidc_issuer="https://login.example.com",
+        mlflow_oidc_client_id="company-mlflow",
+        mlflow_oidc_audience="company-api",
+        mlflow_oidc_secret="company-login",
+        mlflow_oidc_ca_secret="company-ca",
+        mlflow_oidc_provider_name="Log in with Example",
+        mlflow_oidc_username_claim="upn",
+        mlflow_oidc_groups_claim="roles",
+        mlflow_oidc_allowed_groups=["data-science", "analysts"],
+        mlflow_admin_group="chiefs",
+    )
+    wanted = {
+        "OIDC_DISCOVERY_URL": "https://login.example.com/.well-known/openid-configuration",
+        "OIDC_ISSUER": "https://login.example.com",
+        "OIDC_CLIENT_ID": "company-mlflow",
+        "OIDC_AUDIENCE": "company-api",
+        "OIDC_PROVIDER_DISPLAY_NAME": "Log in with Example",
+        "OIDC_USERNAME_FIELD": "upn",
+        "OIDC_GROUPS_ATTRIBUTE": "roles",
+        "OIDC_GROUP_NAME": "data-science,analysts",
+        "OIDC_ADMIN_GROUP_NAME": "chiefs",
+        "SSL_CERT_FILE": "/etc/mlflow/oidc-ca/ca.crt",
+    }
+    assert {name: variables.get(name) for name in wanted} == wanted
+    assert secrets["company-ca"] == "/etc/mlflow/oidc-ca"
+
+
+def test_no_authority_is_added_unasked(role):
+    variables, secrets = environment(role)
+    assert "SSL_CERT_FILE" not in variables
+    assert "/etc/mlflow/oidc-ca" not in secrets.values()
