@@ -58,17 +58,6 @@ def test_rights_are_not_those_of_another_controller():
     assert names[1] == {"mlops-mlflow-other-unsealer"}
 
 
-def test_former_rights_go_where_nobody_else_has_them():
-    role = get_role("sealed_secrets")
-    former = {each["kind"]: each["metadata"]["name"] for each in role.value("__sealed_secrets_former")}
-    assert former == {"ClusterRole": "secrets-unsealer", "ClusterRoleBinding": "sealed-secrets-controller"}
-    for beside in (
-        {"sealed_secrets_controllers": {"kube-system/sealed-secrets-controller": ""}},
-        {"unreadable": ["sealed_secrets_controllers"]},
-    ):
-        assert role.value("__sealed_secrets_former", seen(**beside)) == []
-
-
 def test_sealed_secrets_of_others_keep_their_definition():
     role = get_role("sealed_secrets")
     options = {
@@ -251,9 +240,12 @@ def test_connections_are_enough_for_all(options, needed):
     assert role.refusal(task, {"postgres_max_connections": 20}) == ""
 
 
-def test_the_defaults_have_connections_for_a_rollout():
-    """One pod more of MLflow, or the migration, is not counted: there is some room for it."""
-    assert get_role("postgres").value("postgres_max_connections") >= 2 * 76 + 20 + 3 + 20
+@pytest.mark.parametrize(("replicas", "connections"), [(1, 200), (2, 200), (3, 300), (12, 1000)])
+def test_connections_follow_the_workers(replicas, connections):
+    role = get_role("postgres")
+    options = {"mlflow_replicas": replicas, "mlflow_workers": 1, "keycloak_replicas": 1, "keycloak_db_pool_size": 20}
+    assert int(role.value("postgres_max_connections", options)) == connections
+    assert role.refusal("Check that there are connections for all", options) == ""
 
 
 def test_pools_are_as_they_are_counted():
