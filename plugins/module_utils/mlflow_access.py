@@ -117,6 +117,8 @@ class Grant:
 
 def said(kind: str, key: Key) -> str:
     """Give a grant's key as a person would say it."""
+    if key.resource not in RESOURCES:
+        return f"{kind} {key.subject}: {key.resource}" + ("" if key.target == EVERY else f" {key.target}")
     words = RESOURCES[key.resource].words
     if key.form == PATTERN:
         return f"{kind} {key.subject}: {words}s like {key.target}"
@@ -595,8 +597,8 @@ class BasicServer(Server):
         found = {}
         for subject, role in self._own_roles().items():
             for row in role.get("permissions") or []:
-                if row["resource_type"] not in RESOURCES:
-                    continue  # workspaces and what is below an experiment are not ours
+                # Of all kinds, also of those that nothing can be declared on, such as workspaces: MANAGE there is MANAGE
+                # on everything, so that exclusive has to see it.
                 if row["resource_pattern"] == "*":
                     key = Key(subject, row["resource_type"], PATTERN, EVERY)
                 else:
@@ -606,6 +608,8 @@ class BasicServer(Server):
 
     def _name(self, row: dict[str, Any]) -> str:
         found = row["resource_pattern"]
+        if row["resource_type"] not in RESOURCES:
+            return found
         if row["resource_type"] == "scorer":
             experiment, _, scorer = found.partition("/")
             found = f"{experiment}/{unquote(scorer)}"
@@ -699,7 +703,7 @@ def is_personal(catalogue: Catalogue, kind: str, key: Key, grant: Grant) -> bool
     Neither plugin keeps who made a thing: the maker's grant is a row like any other. So a user's MANAGE on a name
     counts as the maker's, but for what was made as declared.
     """
-    if kind != USER or key.form != NAME or grant.permission != "MANAGE":
+    if kind != USER or key.form != NAME or key.resource not in RESOURCES or grant.permission != "MANAGE":
         return False
     return not (key.resource in ("experiment", "registered_model") and catalogue.was_made(key.resource, key.target))
 

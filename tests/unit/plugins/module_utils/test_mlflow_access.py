@@ -629,6 +629,24 @@ def test_exclusive_leaves_makers_what_they_made_in_basic_auth(basic):
     assert result["changes"] == ["user ada: experiment ds-two: READ -> none"]
 
 
+def test_exclusive_takes_away_what_nothing_can_be_declared_on(basic):
+    """MANAGE on the workspace is MANAGE on everything, with workspaces off as well."""
+    for resource, permission in (("workspace", "MANAGE"), ("run", "READ")):
+        row = {"resource_type": resource, "resource_pattern": "*", "permission": permission}
+        basic._add({"role_id": basic.role("others")["id"], **row})
+    basic._grant({"username": "ada", "resource_type": "workspace", "resource_id": "*", "permission": "MANAGE"})
+    assert names(basic, "group", {"name": "churn", "permission": "READ"}) == [
+        "group science: experiment churn: none -> READ"
+    ]
+
+    changes = names(basic, "group", {"name": "churn", "permission": "READ"}, exclusive=True)
+    result = converge(basic, "user", exclusive=True)
+
+    assert changes == ["group others: run: READ -> none", "group others: workspace: MANAGE -> none"]
+    assert (result["changes"], result["kept"]) == (["user ada: workspace: MANAGE -> none"], [])
+    assert basic.granted("others") == basic.granted(basic.own("ada")) == {}
+
+
 def test_what_somebody_else_changed_is_put_back(api):
     declared = {"name": "churn", "permission": "READ"}
     converge(api, "group", declared)
