@@ -11,6 +11,30 @@ def mlflow():
     return rendering.Role("mlflow")
 
 
+@pytest.fixture(scope="module")
+def keycloak():
+    return rendering.Role("keycloak")
+
+
 @pytest.mark.parametrize(("name", "fits"), [("mlflow-admin", True), ("Admin", False), ("admin.Two", False), ("1st", False)])
 def test_account_of_playbooks_is_in_lower_case(mlflow, name, fits):
     assert bool(re.match(mlflow.value("__mlflow_account_pattern"), name)) is fits
+
+
+ADA = {"name": "ada", "email": "Ada@example.org"}
+
+
+@pytest.mark.parametrize(("claim", "member"), [("preferred_username", "ada"), ("email", "ada@example.org")])
+def test_members_are_called_as_mlflow_knows_them(keycloak, mlflow, claim, member):
+    options = {
+        "mlflow_oidc_username_claim": claim,
+        "keycloak_users": [{**ADA, "groups": ["mlflow-users"]}, {"name": "bob"}],
+        "mlflow_access": {"groups": {"mlflow-admins": {"members": [member]}}},
+        "platform_components": ["keycloak", "mlflow"],
+    }
+
+    ada, bob = keycloak.value("__keycloak_all_users", options)
+
+    assert (ada["groups"], "groups" in bob) == (["mlflow-users", "mlflow-admins"], False)
+    assert mlflow.value("__mlflow_access_admins", options) == ["ada"]
+    assert member in mlflow.value("__mlflow_access_people", options)
