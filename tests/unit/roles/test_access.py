@@ -38,3 +38,14 @@ def test_members_are_called_as_mlflow_knows_them(keycloak, mlflow, claim, member
     assert (ada["groups"], "groups" in bob) == (["mlflow-users", "mlflow-admins"], False)
     assert mlflow.value("__mlflow_access_admins", options) == ["ada"]
     assert member in mlflow.value("__mlflow_access_people", options)
+
+
+@pytest.mark.parametrize("auth", ["basic", "oauth2_proxy"])
+def test_members_of_mlflows_own_groups_are_none_of_keycloaks(keycloak, auth):
+    access = {"groups": {"science": {"members": ["ada"]}}}
+
+    (ada,) = keycloak.value(
+        "__keycloak_all_users", {"mlflow_auth": auth, "keycloak_users": [ADA], "mlflow_access": access}
+    )
+
+    assert "groups" not in ada
