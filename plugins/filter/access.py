@@ -120,8 +120,19 @@ class _Problems:
                 self.found.append(
                     f"{where}.admin is {entry['admin']}: with mlflow_auth oidc, who is in mlflow_admin_group is one"
                 )
+        if part != "groups":
+            self._check_twice(part, subjects)
+
+    def _check_twice(self, part: str, subjects: dict[str, Any]) -> None:
+        def folded(name: Any) -> str:
+            return str(name).lower() if self.auth == "oidc" else str(name)
+
+        names = [folded(name) for name in subjects]
+        again = {name for name in names if names.count(name) > 1}
+        if again:
+            self.found.append(f"mlflow_access.{part} has {_listed(again)} twice, in upper and lower case: once each")
         accounts = self.tree.get("service_accounts")
-        both = set(subjects) & set(accounts) if part == "users" and isinstance(accounts, dict) else set()
+        both = set(names) & set(map(folded, accounts)) if part == "users" and isinstance(accounts, dict) else set()
         if both:
             self.found.append(f"mlflow_access has {_listed(both)} as a user and as a service account: one of the two")
 
@@ -136,6 +147,11 @@ class _Problems:
             self.found.append(
                 f"mlflow_access.users has '{name}', who is not in the realm: one of {_listed(self.people)}; "
                 "others are declared in keycloak_users"
+            )
+        if part == "users" and self.auth == "oauth2_proxy" and name != name.lower():
+            self.found.append(
+                f"mlflow_access.users has '{name}': with mlflow_auth oauth2_proxy in lower case, as whoever logs in is "
+                "called in MLflow"
             )
         if part == "groups" and name.startswith("__user_"):
             self.found.append(

@@ -140,6 +140,11 @@ def quantified(count: int, noun: str) -> str:
 # --- what is declared -------------------------------------------------------------------------------------------------
 
 
+def folded(kind: str, name: str, plugin: str) -> str:
+    """Give a subject's name as the server keeps it: mlflow-oidc-auth keeps users in lower case."""
+    return name.lower() if kind == USER and plugin == "oidc" else name
+
+
 def declared(kind: str, entries: list[dict[str, Any]], plugin: str) -> tuple[dict[Key, Grant], set[Key]]:
     """Give the grants that are to be there, and the keys of those that are not.
 
@@ -150,7 +155,7 @@ def declared(kind: str, entries: list[dict[str, Any]], plugin: str) -> tuple[dic
     unwanted: set[Key] = set()
     for entry in entries:
         form = PATTERN if entry.get("pattern") is not None else NAME
-        key = Key(entry[kind], entry["resource"], form, entry[form])
+        key = Key(folded(kind, entry[kind], plugin), entry["resource"], form, entry[form])
         _check_entry(kind, key, entry, plugin)
         priority = None
         if form == PATTERN:
@@ -732,7 +737,7 @@ def plan(its: Server, entries: list[dict[str, Any]], *, exclusive: bool, subject
     if not wanted and not unwanted and not exclusive:
         return Plan([], [], [])
     there = set(its.subjects())
-    unknown = {key.subject for key in wanted} - there - set(subjects_to_come)
+    unknown = {key.subject for key in wanted} - there - {folded(kind, each, its.api.plugin) for each in subjects_to_come}
     if unknown:
         raise MlflowError(f"MLflow has no {kind} {listed(unknown)}: there are {listed(there)}")
     its.catalogue.check(kind, wanted)

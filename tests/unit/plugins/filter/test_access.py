@@ -113,6 +113,24 @@ def test_basic_auth_has_members_that_are_declared_and_permissions_of_its_own():
     assert problems({"users": {"ada": {"admin": True}}}, "basic", None, None) == []
 
 
+def test_names_are_told_apart_as_the_server_does():
+    change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"ADA": {}}}
+    assert problems(change, people=None) == [
+        *problems({}, people=None),  # of the members
+        "mlflow_access.users has ada twice, in upper and lower case: once each",
+        "mlflow_access has ada as a user and as a service account: one of the two",
+    ]
+    assert problems(change, "basic", None, None) == []
+
+
+def test_whoever_logs_in_by_the_proxy_is_called_in_lower_case():
+    change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"Nightly": {}}}
+    assert problems(change, "oauth2_proxy", None, None) == [
+        "mlflow_access.users has 'Ada': with mlflow_auth oauth2_proxy in lower case, as whoever logs in is called in "
+        "MLflow"
+    ]
+
+
 def test_plan_is_what_the_modules_take():
     plan = access.access_plan(TREE)
 

@@ -509,6 +509,16 @@ def test_unknown_user_is_named(api):
         converge(api, "user", {"name": "churn", "permission": "READ", "user": "eve"})
 
 
+def test_names_of_users_are_folded_where_the_server_does(oidc, basic):
+    entry = {"name": "churn", "permission": "READ", "user": "Ada"}
+    assert names(oidc, "user", entry) == ["user ada: experiment churn: none -> READ"]
+    assert names(oidc, "user", entry, exclusive=True) == []
+    new = {**entry, "user": "Eve"}
+    assert names(oidc, "user", new, check=True, to_come={"users": ["Eve"]}) == ["user eve: experiment churn: none -> READ"]
+    with pytest.raises(MlflowError, match="MLflow has no user Ada"):
+        converge(basic, "user", entry)
+
+
 def test_permission_of_the_other_plugin_is_refused(oidc, basic):
     with pytest.raises(MlflowError, match="'DENY': one of NO_PERMISSIONS, READ, USE, EDIT, MANAGE"):
         converge(oidc, "group", {"name": "churn", "permission": "DENY"})
