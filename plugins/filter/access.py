@@ -51,11 +51,19 @@ def _things(tree: dict[str, Any], part: str) -> list[dict[str, Any]]:
 
 
 class _Problems:
-    def __init__(self, tree: Any, auth: str, people: list[str] | None, groups: list[str] | None) -> None:
+    def __init__(
+        self,
+        tree: Any,
+        auth: str,
+        people: list[str] | None,
+        groups: list[str] | None,
+        namespaces: list[str] | None = None,
+    ) -> None:
         self.tree = tree
         self.auth = auth
         self.people = people
         self.groups = groups
+        self.namespaces = namespaces
         self.found: list[str] = []
 
     def say(self, where: str, value: Any, rule: str) -> None:
@@ -113,7 +121,7 @@ class _Problems:
             for field in GRANTS:
                 self._check_grants(f"{where}.{field}", entry.get(field), field in PATTERNS)
             if part == "groups":
-                self._check_members(where, entry.get("members"))
+                self._check_members(where, str(name), entry.get("members"))
             if part == "service_accounts":
                 self._check_tokens(where, entry.get("tokens"))
             if part == "users" and self.auth == "oidc" and entry.get("admin") is not None:
@@ -137,8 +145,13 @@ class _Problems:
             self.found.append(f"mlflow_access has {_listed(both)} as a user and as a service account: one of the two")
 
     def _check_name(self, part: str, name: str) -> None:
-        known = self.groups is None or name in self.groups or name.startswith(FROM_THE_CLUSTER)
-        if part == "groups" and not known:
+        if part == "groups" and self._is_of_the_cluster(name):
+            if self.namespaces is not None and name.removeprefix(FROM_THE_CLUSTER) not in self.namespaces:
+                self.found.append(
+                    f"mlflow_access.groups has '{name}', whose namespace MLflow lets nobody in from: one of "
+                    f"{_listed(self.namespaces)}; others are declared in mlflow_kubernetes_namespaces"
+                )
+        elif part == "groups" and self.groups is not None and name not in self.groups:
             self.found.append(
                 f"mlflow_access.groups has '{name}', which is no group of the realm: one of "
                 f"{_listed(self.groups)}; others are declared in keycloak_groups"
@@ -158,8 +171,14 @@ class _Problems:
                 f"mlflow_access.groups has '{name}': MLflow keeps names that begin with __user_ for itself"
             )
 
-    def _check_members(self, where: str, members: Any) -> None:
+    def _is_of_the_cluster(self, name: str) -> bool:
+        return self.auth == "oidc" and name.startswith(FROM_THE_CLUSTER)
+
+    def _check_members(self, where: str, name: str, members: Any) -> None:
         if members is None:
+            return
+        if self._is_of_the_cluster(name):
+            self.found.append(f"{where}.members is {members!r}: in {name} is who comes from the namespace, leave it out")
             return
         if not isinstance(members, list) or not all(isinstance(each, str) for each in members):
             self.say(f"{where}.members", members, "a list of names of users")
@@ -215,7 +234,11 @@ class _Problems:
 
 
 def access_problems(
-    tree: Any, auth: str = "oidc", people: list[str] | None = None, groups: list[str] | None = None
+    tree: Any,
+    auth: str = "oidc",
+    people: list[str] | None = None,
+    groups: list[str] | None = None,
+    namespaces: list[str] | None = None,
 ) -> list[str]:
     """Give what is wrong with the variable mlflow_access, a sentence each.
 
@@ -223,8 +246,9 @@ def access_problems(
     :param auth: the value of mlflow_auth
     :param people: names of the identity provider's users, where they are declared too
     :param groups: names of its groups
+    :param namespaces: those whose pods MLflow lets in
     """
-    return _Problems(tree, auth, people, groups).check()
+    return _Problems(tree, auth, people, groups, namespaces).check()
 
 
 def _grants(subject: str, name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:

@@ -113,6 +113,19 @@ def test_basic_auth_has_members_that_are_declared_and_permissions_of_its_own():
     assert problems({"users": {"ada": {"admin": True}}}, "basic", None, None) == []
 
 
+def test_groups_of_namespaces_are_of_those_that_are_let_in_and_have_no_members():
+    assert access.access_problems(TREE, "oidc", PEOPLE, GROUPS, ["team"]) == []
+    assert access.access_problems(TREE, "oidc", PEOPLE, GROUPS, ["teams"]) == [
+        "mlflow_access.groups has 'k8s:team', whose namespace MLflow lets nobody in from: one of teams; others are "
+        "declared in mlflow_kubernetes_namespaces"
+    ]
+    tree = {**TREE, "groups": {"k8s:team": {"members": ["ada"]}}}
+    assert access.access_problems(tree, "oidc", PEOPLE, GROUPS, ["team"]) == [
+        "mlflow_access.groups.k8s:team.members is ['ada']: in k8s:team is who comes from the namespace, leave it out"
+    ]
+    assert access.access_problems(tree, "basic", None, None, []) == []
+
+
 def test_names_are_told_apart_as_the_server_does():
     change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"ADA": {}}}
     assert problems(change, people=None) == [
