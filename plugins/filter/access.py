@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters C(access_problems), C(access_plan) and C(access_members), which read the variable C(mlflow_access)."""
+"""The filters C(access_*), which read the variable C(mlflow_access)."""
 
 from __future__ import annotations
 
@@ -319,9 +319,24 @@ def access_members(tree: Any) -> dict[str, list[str]]:
     return found
 
 
+def access_programs(tree: Any, clients: Any = None) -> list[str]:
+    """Give the accounts of programs that the variables mlflow_access and mlflow_clients name."""
+    accounts = tree.get("service_accounts") if isinstance(tree, dict) else None
+    found = {str(name) for name in accounts} if isinstance(accounts, dict) else set()
+    for client in clients if isinstance(clients, list) else ():
+        if isinstance(client, dict):
+            found |= {str(client[field]) for field in ("name", "user") if client.get(field)}
+    return sorted(found)
+
+
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Any]:
         """Give the filters of this file by name."""
-        return {"access_problems": access_problems, "access_plan": access_plan, "access_members": access_members}
+        return {
+            "access_problems": access_problems,
+            "access_plan": access_plan,
+            "access_members": access_members,
+            "access_programs": access_programs,
+        }

@@ -201,6 +201,12 @@ def test_members_by_user():
         assert access.access_members(wrong) == {}
 
 
+def test_programs_are_those_of_the_tree_and_the_clients():
+    clients = [{"name": "ci", "user": "robot"}, {"name": "pipelines"}, "wrong"]
+    assert access.access_programs(TREE, clients) == ["ci", "nightly", "pipelines", "robot"]
+    assert access.access_programs(None, {"name": "ci"}) == access.access_programs({"service_accounts": ["x"]}) == []
+
+
 WHATEVER = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
     lambda inner: (
@@ -223,3 +229,4 @@ def test_whatever_is_given_is_answered_in_sentences(tree):
         if isinstance(tree, dict) and not found:
             access.access_plan(tree, auth)
     access.access_members(tree)
+    access.access_programs(tree, tree)

@@ -49,3 +49,18 @@ def test_members_of_mlflows_own_groups_are_none_of_keycloaks(keycloak, auth):
     )
 
     assert "groups" not in ada
+
+
+def test_nobody_who_logs_in_by_the_proxy_is_taken_for_a_program(mlflow):
+    options = {
+        "mlflow_auth": "oauth2_proxy",
+        "mlflow_oauth2_proxy_reserved_users": ["ops", "nightly"],
+        "mlflow_access": {"service_accounts": {"nightly": {}}},
+        "mlflow_clients": [{"name": "ci", "user": "robot", "namespaces": ["ci"]}],
+    }
+
+    reserved = next(
+        each["value"] for each in mlflow.value("__mlflow_server_env", options) if each["name"] == "MLOPS_BRIDGE_RESERVED"
+    )
+
+    assert sorted(reserved.split(",")) == ["ci", "nightly", "ops", "robot"]
