@@ -58,12 +58,14 @@ class _Problems:
         people: list[str] | None,
         groups: list[str] | None,
         namespaces: list[str] | None = None,
+        clients: Any = None,
     ) -> None:
         self.tree = tree
         self.auth = auth
         self.people = people
         self.groups = groups
         self.namespaces = namespaces
+        self.clients = clients or []
         self.found: list[str] = []
 
     def say(self, where: str, value: Any, rule: str) -> None:
@@ -80,7 +82,25 @@ class _Problems:
             self._check_things(part)
         for part in SUBJECTS:
             self._check_subjects(part)
+        self._check_passwords()
         return self.found
+
+    def _check_passwords(self) -> None:
+        """An account of basic-auth has one password, which a token and a client would renew over one another."""
+        accounts = self.tree.get("service_accounts")
+        if self.auth == "oidc" or not isinstance(accounts, dict) or not isinstance(self.clients, list):
+            return
+        tokens = {str(name) for name, its in accounts.items() if isinstance(its, dict) and its.get("tokens")}
+        clients = {
+            str(each.get("user") or each.get("name"))
+            for each in self.clients
+            if isinstance(each, dict) and each.get("state") != "absent"
+        }
+        for name in sorted(tokens & clients):
+            self.found.append(
+                f"mlflow_access.service_accounts.{name}.tokens and mlflow_clients are both for the account {name}: "
+                f"with mlflow_auth {self.auth} it has one password, so one of the two"
+            )
 
     def _check_things(self, part: str) -> None:
         things = self.tree.get(part) or []
@@ -239,6 +259,7 @@ def access_problems(
     people: list[str] | None = None,
     groups: list[str] | None = None,
     namespaces: list[str] | None = None,
+    clients: Any = None,
 ) -> list[str]:
     """Give what is wrong with the variable mlflow_access, a sentence each.
 
@@ -247,8 +268,9 @@ def access_problems(
     :param people: names of the identity provider's users, where they are declared too
     :param groups: names of its groups
     :param namespaces: those whose pods MLflow lets in
+    :param clients: the variable mlflow_clients
     """
-    return _Problems(tree, auth, people, groups, namespaces).check()
+    return _Problems(tree, auth, people, groups, namespaces, clients).check()
 
 
 def _grants(subject: str, name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -285,7 +307,11 @@ def access_plan(
         users.append(user)
     fields = ("display_name", "admin", "active", "source", "subject")
     accounts = [{"name": n, **{k: e[k] for k in fields if k in e}} for n, e in parts["service_accounts"].items()]
-    tokens = [{"user": n, **each} for n, e in parts["service_accounts"].items() for each in e.get("tokens") or []]
+    # basic-auth's account has just been made, with a password that nobody knows: it is the tree's to give another.
+    known = {"take_over": True} if basic else {}
+    tokens = [
+        {"user": n, **known, **each} for n, e in parts["service_accounts"].items() for each in e.get("tokens") or []
+    ]
     groups = []
     for name, entry in parts["groups"].items():
         members = {"members": entry["members"]} if basic and entry.get("members") is not None else {}

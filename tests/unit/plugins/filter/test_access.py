@@ -20,6 +20,7 @@ from ansible_collections.mlops.mlflow.plugins.modules import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+TOKEN = {"name": "ci", "secret": {"namespace": "ci", "name": "token"}}
 TREE: dict[str, Any] = {
     "experiments": ["churn", {"name": "fraud", "tags": {"team": "ds"}}],
     "registered_models": [{"name": "churn", "aliases": {"champion": 3}}],
@@ -36,7 +37,7 @@ TREE: dict[str, Any] = {
     "service_accounts": {
         "nightly": {
             "registered_models": {"churn": "MANAGE"},
-            "tokens": [{"name": "ci", "secret": {"namespace": "ci", "name": "token"}}],
+            "tokens": [TOKEN],
         }
     },
 }
@@ -126,6 +127,16 @@ def test_groups_of_namespaces_are_of_those_that_are_let_in_and_have_no_members()
     assert access.access_problems(tree, "basic", None, None, []) == []
 
 
+def test_an_account_of_basic_auth_has_one_password():
+    clients = [{"name": "ci", "user": "nightly", "namespaces": ["ci"]}, {"name": "other", "namespaces": ["ci"]}]
+    assert access.access_problems(TREE, "basic", clients=clients) == [
+        "mlflow_access.service_accounts.nightly.tokens and mlflow_clients are both for the account nightly: with "
+        "mlflow_auth basic it has one password, so one of the two"
+    ]
+    assert access.access_problems(TREE, "oidc", PEOPLE, clients=clients) == []
+    assert access.access_problems(TREE, "basic", clients=[{**clients[0], "state": "absent"}]) == []
+
+
 def test_names_are_told_apart_as_the_server_does():
     change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"ADA": {}}}
     assert problems(change, people=None) == [
@@ -176,6 +187,9 @@ def test_plan_of_basic_auth_has_members_passwords_and_administrators():
         for name, admin in (("ada", True), ("bob", False))
     ]
     assert plan["admins"] == ["ada"]
+    assert plan["tokens"] == [{"user": "nightly", "take_over": True, **TOKEN}]
+    hers = {"nightly": {"tokens": [{**TOKEN, "take_over": False}]}}
+    assert not access.access_plan({"service_accounts": hers}, "basic")["tokens"][0]["take_over"]
 
 
 def test_fields_are_options_of_the_modules():
