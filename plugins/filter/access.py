@@ -29,6 +29,10 @@ FIELDS = {
     "users": ("display_name", "admin", "active", *GRANTS),
     "service_accounts": ("display_name", "admin", "active", "source", "subject", "tokens", *GRANTS),
 }
+LIFE = ("lifetime_days", "renew_before_days", "grace_days", "take_over", "state")
+TOKEN_FIELDS = ("name", "secret", *LIFE)
+SECRET_FIELDS = ("namespace", "name", "username_key", "password_key")
+CLIENT_FIELDS = ("name", "user", "namespaces", "secret_name", "tracking_uri", *LIFE)
 PERMISSIONS = {
     "oidc": ("NO_PERMISSIONS", "READ", "USE", "EDIT", "MANAGE"),
     "basic": ("DENY", "READ", "USE", "EDIT", "MANAGE"),
@@ -43,6 +47,10 @@ def _plugin(auth: str) -> str:
 
 def _listed(names: Any) -> str:
     return ", ".join(sorted(map(str, names))) or "none"
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _things(tree: dict[str, Any], part: str) -> list[dict[str, Any]]:
@@ -65,7 +73,7 @@ class _Problems:
         self.people = people
         self.groups = groups
         self.namespaces = namespaces
-        self.clients = clients or []
+        self.clients = [] if clients is None else clients
         self.found: list[str] = []
 
     def say(self, where: str, value: Any, rule: str) -> None:
@@ -82,6 +90,7 @@ class _Problems:
             self._check_things(part)
         for part in SUBJECTS:
             self._check_subjects(part)
+        self._check_clients()
         self._check_passwords()
         return self.found
 
@@ -244,13 +253,45 @@ class _Problems:
                     self.found.append(f"{where} has the pattern '{name}': a regular expression ({error})")
 
     def _check_tokens(self, where: str, tokens: Any) -> None:
-        for each in tokens or []:
-            if (
-                not isinstance(each, dict)
-                or not {"name", "secret"} <= set(each)
-                or not isinstance(each["secret"], dict)
-            ):
-                self.say(f"{where}.tokens", each, "a name, a secret with namespace and name, and perhaps lifetime_days")
+        where = f"{where}.tokens"
+        if tokens is None:
+            return
+        if not isinstance(tokens, list):
+            self.say(where, tokens, "a list of tokens, each with a name and a secret")
+            return
+        for each in tokens:
+            secret = each.get("secret") if isinstance(each, dict) else None
+            named = isinstance(secret, dict) and all(_is_name(secret.get(part)) for part in ("namespace", "name"))
+            if not isinstance(each, dict) or not _is_name(each.get("name")):
+                self.say(where, each, "a name, a secret with namespace and name, and perhaps lifetime_days")
+            elif not named and (secret is not None or each.get("state") != "absent"):
+                self.say(f"{where}: {each['name']}.secret", secret, "a namespace and a name")
+            else:
+                self._check_fields(f"{where}: {each['name']}", each, TOKEN_FIELDS)
+                self._check_fields(f"{where}: {each['name']}.secret", secret or {}, SECRET_FIELDS)
+
+    def _check_clients(self) -> None:
+        where = "mlflow_clients"
+        if not isinstance(self.clients, list):
+            self.say(where, self.clients, "a list of clients, each with a name and namespaces")
+            return
+        users = self.tree.get("users")
+        people = {str(name).lower() for name in users} if isinstance(users, dict) else set()
+        for each in self.clients:
+            if not isinstance(each, dict) or not _is_name(each.get("name")):
+                self.say(where, each, "a name, namespaces, and perhaps user, secret_name or lifetime_days")
+                continue
+            its = f"{where}: {each['name']}"
+            self._check_fields(its, each, CLIENT_FIELDS)
+            namespaces = each.get("namespaces")
+            listed = isinstance(namespaces, list) and namespaces and all(_is_name(name) for name in namespaces)
+            if not listed and each.get("state") != "absent":
+                self.say(f"{its}.namespaces", namespaces, "a list of namespaces, one or more")
+            user = each.get("user") or each["name"]
+            if not isinstance(user, str):
+                self.say(f"{its}.user", user, "the name of a service account")
+            elif user.lower() in people:
+                self.found.append(f"{its} is for the account {user}, who is a person in mlflow_access.users: another user")
 
 
 def access_problems(

@@ -155,9 +155,9 @@ def main() -> None:
         changes = Changes(module.check_mode)
         accounts = Accounts(api, changes)
         tokens = Tokens(api, changes, accounts, "token", instance=params["instance"] or default_instance(params))
-        api.require_admin()
         absent = [token for token in params["tokens"] if token["state"] == "absent"]
         tokens.look(wanted, every=bool(absent))
+        api.require_admin()
         for each in wanted:
             if accounts.find(each.user) is None and not module.check_mode:
                 raise MlflowError(

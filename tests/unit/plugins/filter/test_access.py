@@ -11,10 +11,12 @@ import pytest
 from ansible_collections.mlops.mlflow.plugins.filter import access
 from ansible_collections.mlops.mlflow.plugins.module_utils import mlflow_access
 from ansible_collections.mlops.mlflow.plugins.modules import (
+    mlflow_client,
     mlflow_experiment,
     mlflow_permission,
     mlflow_registered_model,
     mlflow_service_account,
+    mlflow_token,
     mlflow_user,
 )
 from hypothesis import given
@@ -82,7 +84,18 @@ def test_nothing_is_wrong_with_what_is_right():
         ({"users": {"ada": {"prompt_patterns": {"x": {"permission": "READ", "priority": "a"}}}}}, "a number, of which"),
         ({"users": {"ada": {"prompt_patterns": {"x": {"permission": "READ", "prio": 1}}}}}, "perhaps with a priority"),
         ({"users": {"nightly": {}}}, "mlflow_access has nightly as a user and as a service account: one of the two"),
-        ({"service_accounts": {"x": {"tokens": [{"name": "ci"}]}}}, "tokens is {'name': 'ci'}: a name, a secret with"),
+        ({"service_accounts": {"x": {"tokens": 5}}}, "mlflow_access.service_accounts.x.tokens is 5: a list of tokens,"),
+        ({"service_accounts": {"x": {"tokens": [{"secret": {}}]}}}, "tokens is {'secret': {}}: a name, a secret with"),
+        ({"service_accounts": {"x": {"tokens": [{"name": "ci"}]}}}, "tokens: ci.secret is not there: a namespace and"),
+        (
+            {"service_accounts": {"x": {"tokens": [{"name": "ci", "secret": {"namespace": "ci"}}]}}},
+            "tokens: ci.secret is {'namespace': 'ci'}: a namespace and a name",
+        ),
+        ({"service_accounts": {"x": {"tokens": [{**TOKEN, "days": 3}]}}}, "tokens: ci has 'days': one of name, secret,"),
+        (
+            {"service_accounts": {"x": {"tokens": [{**TOKEN, "secret": {**TOKEN["secret"], "key": "k"}}]}}},
+            "tokens: ci.secret has 'key': one of namespace, name, username_key, password_key",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(change, sentence):
@@ -135,6 +148,28 @@ def test_an_account_of_basic_auth_has_one_password():
     ]
     assert access.access_problems(TREE, "oidc", PEOPLE, clients=clients) == []
     assert access.access_problems(TREE, "basic", clients=[{**clients[0], "state": "absent"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("clients", "sentence"),
+    [
+        ({"name": "ci"}, "mlflow_clients is {'name': 'ci'}: a list of clients, each with a name and namespaces"),
+        (["ci"], "mlflow_clients is 'ci': a name, namespaces, and perhaps user, secret_name or lifetime_days"),
+        ([{"name": "ci"}], "mlflow_clients: ci.namespaces is not there: a list of namespaces, one or more"),
+        ([{"name": "ci", "namespaces": "ci"}], "mlflow_clients: ci.namespaces is 'ci': a list of namespaces, one"),
+        ([{"name": "ci", "namespaces": ["ci"], "days": 5}], "mlflow_clients: ci has 'days': one of name, user,"),
+        ([{"name": "ci", "namespaces": ["ci"], "user": 5}], "mlflow_clients: ci.user is 5: the name of a service"),
+        ([{"name": "Ada", "namespaces": ["ci"]}], "mlflow_clients: Ada is for the account Ada, who is a person in"),
+    ],
+)
+def test_what_is_wrong_with_clients_is_one_sentence(clients, sentence):
+    (found,) = access.access_problems(TREE, "oidc", PEOPLE, clients=clients)
+
+    assert sentence in found
+
+
+def test_client_that_is_to_go_needs_no_namespaces():
+    assert access.access_problems({}, clients=[{"name": "ci", "state": "absent"}]) == []
 
 
 def test_names_are_told_apart_as_the_server_does():
@@ -202,6 +237,9 @@ def test_fields_are_options_of_the_modules():
     assert set(access.FIELDS["registered_models"]) == options(mlflow_registered_model.ARGUMENT_SPEC, "models")
     users = set(access.FIELDS["users"]) - set(access.GRANTS)
     assert users <= options(mlflow_user.ARGUMENT_SPEC, "users")
+    assert set(access.TOKEN_FIELDS) == options(mlflow_token.ARGUMENT_SPEC, "tokens") - {"user"}
+    assert set(access.SECRET_FIELDS) == set(mlflow_token.ARGUMENT_SPEC["tokens"]["options"]["secret"]["options"])
+    assert set(access.CLIENT_FIELDS) == options(mlflow_client.ARGUMENT_SPEC, "clients")
     accounts = set(access.FIELDS["service_accounts"]) - set(access.GRANTS) - {"tokens"}
     assert accounts <= options(mlflow_service_account.ARGUMENT_SPEC, "service_accounts")
     choices = mlflow_permission.ARGUMENT_SPEC["permissions"]["options"]["resource"]["choices"]
@@ -238,8 +276,9 @@ WHATEVER = st.recursive(
 @given(WHATEVER)
 def test_whatever_is_given_is_answered_in_sentences(tree):
     for auth in ("oidc", "basic"):
+        of_clients = [access.access_problems(tree, auth, clients=each) for each in (tree, [tree])]
         found = access.access_problems(tree, auth, ["ada"], ["science"])
-        assert all(isinstance(each, str) and each for each in found)
+        assert all(isinstance(each, str) and each for each in sum(of_clients, found))
         if isinstance(tree, dict) and not found:
             access.access_plan(tree, auth)
     access.access_members(tree)
