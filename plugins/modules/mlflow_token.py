@@ -27,6 +27,11 @@ options:
     type: list
     elements: dict
     required: true
+  former_instances:
+    description: Other values of O(instance), by which Secrets of O(tokens) may be labelled. They are labelled anew.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -100,6 +105,7 @@ ARGUMENT_SPEC = argument_spec(
         "no_log": False,
     },
     instance={"type": "str"},
+    former_instances={"type": "list", "elements": "str", "default": []},
 )
 
 
@@ -154,9 +160,11 @@ def main() -> None:
         wanted = deliveries(params)
         changes = Changes(module.check_mode)
         accounts = Accounts(api, changes)
-        tokens = Tokens(api, changes, accounts, "token", instance=params["instance"] or default_instance(params))
+        instance = params["instance"] or default_instance(params)
+        owners = {owner(token) for token in params["tokens"]}
+        tokens = Tokens(api, changes, accounts, "token", instance=instance, former=params["former_instances"])
         absent = [token for token in params["tokens"] if token["state"] == "absent"]
-        tokens.look(wanted, every=bool(absent))
+        tokens.look(wanted, every=bool(absent), owners=owners)
         api.require_admin()
         for each in wanted:
             if accounts.find(each.user) is None and not module.check_mode:
@@ -166,7 +174,7 @@ def main() -> None:
         results = tokens.ensure(wanted)
         users = {accounts.key(each.user) for each in wanted}
         places = {each.where for each in wanted}
-        for kept in tokens.undeclared(places, {owner(token) for token in params["tokens"]}):
+        for kept in tokens.undeclared(places, owners):
             tokens.remove(kept, still=kept.user in users)
         for token in absent:
             tokens.revoke(token["user"], token["name"], f"token {owner(token)}")

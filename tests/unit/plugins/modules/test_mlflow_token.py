@@ -103,6 +103,34 @@ def test_token_of_an_account_that_another_module_has_just_made(run, mlflow, clus
     assert not call(run, mlflow, token)["changed"]
 
 
+def test_secret_with_a_former_label_is_taken_over(run, mlflow, cluster):
+    call(run, mlflow, SPARK, instance="mlflow.mlflow")
+    mlflow.account("batch", service=True, password="" if mlflow.plugin == "oidc" else "unknown")
+    other = {**SPARK, "user": "batch", "secret": {"namespace": "team-a", "name": "other"}}
+    call(run, mlflow, other, instance="mine")
+    before = cluster.values("team-a/spark")
+    assert "is there already" in call(run, mlflow, SPARK, instance="mlflow")["msg"]
+
+    result = call(run, mlflow, SPARK, instance="mlflow", former_instances=["mlflow.mlflow", "mine"])
+
+    assert result["changes"] == [
+        "token training/spark in Secret team-a/spark: label mlops.mlflow/instance changed to mlflow"
+    ]
+    assert cluster.values("team-a/spark") == before
+    assert not call(run, mlflow, SPARK, instance="mlflow")["changed"]
+    assert "/api/v1/namespaces/team-a/secrets/other" in cluster.objects
+
+
+def test_secret_with_a_former_label_is_removed_where_its_token_has_moved(run, mlflow, cluster):
+    call(run, mlflow, SPARK, instance="mlflow.mlflow")
+
+    moved = {**SPARK, "secret": {"namespace": "team-a", "name": "spark-2"}}
+    call(run, mlflow, moved, instance="mlflow", former_instances=["mlflow.mlflow"])
+
+    assert "/api/v1/namespaces/team-a/secrets/spark" not in cluster.objects
+    assert mlflow.lets_in("training", cluster.values("team-a/spark-2")["password"].decode())
+
+
 def test_secrets_of_clients_are_others(run, mlflow, cluster):
     run(
         "mlflow_client",
