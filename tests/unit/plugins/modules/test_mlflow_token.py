@@ -103,6 +103,25 @@ def test_token_of_an_account_that_another_module_has_just_made(run, mlflow, clus
     assert not call(run, mlflow, token)["changed"]
 
 
+def test_exclusive_revokes_what_is_not_declared(run, mlflow, cluster):
+    call(run, mlflow, SPARK, instance="mlflow")
+    mlflow.account("batch", service=True, password="" if mlflow.plugin == "oidc" else "unknown")
+    other = {**SPARK, "user": "batch", "secret": {"namespace": "team-a", "name": "other"}}
+    call(run, mlflow, other, instance="elsewhere")
+    token = cluster.values("team-a/spark")["password"].decode()
+    assert not call(run, mlflow, instance="mlflow")["changed"]
+    told = call(run, mlflow, instance="mlflow", exclusive=True, check=True)["changes"]
+
+    result = call(run, mlflow, instance="mlflow", exclusive=True)
+
+    assert result["changes"] == told
+    assert "/api/v1/namespaces/team-a/secrets/spark" not in cluster.objects
+    assert not mlflow.lets_in("training", token)
+    assert mlflow.lets_in("batch", cluster.values("team-a/other")["password"].decode())
+    again = call(run, mlflow, instance="mlflow", exclusive=True)
+    assert (again["changed"], again["requests"]) == (False, 0)
+
+
 def test_secret_with_a_former_label_is_taken_over(run, mlflow, cluster):
     call(run, mlflow, SPARK, instance="mlflow.mlflow")
     mlflow.account("batch", service=True, password="" if mlflow.plugin == "oidc" else "unknown")
