@@ -307,9 +307,9 @@ class Reconciler:
         self._read_secret = read_secret
         self._check_mode = check_mode
         self._exists = False
-        # Where many users are declared: all of the realm by their names, and the ids of each group's members.
+        # Where many users are declared: all of the realm by their names, and each group's members, names by ids.
         self._users: dict[str, dict] | None = None
-        self._members: dict[str, set[str]] = {}
+        self._members: dict[str, dict[str, str]] = {}
         self.changes: list[str] = []
         self.before: dict[str, Any] = {}
         self.after: dict[str, Any] = {}
@@ -319,7 +319,7 @@ class Reconciler:
 
         After a failure that may pass it begins again, which is safe since everything is read before it is written.
 
-        :param declared: C(settings), C(groups), C(clients) and C(users) as the module's options
+        :param declared: C(settings), C(groups), C(clients), C(users) and C(exclusive) as the module's options
         :raises KeycloakError: Keycloak refuses something, or what is declared can't be
         :raises Unreachable: the connection broke, again and again
         """
@@ -338,21 +338,43 @@ class Reconciler:
         for client in declared.get("clients") or []:
             self._reconcile_client(client)
         users = declared.get("users") or []
+        exclusive = bool(declared.get("exclusive"))
         self._users = None
-        if len(users) >= MANY and self._exists:
-            self._read_users(groups)
+        self._members = {}
+        if self._exists and (exclusive or len(users) >= MANY):
+            self._read_members(groups)
+        if self._exists and len(users) >= MANY:
+            # Lists, in place of two requests a user.
+            listed = self._pages("read the users", "/users", briefRepresentation=False)
+            self._users = {user["username"]: user for user in listed}
         for user in users:
-            self._reconcile_user(user, groups)
+            self._reconcile_user({**user, "groups": user.get("groups") or []} if exclusive else user, groups)
+        if exclusive:
+            self._remove_strangers({user["name"].lower() for user in users}, groups)
 
-    def _read_users(self, groups: dict[str, str | None]) -> None:
-        """Reads lists, in place of two requests a user."""
-        listed = self._pages("read the users", "/users", briefRepresentation=False)
+    def _read_members(self, groups: dict[str, str | None]) -> None:
         self._members = {
-            name: {user["id"] for user in self._pages(f"read who is in the group {name}", f"/groups/{group}/members")}
+            name: {
+                user["id"]: user["username"]
+                for user in self._pages(f"read who is in the group {name}", f"/groups/{group}/members")
+            }
             for name, group in groups.items()
             if group is not None
         }
-        self._users = {user["username"]: user for user in listed}
+
+    def _remove_strangers(self, known: set[str], groups: dict[str, str | None]) -> None:
+        """Takes those out of the declared groups whom nobody declared."""
+        for name, members in self._members.items():
+            strangers = {user: its for user, its in members.items() if its.lower() not in known}
+            if not strangers:
+                continue
+            words = ", ".join(sorted(strangers.values()))
+            before = {"members": sorted(members.values())}
+            after = {"members": sorted(set(members.values()) - set(strangers.values()))}
+            if self._note(f"group {name}", f"{words} removed", before, after):
+                for user, its in strangers.items():
+                    path = f"{self._path}/users/{user}/groups/{groups[name]}"
+                    self._admin.delete(f"remove the user {its} from {name}", path)
 
     def _pages(self, what: str, path: str, **query) -> list[dict]:
         found: list[dict] = []

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from ansible_collections.mlops.mlflow.plugins.module_utils import keycloak as reconciling
 from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import Unreachable
 from ansible_collections.mlops.mlflow.plugins.modules import keycloak_realm
 from hypothesis import HealthCheck, given, settings
@@ -120,7 +121,15 @@ class FakeKeycloak:
         found = [each for each in realm["groups"].values() if each["path"] == "/" + "/".join(rest)]
         return (200, found[0]) if found else (404, {"error": "Group path does not exist"})
 
-    def _groups(self, _method: str, realm: Any, _rest: Any, thing: Any, _query: Any) -> tuple[Any, ...]:
+    def _groups(self, method: str, realm: Any, rest: Any, thing: Any, query: Any) -> tuple[Any, ...]:
+        if method == "GET":
+            assert rest[1:] == ["members"]
+            found = [
+                {"id": each["id"], "username": each["username"]}
+                for each in realm["users"].values()
+                if rest[0] in each["groups"]
+            ]
+            return 200, found[int(query["first"]) :][: int(query["max"])]
         new = f"id-{next(self.ids)}"
         realm["groups"][new] = {"id": new, "path": "/" + thing["name"], **thing}
         return 201, None, new
@@ -156,6 +165,8 @@ class FakeKeycloak:
             key: {k: v for k, v in each.items() if k not in ("groups", "credentials")} for key, each in users.items()
         }
         if not rest and method == "GET":
+            if "username" not in query:
+                return 200, list(shown.values())[int(query["first"]) :][: int(query["max"])]
             return 200, [each for each in shown.values() if each["username"] == query["username"]]
         if not rest:
             if thing.get("email") in [each.get("email") for each in users.values()] and thing.get("email"):
@@ -414,6 +425,28 @@ def test_without_groups_memberships_are_left_alone(made, run):
 
 
 # --- check mode and the difference ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [1, 20])
+def test_exclusive_takes_out_whom_nobody_declared(made, run, monkeypatch, many):
+    monkeypatch.setattr(reconciling, "MANY", many)
+    monkeypatch.setattr(reconciling, "PAGE", 2)
+    admins = made.named("groups", "admins")["id"]
+    made.realm()["groups"]["other"] = {"id": "other", "path": "/other", "name": "other"}
+    for name in ("eve", "mallory", "bob"):
+        made.realm()["users"][name] = {"id": name, "username": name, "credentials": [], "groups": {admins, "other"}}
+    bob = {"name": "bob", "groups": None}
+    assert not run("keycloak_realm", **declared(users=[ADA, bob]))["changed"]
+
+    told = run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True), check=True)
+    assert made.writes() == []
+    result = run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True))
+
+    assert result["changes"] == told["changes"] == ["user bob: removed from admins", "group admins: eve, mallory removed"]
+    assert json.loads(result["diff"]["after"])["group admins"] == {"members": ["ada", "bob"]}
+    assert made.members("admins") == made.members("users") == {"ada"}
+    assert made.members("other") == {"eve", "mallory", "bob"}
+    assert not run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True))["changed"]
 
 
 def test_check_mode_without_a_realm(keycloak, secrets, run):
