@@ -302,6 +302,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak import Admin, KeycloakError, Reconciler, Refused
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+    Api,
     KubeError,
     auth_argument_spec,
     connect,
@@ -511,8 +512,10 @@ def main() -> None:
         check(params)
         api = connect(params)
         reader = SecretReader(KubernetesStore(api), module.check_mode)
-        connection = ServiceConnection(api, service["namespace"], service["name"], port=service["port"])
-        admin = Admin(connection)
+        where = {"namespace": service["namespace"], "service": service["name"], "port": service["port"]}
+        connection = ServiceConnection(api, **where)
+        # A client of the API server is for one thread.
+        admin = Admin(connection, another=lambda: ServiceConnection(Api(api.settings), **where))
         reconciler = Reconciler(admin, params["realm"], reader.for_reconciler, module.check_mode)
         try:
             if module.check_mode:
