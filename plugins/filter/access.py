@@ -327,7 +327,11 @@ def _grants(subject: str, name: str, entry: dict[str, Any]) -> list[dict[str, An
 
 
 def access_plan(
-    tree: dict[str, Any] | None, auth: str = "oidc", namespace: str = "", users_secret: str = ""
+    tree: dict[str, Any] | None,
+    auth: str = "oidc",
+    namespace: str = "",
+    users_secret: str = "",
+    clients: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Turn the variable mlflow_access into what the modules take.
 
@@ -335,6 +339,7 @@ def access_plan(
     :param auth: the value of mlflow_auth
     :param namespace: where users_secret is
     :param users_secret: the Secret of basic-auth's first passwords
+    :param clients: the variable mlflow_clients
     """
     tree = tree or {}
     parts = {part: {str(k): v or {} for k, v in (tree.get(part) or {}).items()} for part in SUBJECTS}
@@ -357,9 +362,16 @@ def access_plan(
     for name, entry in parts["groups"].items():
         members = {"members": entry["members"]} if basic and entry.get("members") is not None else {}
         groups.append({"name": name, **members})
+    experiments, models = _things(tree, "experiments"), _things(tree, "registered_models")
     return {
-        "experiments": _things(tree, "experiments"),
-        "registered_models": _things(tree, "registered_models"),
+        "experiments": experiments,
+        "registered_models": models,
+        # What only check mode needs: an earlier task makes it otherwise.
+        "to_come": {
+            "users": sorted({each["name"] for each in users} | set(access_programs(tree, clients))),
+            "experiments": [each["name"] for each in experiments],
+            "registered_models": [each["name"] for each in models],
+        },
         "users": users,
         "service_accounts": accounts,
         "tokens": tokens,

@@ -305,6 +305,7 @@ class Catalogue:
         self._reader = reader
         self._to_come = to_come or {}
         self._names: dict[str, dict[str, str]] = {}  # resource -> id -> name
+        self._by_name: dict[str, dict[str, str]] = {}  # resource -> name -> id
         self._made: dict[str, set[str]] = {}  # resource -> names of those that were made as declared
 
     @property
@@ -354,7 +355,10 @@ class Catalogue:
         """Give what grants call a thing, and None where there is none of this name."""
         if resource == "scorer":
             return self._scorer_id(name)
-        return next((found for found, its in self.ids(resource).items() if its == name), None)
+        if resource not in self._by_name:
+            # Of two of one name the first, as ever.
+            self._by_name[resource] = {its: found for found, its in reversed(self.ids(resource).items())}
+        return self._by_name[resource].get(name)
 
     def _scorer_id(self, name: str) -> str | None:
         """Scorers are named EXPERIMENT/SCORER. Both may have slashes, so the longest experiment is taken."""

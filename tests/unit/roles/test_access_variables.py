@@ -64,3 +64,22 @@ def test_nobody_who_logs_in_by_the_proxy_is_taken_for_a_program(mlflow):
     )
 
     assert sorted(reserved.split(",")) == ["ci", "nightly", "ops", "robot"]
+
+
+FOUND = {"groups": {"changes": []}, "users": {"skipped": True}, "clients": {"changes": ["x"]}, "tokens": {"msg": "no MLflow"}}
+
+
+def test_a_module_is_called_again_only_where_its_check_found_something(mlflow):
+    found = {f"__mlflow_access_{name}_found": {"changed": False, **its} for name, its in FOUND.items()}
+
+    differ = {name: mlflow.value(f"__mlflow_access_{name}_differ | bool", found) for name in FOUND}
+
+    assert differ == {"groups": False, "users": False, "clients": True, "tokens": True}
+
+
+@pytest.mark.parametrize("which", ["users", "clients", "accounts", "experiments", "models", ""])
+def test_what_was_made_may_have_permissions_to_follow(mlflow, which):
+    parts = ("users", "clients", "accounts", "experiments", "models")
+    made = {f"__mlflow_access_made_{part}": {"changed": part == which, "skipped": True} for part in parts}
+
+    assert mlflow.value("__mlflow_access_made | bool", made) is bool(which)

@@ -227,6 +227,16 @@ def test_plan_of_basic_auth_has_members_passwords_and_administrators():
     assert not access.access_plan({"service_accounts": hers}, "basic")["tokens"][0]["take_over"]
 
 
+def test_plan_names_what_is_to_come():
+    plan = access.access_plan(TREE, clients=[{"name": "ci", "user": "robot", "namespaces": ["ci"]}])
+
+    assert plan["to_come"] == {
+        "users": ["ada", "bob", "ci", "nightly", "robot"],
+        "experiments": ["churn", "fraud"],
+        "registered_models": ["churn"],
+    }
+
+
 def test_fields_are_options_of_the_modules():
     """What may be written in the tree is what the modules take, or what the plan makes of it."""
 
