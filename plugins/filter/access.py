@@ -65,8 +65,9 @@ class _Problems:
         auth: str,
         people: list[str] | None,
         groups: list[str] | None,
-        namespaces: list[str] | None = None,
-        clients: Any = None,
+        *,
+        namespaces: list[str] | None,
+        clients: Any,
     ) -> None:
         self.tree = tree
         self.auth = auth
@@ -207,7 +208,9 @@ class _Problems:
         if members is None:
             return
         if self._is_of_the_cluster(name):
-            self.found.append(f"{where}.members is {members!r}: in {name} is who comes from the namespace, leave it out")
+            self.found.append(
+                f"{where}.members is {members!r}: in {name} is who comes from the namespace, leave it out"
+            )
             return
         if not isinstance(members, list) or not all(isinstance(each, str) for each in members):
             self.say(f"{where}.members", members, "a list of names of users")
@@ -224,10 +227,10 @@ class _Problems:
             declared_in = "mlflow_access.users"
         else:
             declared_in = "keycloak_users"
-        for name in members:
-            if known is not None and name not in known:
+        for each in members:
+            if known is not None and each not in known:
                 self.found.append(
-                    f"{where}.members has '{name}', whom nobody declared: one of {_listed(known)}; "
+                    f"{where}.members has '{each}', whom nobody declared: one of {_listed(known)}; "
                     f"others are declared in {declared_in}"
                 )
 
@@ -291,7 +294,9 @@ class _Problems:
             if not isinstance(user, str):
                 self.say(f"{its}.user", user, "the name of a service account")
             elif user.lower() in people:
-                self.found.append(f"{its} is for the account {user}, who is a person in mlflow_access.users: another user")
+                self.found.append(
+                    f"{its} is for the account {user}, who is a person in mlflow_access.users: another user"
+                )
 
 
 def access_problems(
@@ -299,6 +304,7 @@ def access_problems(
     auth: str = "oidc",
     people: list[str] | None = None,
     groups: list[str] | None = None,
+    *,
     namespaces: list[str] | None = None,
     clients: Any = None,
 ) -> list[str]:
@@ -311,7 +317,7 @@ def access_problems(
     :param namespaces: those whose pods MLflow lets in
     :param clients: the variable mlflow_clients
     """
-    return _Problems(tree, auth, people, groups, namespaces, clients).check()
+    return _Problems(tree, auth, people, groups, namespaces=namespaces, clients=clients).check()
 
 
 def _grants(subject: str, name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:

@@ -606,8 +606,8 @@ class BasicServer(Server):
         found = {}
         for subject, role in self._own_roles().items():
             for row in role.get("permissions") or []:
-                # Of all kinds, also of those that nothing can be declared on, such as workspaces: MANAGE there is MANAGE
-                # on everything, so that exclusive has to see it.
+                # Of all kinds, also of those that nothing can be declared on, such as workspaces: MANAGE there is
+                # MANAGE on everything, so that exclusive has to see it.
                 if row["resource_pattern"] == "*":
                     key = Key(subject, row["resource_type"], PATTERN, EVERY)
                 else:
@@ -741,7 +741,9 @@ def plan(its: Server, entries: list[dict[str, Any]], *, exclusive: bool, subject
     if not wanted and not unwanted and not exclusive:
         return Plan([], [], [])
     there = set(its.subjects())
-    unknown = {key.subject for key in wanted} - there - {folded(kind, each, its.api.plugin) for each in subjects_to_come}
+    unknown = (
+        {key.subject for key in wanted} - there - {folded(kind, each, its.api.plugin) for each in subjects_to_come}
+    )
     if unknown:
         raise MlflowError(f"MLflow has no {kind} {listed(unknown)}: there are {listed(there)}")
     its.catalogue.check(kind, wanted)

@@ -16,7 +16,9 @@ def keycloak():
     return rendering.Role("keycloak")
 
 
-@pytest.mark.parametrize(("name", "fits"), [("mlflow-admin", True), ("Admin", False), ("admin.Two", False), ("1st", False)])
+@pytest.mark.parametrize(
+    ("name", "fits"), [("mlflow-admin", True), ("Admin", False), ("admin.Two", False), ("1st", False)]
+)
 def test_account_of_playbooks_is_in_lower_case(mlflow, name, fits):
     assert bool(re.match(mlflow.value("__mlflow_account_pattern"), name)) is fits
 
@@ -60,13 +62,20 @@ def test_nobody_who_logs_in_by_the_proxy_is_taken_for_a_program(mlflow):
     }
 
     reserved = next(
-        each["value"] for each in mlflow.value("__mlflow_server_env", options) if each["name"] == "MLOPS_BRIDGE_RESERVED"
+        each["value"]
+        for each in mlflow.value("__mlflow_server_env", options)
+        if each["name"] == "MLOPS_BRIDGE_RESERVED"
     )
 
     assert sorted(reserved.split(",")) == ["ci", "nightly", "ops", "robot"]
 
 
-FOUND = {"groups": {"changes": []}, "users": {"skipped": True}, "clients": {"changes": ["x"]}, "tokens": {"msg": "no MLflow"}}
+FOUND = {
+    "groups": {"changes": []},
+    "users": {"skipped": True},
+    "clients": {"changes": ["x"]},
+    "tokens": {"msg": "no MLflow"},
+}
 
 
 def test_a_module_is_called_again_only_where_its_check_found_something(mlflow):

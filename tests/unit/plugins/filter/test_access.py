@@ -91,7 +91,10 @@ def test_nothing_is_wrong_with_what_is_right():
             {"service_accounts": {"x": {"tokens": [{"name": "ci", "secret": {"namespace": "ci"}}]}}},
             "tokens: ci.secret is {'namespace': 'ci'}: a namespace and a name",
         ),
-        ({"service_accounts": {"x": {"tokens": [{**TOKEN, "days": 3}]}}}, "tokens: ci has 'days': one of name, secret,"),
+        (
+            {"service_accounts": {"x": {"tokens": [{**TOKEN, "days": 3}]}}},
+            "tokens: ci has 'days': one of name, secret,",
+        ),
         (
             {"service_accounts": {"x": {"tokens": [{**TOKEN, "secret": {**TOKEN["secret"], "key": "k"}}]}}},
             "tokens: ci.secret has 'key': one of namespace, name, username_key, password_key",
@@ -128,16 +131,16 @@ def test_basic_auth_has_members_that_are_declared_and_permissions_of_its_own():
 
 
 def test_groups_of_namespaces_are_of_those_that_are_let_in_and_have_no_members():
-    assert access.access_problems(TREE, "oidc", PEOPLE, GROUPS, ["team"]) == []
-    assert access.access_problems(TREE, "oidc", PEOPLE, GROUPS, ["teams"]) == [
+    assert access.access_problems(TREE, "oidc", PEOPLE, GROUPS, namespaces=["team"]) == []
+    assert access.access_problems(TREE, "oidc", PEOPLE, GROUPS, namespaces=["teams"]) == [
         "mlflow_access.groups has 'k8s:team', whose namespace MLflow lets nobody in from: one of teams; others are "
         "declared in mlflow_kubernetes_namespaces"
     ]
     tree = {**TREE, "groups": {"k8s:team": {"members": ["ada"]}}}
-    assert access.access_problems(tree, "oidc", PEOPLE, GROUPS, ["team"]) == [
+    assert access.access_problems(tree, "oidc", PEOPLE, GROUPS, namespaces=["team"]) == [
         "mlflow_access.groups.k8s:team.members is ['ada']: in k8s:team is who comes from the namespace, leave it out"
     ]
-    assert access.access_problems(tree, "basic", None, None, []) == []
+    assert access.access_problems(tree, "basic", namespaces=[]) == []
 
 
 def test_an_account_of_basic_auth_has_one_password():

@@ -514,7 +514,9 @@ def test_names_of_users_are_folded_where_the_server_does(oidc, basic):
     assert names(oidc, "user", entry) == ["user ada: experiment churn: none -> READ"]
     assert names(oidc, "user", entry, exclusive=True) == []
     new = {**entry, "user": "Eve"}
-    assert names(oidc, "user", new, check=True, to_come={"users": ["Eve"]}) == ["user eve: experiment churn: none -> READ"]
+    assert names(oidc, "user", new, check=True, to_come={"users": ["Eve"]}) == [
+        "user eve: experiment churn: none -> READ"
+    ]
     with pytest.raises(MlflowError, match="MLflow has no user Ada"):
         converge(basic, "user", entry)
 

@@ -448,7 +448,9 @@ def test_exclusive_takes_out_whom_nobody_declared(made, run, monkeypatch, many):
     assert made.writes() == []
     result = run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True))
 
-    assert result["changes"] == told["changes"] == ["user bob: removed from admins", "group admins: eve, mallory removed"]
+    assert (
+        result["changes"] == told["changes"] == ["user bob: removed from admins", "group admins: eve, mallory removed"]
+    )
     assert json.loads(result["diff"]["after"])["group admins"] == {"members": ["ada", "bob"]}
     assert made.members("admins") == made.members("users") == {"ada"}
     assert made.members("other") == {"eve", "mallory", "bob"}
