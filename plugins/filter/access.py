@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters C(access_problems), C(access_plan) and C(access_members), which read the variable C(mlflow_access)."""
+"""The filters C(access_*), which read the variable C(mlflow_access)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ FIELDS = {
     "users": ("display_name", "admin", "active", *GRANTS),
     "service_accounts": ("display_name", "admin", "active", "source", "subject", "tokens", *GRANTS),
 }
+LIFE = ("lifetime_days", "renew_before_days", "grace_days", "take_over", "state")
+TOKEN_FIELDS = ("name", "secret", *LIFE)
+SECRET_FIELDS = ("namespace", "name", "username_key", "password_key")
+CLIENT_FIELDS = ("name", "user", "namespaces", "secret_name", "tracking_uri", *LIFE)
 PERMISSIONS = {
     "oidc": ("NO_PERMISSIONS", "READ", "USE", "EDIT", "MANAGE"),
     "basic": ("DENY", "READ", "USE", "EDIT", "MANAGE"),
@@ -45,17 +49,32 @@ def _listed(names: Any) -> str:
     return ", ".join(sorted(map(str, names))) or "none"
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
 def _things(tree: dict[str, Any], part: str) -> list[dict[str, Any]]:
     """Give experiments or models, of which a name alone may be given."""
     return [{"name": each} if isinstance(each, str) else dict(each) for each in tree.get(part) or []]
 
 
 class _Problems:
-    def __init__(self, tree: Any, auth: str, people: list[str] | None, groups: list[str] | None) -> None:
+    def __init__(
+        self,
+        tree: Any,
+        auth: str,
+        people: list[str] | None,
+        groups: list[str] | None,
+        *,
+        namespaces: list[str] | None,
+        clients: Any,
+    ) -> None:
         self.tree = tree
         self.auth = auth
         self.people = people
         self.groups = groups
+        self.namespaces = namespaces
+        self.clients = [] if clients is None else clients
         self.found: list[str] = []
 
     def say(self, where: str, value: Any, rule: str) -> None:
@@ -72,7 +91,26 @@ class _Problems:
             self._check_things(part)
         for part in SUBJECTS:
             self._check_subjects(part)
+        self._check_clients()
+        self._check_passwords()
         return self.found
+
+    def _check_passwords(self) -> None:
+        """An account of basic-auth has one password, which a token and a client would renew over one another."""
+        accounts = self.tree.get("service_accounts")
+        if self.auth == "oidc" or not isinstance(accounts, dict) or not isinstance(self.clients, list):
+            return
+        tokens = {str(name) for name, its in accounts.items() if isinstance(its, dict) and its.get("tokens")}
+        clients = {
+            str(each.get("user") or each.get("name"))
+            for each in self.clients
+            if isinstance(each, dict) and each.get("state") != "absent"
+        }
+        for name in sorted(tokens & clients):
+            self.found.append(
+                f"mlflow_access.service_accounts.{name}.tokens and mlflow_clients are both for the account {name}: "
+                f"with mlflow_auth {self.auth} it has one password, so one of the two"
+            )
 
     def _check_things(self, part: str) -> None:
         things = self.tree.get(part) or []
@@ -113,21 +151,37 @@ class _Problems:
             for field in GRANTS:
                 self._check_grants(f"{where}.{field}", entry.get(field), field in PATTERNS)
             if part == "groups":
-                self._check_members(where, entry.get("members"))
+                self._check_members(where, str(name), entry.get("members"))
             if part == "service_accounts":
                 self._check_tokens(where, entry.get("tokens"))
             if part == "users" and self.auth == "oidc" and entry.get("admin") is not None:
                 self.found.append(
                     f"{where}.admin is {entry['admin']}: with mlflow_auth oidc, who is in mlflow_admin_group is one"
                 )
+        if part != "groups":
+            self._check_twice(part, subjects)
+
+    def _check_twice(self, part: str, subjects: dict[str, Any]) -> None:
+        def folded(name: Any) -> str:
+            return str(name).lower() if self.auth == "oidc" else str(name)
+
+        names = [folded(name) for name in subjects]
+        again = {name for name in names if names.count(name) > 1}
+        if again:
+            self.found.append(f"mlflow_access.{part} has {_listed(again)} twice, in upper and lower case: once each")
         accounts = self.tree.get("service_accounts")
-        both = set(subjects) & set(accounts) if part == "users" and isinstance(accounts, dict) else set()
+        both = set(names) & set(map(folded, accounts)) if part == "users" and isinstance(accounts, dict) else set()
         if both:
             self.found.append(f"mlflow_access has {_listed(both)} as a user and as a service account: one of the two")
 
     def _check_name(self, part: str, name: str) -> None:
-        known = self.groups is None or name in self.groups or name.startswith(FROM_THE_CLUSTER)
-        if part == "groups" and not known:
+        if part == "groups" and self._is_of_the_cluster(name):
+            if self.namespaces is not None and name.removeprefix(FROM_THE_CLUSTER) not in self.namespaces:
+                self.found.append(
+                    f"mlflow_access.groups has '{name}', whose namespace MLflow lets nobody in from: one of "
+                    f"{_listed(self.namespaces)}; others are declared in mlflow_kubernetes_namespaces"
+                )
+        elif part == "groups" and self.groups is not None and name not in self.groups:
             self.found.append(
                 f"mlflow_access.groups has '{name}', which is no group of the realm: one of "
                 f"{_listed(self.groups)}; others are declared in keycloak_groups"
@@ -137,13 +191,26 @@ class _Problems:
                 f"mlflow_access.users has '{name}', who is not in the realm: one of {_listed(self.people)}; "
                 "others are declared in keycloak_users"
             )
+        if part == "users" and self.auth == "oauth2_proxy" and name != name.lower():
+            self.found.append(
+                f"mlflow_access.users has '{name}': with mlflow_auth oauth2_proxy in lower case, as whoever logs in is "
+                "called in MLflow"
+            )
         if part == "groups" and name.startswith("__user_"):
             self.found.append(
                 f"mlflow_access.groups has '{name}': MLflow keeps names that begin with __user_ for itself"
             )
 
-    def _check_members(self, where: str, members: Any) -> None:
+    def _is_of_the_cluster(self, name: str) -> bool:
+        return self.auth == "oidc" and name.startswith(FROM_THE_CLUSTER)
+
+    def _check_members(self, where: str, name: str, members: Any) -> None:
         if members is None:
+            return
+        if self._is_of_the_cluster(name):
+            self.found.append(
+                f"{where}.members is {members!r}: in {name} is who comes from the namespace, leave it out"
+            )
             return
         if not isinstance(members, list) or not all(isinstance(each, str) for each in members):
             self.say(f"{where}.members", members, "a list of names of users")
@@ -160,10 +227,10 @@ class _Problems:
             declared_in = "mlflow_access.users"
         else:
             declared_in = "keycloak_users"
-        for name in members:
-            if known is not None and name not in known:
+        for each in members:
+            if known is not None and each not in known:
                 self.found.append(
-                    f"{where}.members has '{name}', whom nobody declared: one of {_listed(known)}; "
+                    f"{where}.members has '{each}', whom nobody declared: one of {_listed(known)}; "
                     f"others are declared in {declared_in}"
                 )
 
@@ -189,17 +256,57 @@ class _Problems:
                     self.found.append(f"{where} has the pattern '{name}': a regular expression ({error})")
 
     def _check_tokens(self, where: str, tokens: Any) -> None:
-        for each in tokens or []:
-            if (
-                not isinstance(each, dict)
-                or not {"name", "secret"} <= set(each)
-                or not isinstance(each["secret"], dict)
-            ):
-                self.say(f"{where}.tokens", each, "a name, a secret with namespace and name, and perhaps lifetime_days")
+        where = f"{where}.tokens"
+        if tokens is None:
+            return
+        if not isinstance(tokens, list):
+            self.say(where, tokens, "a list of tokens, each with a name and a secret")
+            return
+        for each in tokens:
+            secret = each.get("secret") if isinstance(each, dict) else None
+            named = isinstance(secret, dict) and all(_is_name(secret.get(part)) for part in ("namespace", "name"))
+            if not isinstance(each, dict) or not _is_name(each.get("name")):
+                self.say(where, each, "a name, a secret with namespace and name, and perhaps lifetime_days")
+            elif not named and (secret is not None or each.get("state") != "absent"):
+                self.say(f"{where}: {each['name']}.secret", secret, "a namespace and a name")
+            else:
+                self._check_fields(f"{where}: {each['name']}", each, TOKEN_FIELDS)
+                self._check_fields(f"{where}: {each['name']}.secret", secret or {}, SECRET_FIELDS)
+
+    def _check_clients(self) -> None:
+        where = "mlflow_clients"
+        if not isinstance(self.clients, list):
+            self.say(where, self.clients, "a list of clients, each with a name and namespaces")
+            return
+        users = self.tree.get("users")
+        people = {str(name).lower() for name in users} if isinstance(users, dict) else set()
+        for each in self.clients:
+            if not isinstance(each, dict) or not _is_name(each.get("name")):
+                self.say(where, each, "a name, namespaces, and perhaps user, secret_name or lifetime_days")
+                continue
+            its = f"{where}: {each['name']}"
+            self._check_fields(its, each, CLIENT_FIELDS)
+            namespaces = each.get("namespaces")
+            listed = isinstance(namespaces, list) and namespaces and all(_is_name(name) for name in namespaces)
+            if not listed and each.get("state") != "absent":
+                self.say(f"{its}.namespaces", namespaces, "a list of namespaces, one or more")
+            user = each.get("user") or each["name"]
+            if not isinstance(user, str):
+                self.say(f"{its}.user", user, "the name of a service account")
+            elif user.lower() in people:
+                self.found.append(
+                    f"{its} is for the account {user}, who is a person in mlflow_access.users: another user"
+                )
 
 
 def access_problems(
-    tree: Any, auth: str = "oidc", people: list[str] | None = None, groups: list[str] | None = None
+    tree: Any,
+    auth: str = "oidc",
+    people: list[str] | None = None,
+    groups: list[str] | None = None,
+    *,
+    namespaces: list[str] | None = None,
+    clients: Any = None,
 ) -> list[str]:
     """Give what is wrong with the variable mlflow_access, a sentence each.
 
@@ -207,8 +314,10 @@ def access_problems(
     :param auth: the value of mlflow_auth
     :param people: names of the identity provider's users, where they are declared too
     :param groups: names of its groups
+    :param namespaces: those whose pods MLflow lets in
+    :param clients: the variable mlflow_clients
     """
-    return _Problems(tree, auth, people, groups).check()
+    return _Problems(tree, auth, people, groups, namespaces=namespaces, clients=clients).check()
 
 
 def _grants(subject: str, name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -224,7 +333,11 @@ def _grants(subject: str, name: str, entry: dict[str, Any]) -> list[dict[str, An
 
 
 def access_plan(
-    tree: dict[str, Any] | None, auth: str = "oidc", namespace: str = "", users_secret: str = ""
+    tree: dict[str, Any] | None,
+    auth: str = "oidc",
+    namespace: str = "",
+    users_secret: str = "",
+    clients: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Turn the variable mlflow_access into what the modules take.
 
@@ -232,6 +345,7 @@ def access_plan(
     :param auth: the value of mlflow_auth
     :param namespace: where users_secret is
     :param users_secret: the Secret of basic-auth's first passwords
+    :param clients: the variable mlflow_clients
     """
     tree = tree or {}
     parts = {part: {str(k): v or {} for k, v in (tree.get(part) or {}).items()} for part in SUBJECTS}
@@ -245,14 +359,25 @@ def access_plan(
         users.append(user)
     fields = ("display_name", "admin", "active", "source", "subject")
     accounts = [{"name": n, **{k: e[k] for k in fields if k in e}} for n, e in parts["service_accounts"].items()]
-    tokens = [{"user": n, **each} for n, e in parts["service_accounts"].items() for each in e.get("tokens") or []]
+    # basic-auth's account has just been made, with a password that nobody knows: it is the tree's to give another.
+    known = {"take_over": True} if basic else {}
+    tokens = [
+        {"user": n, **known, **each} for n, e in parts["service_accounts"].items() for each in e.get("tokens") or []
+    ]
     groups = []
     for name, entry in parts["groups"].items():
         members = {"members": entry["members"]} if basic and entry.get("members") is not None else {}
         groups.append({"name": name, **members})
+    experiments, models = _things(tree, "experiments"), _things(tree, "registered_models")
     return {
-        "experiments": _things(tree, "experiments"),
-        "registered_models": _things(tree, "registered_models"),
+        "experiments": experiments,
+        "registered_models": models,
+        # What only check mode needs: an earlier task makes it otherwise.
+        "to_come": {
+            "users": sorted({each["name"] for each in users} | set(access_programs(tree, clients))),
+            "experiments": [each["name"] for each in experiments],
+            "registered_models": [each["name"] for each in models],
+        },
         "users": users,
         "service_accounts": accounts,
         "tokens": tokens,
@@ -279,9 +404,24 @@ def access_members(tree: Any) -> dict[str, list[str]]:
     return found
 
 
+def access_programs(tree: Any, clients: Any = None) -> list[str]:
+    """Give the accounts of programs that the variables mlflow_access and mlflow_clients name."""
+    accounts = tree.get("service_accounts") if isinstance(tree, dict) else None
+    found = {str(name) for name in accounts} if isinstance(accounts, dict) else set()
+    for client in clients if isinstance(clients, list) else ():
+        if isinstance(client, dict):
+            found |= {str(client[field]) for field in ("name", "user") if client.get(field)}
+    return sorted(found)
+
+
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Any]:
         """Give the filters of this file by name."""
-        return {"access_problems": access_problems, "access_plan": access_plan, "access_members": access_members}
+        return {
+            "access_problems": access_problems,
+            "access_plan": access_plan,
+            "access_members": access_members,
+            "access_programs": access_programs,
+        }

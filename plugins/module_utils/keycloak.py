@@ -14,6 +14,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -22,6 +23,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import Un
 BROKEN = (http.client.HTTPException, OSError)
 """What a connection that broke raises."""
 
+AT_ONCE = 8  # connections, where there is much to be read
 MANY = 20  # users for whom lists are read
 PAGE = 500
 ATTEMPTS = 4
@@ -73,10 +75,18 @@ class Admin:
 
     :param connection: an C(http.client.HTTPConnection), or what behaves like one; it is reopened after a failure
     :param token_realm: the realm of the administrator's account
+    :param another: opens further connections, where there is much to be read
     """
 
-    def __init__(self, connection, token_realm: str = "master") -> None:  # noqa: S107 - a realm's name
+    def __init__(
+        self,
+        connection,
+        token_realm: str = "master",  # noqa: S107 - a realm's name
+        another: Callable[[], Any] | None = None,
+    ) -> None:
         self._connection = connection
+        self._another = another
+        self._token_realm = token_realm
         self._token_path = f"/realms/{quote(token_realm, safe='')}/protocol/openid-connect/token"
         self._account: dict[str, str] = {}
         self._token = ""
@@ -160,6 +170,30 @@ class Admin:
     def get(self, what: str, path: str, **query) -> Any:
         """The answer, or None where there is no such thing (404)."""
         return self.call(what, "GET", path, **query)[1]
+
+    def get_all(self, asked: list[tuple[str, str]]) -> list[Any]:
+        """The answers of C(get) to pairs of what and path, in order; of many, over several connections."""
+        hands = min(AT_ONCE, len(asked) // 8 + 1)
+        if hands == 1 or self._another is None:
+            return [self.get(what, path) for what, path in asked]
+        answers: list[Any] = [None] * len(asked)
+
+        def work(hand: Admin, first: int) -> None:
+            try:
+                for number in range(first, len(asked), hands):
+                    answers[number] = hand.get(*asked[number])
+            finally:
+                hand._connection.close()
+
+        others = [Admin(self._another(), self._token_realm) for _ in range(hands)]
+        for other in others:
+            other._account, other._token = self._account, self._token
+        with ThreadPoolExecutor(hands) as pool:
+            running = [pool.submit(work, other, first) for first, other in enumerate(others)]
+        for other, future in zip(others, running, strict=True):
+            self.requests += other.requests
+            future.result()
+        return answers
 
     def create(self, what: str, path: str, body: Any) -> str:
         """Creates a thing and returns its id, which is the last part of the answer's Location."""
@@ -307,9 +341,10 @@ class Reconciler:
         self._read_secret = read_secret
         self._check_mode = check_mode
         self._exists = False
-        # Where many users are declared: all of the realm by their names, and the ids of each group's members.
+        # Where many users are declared: all of the realm by their names, and each group's members, names by ids.
         self._users: dict[str, dict] | None = None
-        self._members: dict[str, set[str]] = {}
+        self._members: dict[str, dict[str, str]] = {}
+        self._credentials: dict[str, list[dict]] = {}  # of those users by their ids
         self.changes: list[str] = []
         self.before: dict[str, Any] = {}
         self.after: dict[str, Any] = {}
@@ -319,7 +354,7 @@ class Reconciler:
 
         After a failure that may pass it begins again, which is safe since everything is read before it is written.
 
-        :param declared: C(settings), C(groups), C(clients) and C(users) as the module's options
+        :param declared: C(settings), C(groups), C(clients), C(users) and C(exclusive) as the module's options
         :raises KeycloakError: Keycloak refuses something, or what is declared can't be
         :raises Unreachable: the connection broke, again and again
         """
@@ -334,25 +369,58 @@ class Reconciler:
 
     def _run(self, declared: dict) -> None:
         self._reconcile_realm(declared.get("settings") or {})
-        groups = {name: self._reconcile_group(name) for name in declared.get("groups") or []}
+        names = declared.get("groups") or []
+        there = {group["name"]: group["id"] for group in self._pages("read the groups", "/groups")} if names else {}
+        groups = {name: there.get(name) or self._create_group(name) for name in names}
         for client in declared.get("clients") or []:
             self._reconcile_client(client)
         users = declared.get("users") or []
+        exclusive = bool(declared.get("exclusive"))
         self._users = None
-        if len(users) >= MANY and self._exists:
-            self._read_users(groups)
+        self._members = {}
+        self._credentials = {}
+        if self._exists and (exclusive or len(users) >= MANY):
+            self._read_members(groups)
+        if self._exists and len(users) >= MANY:
+            # Lists, in place of two requests a user.
+            listed = self._pages("read the users", "/users", briefRepresentation=False)
+            self._users = {user["username"]: user for user in listed}
+            self._read_credentials(users)
         for user in users:
-            self._reconcile_user(user, groups)
+            self._reconcile_user({**user, "groups": user.get("groups") or []} if exclusive else user, groups)
+        if exclusive:
+            self._remove_strangers({user["name"].lower() for user in users}, groups)
 
-    def _read_users(self, groups: dict[str, str | None]) -> None:
-        """Reads lists, in place of two requests a user."""
-        listed = self._pages("read the users", "/users", briefRepresentation=False)
+    def _read_members(self, groups: dict[str, str | None]) -> None:
         self._members = {
-            name: {user["id"] for user in self._pages(f"read who is in the group {name}", f"/groups/{group}/members")}
+            name: {
+                user["id"]: user["username"]
+                for user in self._pages(f"read who is in the group {name}", f"/groups/{group}/members")
+            }
             for name, group in groups.items()
             if group is not None
         }
-        self._users = {user["username"]: user for user in listed}
+
+    def _read_credentials(self, users: list[dict]) -> None:
+        """Keycloak has no list of them: a request a user, which the users' own turns would make one after the other."""
+        found = [self._find_listed(user["name"]) for user in users if user.get("password_secret")]
+        ids = [user["id"] for user in found if user and not user.get("federationLink")]
+        asked = [("read credentials", f"{self._path}/users/{each}/credentials") for each in ids]
+        self._credentials = dict(zip(ids, self._admin.get_all(asked), strict=True))
+
+    def _remove_strangers(self, known: set[str], groups: dict[str, str | None]) -> None:
+        """Takes those out of the declared groups whom nobody declared."""
+        for name, members in self._members.items():
+            strangers = {user: its for user, its in members.items() if its.lower() not in known}
+            if not strangers:
+                continue
+            words = ", ".join(sorted(strangers.values()))
+            before = {"members": sorted(members.values())}
+            after = {"members": sorted(set(members.values()) - set(strangers.values()))}
+            if self._note(f"group {name}", f"{words} removed", before, after):
+                for user, its in strangers.items():
+                    path = f"{self._path}/users/{user}/groups/{groups[name]}"
+                    self._admin.delete(f"remove the user {its} from {name}", path)
 
     def _pages(self, what: str, path: str, **query) -> list[dict]:
         found: list[dict] = []
@@ -362,9 +430,12 @@ class Reconciler:
             if len(page) < PAGE:
                 return found
 
+    def _find_listed(self, name: str) -> dict | None:
+        return (self._users or {}).get(name.lower())
+
     def _find_user(self, name: str) -> dict | None:
         # One of a directory such as LDAP may be in no list until it is asked for by name.
-        listed = (self._users or {}).get(name.lower())
+        listed = self._find_listed(name)
         if listed:
             return listed
         found = self._get(f"read the user {name}", "/users", username=name, exact=True) or []
@@ -411,12 +482,9 @@ class Reconciler:
             self._admin.put(f"change {_listed(after)} of the {thing}", self._path, merged(have, settings))
             self._verify(thing, settings, self._get(f"read the {thing}", ""))
 
-    def _reconcile_group(self, name: str) -> str | None:
-        """Id of a group at the top level; None in check mode where it is not there yet."""
+    def _create_group(self, name: str) -> str | None:
+        """Id of a group at the top level that was not there; None in check mode."""
         thing = f"group {name}"
-        found = self._get(f"read the {thing}", f"/group-by-path/{quote(name, safe='')}")
-        if found:
-            return found["id"]
         if self._note(thing, "created", after={"name": name}):
             return self._admin.create(f"create the {thing}", f"{self._path}/groups", {"name": name})
         return None
@@ -484,7 +552,7 @@ class Reconciler:
             self._reconcile_membership(thing, path, user["groups"], groups, found["id"])
         # A user of a directory (LDAP) has the password there.
         if user.get("password_secret") and not found.get("federationLink"):
-            self._reconcile_password(thing, path, user)
+            self._reconcile_password(thing, path, user, found["id"])
 
     def _create_user(self, user: dict, want: dict) -> None:
         """One request makes a user with groups and password: an interrupted run leaves none without."""
@@ -530,9 +598,11 @@ class Reconciler:
         for name in surplus:
             self._admin.delete(f"remove the {thing} from {name}", f"{self._path}{path}/groups/{groups[name]}")
 
-    def _reconcile_password(self, thing: str, path: str, user: dict) -> None:
+    def _reconcile_password(self, thing: str, path: str, user: dict, uuid: str) -> None:
         """A first password for who has none, and no passkey either; one that is there is never touched."""
-        kinds = {c["type"] for c in self._get(f"read the credentials of the {thing}", f"{path}/credentials") or []}
+        if uuid not in self._credentials:
+            self._credentials[uuid] = self._get(f"read the credentials of the {thing}", f"{path}/credentials")
+        kinds = {credential["type"] for credential in self._credentials[uuid] or []}
         if kinds & {"password", "webauthn-passwordless"}:
             return
         if self._note(thing, "first password set"):

@@ -117,6 +117,8 @@ class Grant:
 
 def said(kind: str, key: Key) -> str:
     """Give a grant's key as a person would say it."""
+    if key.resource not in RESOURCES:
+        return f"{kind} {key.subject}: {key.resource}" + ("" if key.target == EVERY else f" {key.target}")
     words = RESOURCES[key.resource].words
     if key.form == PATTERN:
         return f"{kind} {key.subject}: {words}s like {key.target}"
@@ -138,6 +140,11 @@ def quantified(count: int, noun: str) -> str:
 # --- what is declared -------------------------------------------------------------------------------------------------
 
 
+def folded(kind: str, name: str, plugin: str) -> str:
+    """Give a subject's name as the server keeps it: mlflow-oidc-auth keeps users in lower case."""
+    return name.lower() if kind == USER and plugin == "oidc" else name
+
+
 def declared(kind: str, entries: list[dict[str, Any]], plugin: str) -> tuple[dict[Key, Grant], set[Key]]:
     """Give the grants that are to be there, and the keys of those that are not.
 
@@ -148,7 +155,7 @@ def declared(kind: str, entries: list[dict[str, Any]], plugin: str) -> tuple[dic
     unwanted: set[Key] = set()
     for entry in entries:
         form = PATTERN if entry.get("pattern") is not None else NAME
-        key = Key(entry[kind], entry["resource"], form, entry[form])
+        key = Key(folded(kind, entry[kind], plugin), entry["resource"], form, entry[form])
         _check_entry(kind, key, entry, plugin)
         priority = None
         if form == PATTERN:
@@ -298,6 +305,7 @@ class Catalogue:
         self._reader = reader
         self._to_come = to_come or {}
         self._names: dict[str, dict[str, str]] = {}  # resource -> id -> name
+        self._by_name: dict[str, dict[str, str]] = {}  # resource -> name -> id
         self._made: dict[str, set[str]] = {}  # resource -> names of those that were made as declared
 
     @property
@@ -347,7 +355,10 @@ class Catalogue:
         """Give what grants call a thing, and None where there is none of this name."""
         if resource == "scorer":
             return self._scorer_id(name)
-        return next((found for found, its in self.ids(resource).items() if its == name), None)
+        if resource not in self._by_name:
+            # Of two of one name the first, as ever.
+            self._by_name[resource] = {its: found for found, its in reversed(self.ids(resource).items())}
+        return self._by_name[resource].get(name)
 
     def _scorer_id(self, name: str) -> str | None:
         """Scorers are named EXPERIMENT/SCORER. Both may have slashes, so the longest experiment is taken."""
@@ -595,8 +606,8 @@ class BasicServer(Server):
         found = {}
         for subject, role in self._own_roles().items():
             for row in role.get("permissions") or []:
-                if row["resource_type"] not in RESOURCES:
-                    continue  # workspaces and what is below an experiment are not ours
+                # Of all kinds, also of those that nothing can be declared on, such as workspaces: MANAGE there is
+                # MANAGE on everything, so that exclusive has to see it.
                 if row["resource_pattern"] == "*":
                     key = Key(subject, row["resource_type"], PATTERN, EVERY)
                 else:
@@ -606,6 +617,8 @@ class BasicServer(Server):
 
     def _name(self, row: dict[str, Any]) -> str:
         found = row["resource_pattern"]
+        if row["resource_type"] not in RESOURCES:
+            return found
         if row["resource_type"] == "scorer":
             experiment, _, scorer = found.partition("/")
             found = f"{experiment}/{unquote(scorer)}"
@@ -699,7 +712,7 @@ def is_personal(catalogue: Catalogue, kind: str, key: Key, grant: Grant) -> bool
     Neither plugin keeps who made a thing: the maker's grant is a row like any other. So a user's MANAGE on a name
     counts as the maker's, but for what was made as declared.
     """
-    if kind != USER or key.form != NAME or grant.permission != "MANAGE":
+    if kind != USER or key.form != NAME or key.resource not in RESOURCES or grant.permission != "MANAGE":
         return False
     return not (key.resource in ("experiment", "registered_model") and catalogue.was_made(key.resource, key.target))
 
@@ -728,7 +741,9 @@ def plan(its: Server, entries: list[dict[str, Any]], *, exclusive: bool, subject
     if not wanted and not unwanted and not exclusive:
         return Plan([], [], [])
     there = set(its.subjects())
-    unknown = {key.subject for key in wanted} - there - set(subjects_to_come)
+    unknown = (
+        {key.subject for key in wanted} - there - {folded(kind, each, its.api.plugin) for each in subjects_to_come}
+    )
     if unknown:
         raise MlflowError(f"MLflow has no {kind} {listed(unknown)}: there are {listed(there)}")
     its.catalogue.check(kind, wanted)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -211,6 +211,7 @@ class Tokens:
     :param accounts: the accounts of the server
     :param kind: which Secrets are looked at
     :param instance: which MLflow it is, as the Secrets' label has it
+    :param former: what that label was before, for Secrets that are taken over where they are declared
     :param now: gives the time; for tests
     """
 
@@ -222,6 +223,7 @@ class Tokens:
         kind: str,
         *,
         instance: str,
+        former: Iterable[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if not LABEL.fullmatch(instance):
@@ -230,6 +232,7 @@ class Tokens:
         self._changes = changes
         self._accounts = accounts
         self._labels = {MANAGED_BY: FIELD_MANAGER, KIND: kind, INSTANCE: instance}
+        self._instances = [instance, *(each for each in former if LABEL.fullmatch(each) and each != instance)]
         self._now = now
         self._ours: dict[str, Kept] = {}
         self._seen: dict[str, Kept | None] = {}
@@ -237,16 +240,22 @@ class Tokens:
 
     # Secrets
 
-    def look(self, deliveries: list[Delivery], every: bool) -> None:
+    def look(self, deliveries: list[Delivery], every: bool, owners: Iterable[str] = ()) -> None:
         """Find the Secrets of ours in the whole cluster, in one request, and see that those declared are ours to write.
 
         :param every: whether all of them must be known; else it does no harm if they may not be listed
+        :param owners: whose Secrets with a former label are ours too
         :raises MlflowError: a Secret is somebody else's, or its namespace is not there
         """
-        selector = ",".join(f"{key}={value}" for key, value in sorted(self._labels.items()))
+        fixed = [f"{key}={value}" for key, value in sorted(self._labels.items()) if key != INSTANCE]
+        selector = ",".join([*fixed, f"{INSTANCE} in ({','.join(self._instances)})"])
         try:
             found = self._api.cluster.get("/api/v1/secrets", labelSelector=selector).get("items") or []
-            self._ours = {each.where: each for each in map(_kept, found)}
+            self._ours = {
+                each.where: each
+                for each in map(_kept, found)
+                if each.labels[INSTANCE] == self._labels[INSTANCE] or each.annotations.get(OWNER) in set(owners)
+            }
         except ApiError as error:
             if error.status != 403 or every:
                 raise
@@ -285,7 +294,9 @@ class Tokens:
             if not self._api.store.has_namespace(want.namespace):
                 raise MlflowError(f"{want.thing}: there is no namespace {want.namespace}, so make it first")
             return None
-        if any(kept.labels.get(key) != value for key, value in self._labels.items()):
+        if kept.labels.get(INSTANCE) not in self._instances or any(
+            kept.labels.get(key) != value for key, value in self._labels.items() if key != INSTANCE
+        ):
             raise MlflowError(
                 f"{want.thing}: that Secret is there already and is not this {want.kind}'s, so it is left alone: "
                 "give another name, or remove it"
@@ -477,9 +488,12 @@ class Tokens:
             if kept.annotations.get(name):
                 annotations.pop(name)
         drifted = any(kept.annotations.get(name) != text for name, text in annotations.items())
-        if not before and not drifted:
+        is_former = kept.labels.get(INSTANCE) != self._labels[INSTANCE]
+        if not before and not drifted and not is_former:
             return
         what = f"{', '.join(sorted(before))} changed" if before else "annotations changed"
+        if is_former:
+            what = f"label {INSTANCE} changed to {self._labels[INSTANCE]}"
         after = {key: want.values[key] for key in before}
         if self._changes.note(want.thing, what, before, after):
             self._write(want, kept, want.values, annotations)

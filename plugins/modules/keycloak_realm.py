@@ -15,7 +15,7 @@ description:
   - Ensures a realm with settings, groups, confidential OpenID Connect clients and users, all in one call.
   - It owns what is declared and leaves alone what is not, such as settings, clients, mappers, users, groups and
     memberships that a person made in the admin console. Nothing is deleted but a declared user's membership in a
-    declared group.
+    declared group, and with O(exclusive) anybody else's.
   - Keycloak is reached by a port-forward through the API server to a ready pod of its Service, so that its admin API
     has to be exposed to nobody.
   - Passwords and client secrets are read by the module itself from Kubernetes Secrets. They pass through no variable,
@@ -205,7 +205,7 @@ options:
       groups:
         description:
           - The groups among O(groups) of which the user is a member, exactly; other memberships are left alone.
-          - If it is not given, all memberships are left alone.
+          - If it is not given, all memberships are left alone, but with O(exclusive) those in O(groups).
         type: list
         elements: str
       password_secret:
@@ -230,6 +230,13 @@ options:
         description: Whether the first password must be changed at the first login.
         type: bool
         default: true
+  exclusive:
+    description:
+      - Whether O(groups) have no other members than those of O(users) who name them. Others are taken out, also users
+        of a directory and service accounts of clients; their accounts stay.
+      - Groups that a directory fills are not to be among them, since it would put its users back.
+    type: bool
+    default: false
   timeout:
     description: Seconds to wait for a ready pod of Keycloak and its answer to the login.
     type: int
@@ -295,6 +302,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak import Admin, KeycloakError, Reconciler, Refused
 from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+    Api,
     KubeError,
     auth_argument_spec,
     connect,
@@ -362,6 +370,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "temporary": {"type": "bool", "default": True},
         },
     },
+    "exclusive": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 60},
 }
 
@@ -448,7 +457,7 @@ def declared(params: dict[str, Any]) -> dict[str, Any]:
     for user in params["users"]:
         secret = user["password_secret"]
         users.append({**user, "password_secret": secret and {**secret, "key": secret["key"] or user["name"]}})
-    return {name: params[name] for name in ("settings", "groups", "clients")} | {"users": users}
+    return {name: params[name] for name in ("settings", "groups", "clients", "exclusive")} | {"users": users}
 
 
 def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any]) -> None:
@@ -503,8 +512,10 @@ def main() -> None:
         check(params)
         api = connect(params)
         reader = SecretReader(KubernetesStore(api), module.check_mode)
-        connection = ServiceConnection(api, service["namespace"], service["name"], port=service["port"])
-        admin = Admin(connection)
+        where = {"namespace": service["namespace"], "service": service["name"], "port": service["port"]}
+        connection = ServiceConnection(api, **where)
+        # A client of the API server is for one thread.
+        admin = Admin(connection, another=lambda: ServiceConnection(Api(api.settings), **where))
         reconciler = Reconciler(admin, params["realm"], reader.for_reconciler, module.check_mode)
         try:
             if module.check_mode:

@@ -193,15 +193,18 @@ def main() -> None:
         accounts = Accounts(api, changes)
         instance = params["instance"] or default_instance(params)
         tokens = Tokens(api, changes, accounts, "client", instance=instance)
-        api.require_admin()
         tokens.look(wanted, every=params["exclusive"] or any(each["state"] == "absent" for each in params["clients"]))
+        places = {each.where for each in wanted}
+        declared = {client["name"] for client in params["clients"]}
+        gone = tokens.undeclared(places, None if params["exclusive"] else declared)
+        if not wanted and not gone:
+            return {**changes.result(), "clients": []}
+        api.require_admin()
         for each in wanted:
             ensure_account(accounts, each.user, each.owner)
         results = tokens.ensure(wanted)
-        places = {each.where for each in wanted}
         users = {accounts.key(each.user) for each in wanted}
-        declared = {client["name"] for client in params["clients"]}
-        for kept in tokens.undeclared(places, None if params["exclusive"] else declared):
+        for kept in gone:
             user = kept.user
             tokens.remove(kept, still=user in users)
             account = accounts.find(user)

@@ -40,7 +40,10 @@ options:
         type: list
         elements: str
   exclusive:
-    description: Whether to take away all permissions of all groups that are not in O(permissions).
+    description:
+      - Whether to take away all permissions of all groups that are not in O(permissions).
+      - With basic-auth also those on what cannot be declared, such as a workspace, on which MANAGE is MANAGE on
+        everything.
     type: bool
     default: false
 """

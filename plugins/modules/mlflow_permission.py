@@ -32,7 +32,10 @@ options:
     type: list
     elements: str
   exclusive:
-    description: Whether to take away all permissions of all users that are not in O(permissions), but the makers' own.
+    description:
+      - Whether to take away all permissions of all users that are not in O(permissions), but the makers' own.
+      - With basic-auth also those on what cannot be declared, such as a workspace, on which MANAGE is MANAGE on
+        everything.
     type: bool
     default: false
 """

@@ -23,10 +23,19 @@ extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 options:
   tokens:
-    description: The tokens. Others are left alone.
+    description: The tokens. Others are left alone, unless O(exclusive).
     type: list
     elements: dict
     required: true
+  exclusive:
+    description: Whether tokens that are not declared are revoked and their Secrets removed, among those of O(instance).
+    type: bool
+    default: false
+  former_instances:
+    description: Other values of O(instance), by which Secrets of O(tokens) may be labelled. They are labelled anew.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -100,6 +109,8 @@ ARGUMENT_SPEC = argument_spec(
         "no_log": False,
     },
     instance={"type": "str"},
+    exclusive={"type": "bool", "default": False},
+    former_instances={"type": "list", "elements": "str", "default": []},
 )
 
 
@@ -154,10 +165,16 @@ def main() -> None:
         wanted = deliveries(params)
         changes = Changes(module.check_mode)
         accounts = Accounts(api, changes)
-        tokens = Tokens(api, changes, accounts, "token", instance=params["instance"] or default_instance(params))
-        api.require_admin()
+        instance = params["instance"] or default_instance(params)
+        owners = {owner(token) for token in params["tokens"]}
+        tokens = Tokens(api, changes, accounts, "token", instance=instance, former=params["former_instances"])
         absent = [token for token in params["tokens"] if token["state"] == "absent"]
-        tokens.look(wanted, every=bool(absent))
+        tokens.look(wanted, every=params["exclusive"] or bool(absent), owners=owners)
+        places = {each.where for each in wanted}
+        gone = tokens.undeclared(places, None if params["exclusive"] else owners)
+        if not params["tokens"] and not gone:
+            return {**changes.result(), "tokens": []}
+        api.require_admin()
         for each in wanted:
             if accounts.find(each.user) is None and not module.check_mode:
                 raise MlflowError(
@@ -165,8 +182,7 @@ def main() -> None:
                 )
         results = tokens.ensure(wanted)
         users = {accounts.key(each.user) for each in wanted}
-        places = {each.where for each in wanted}
-        for kept in tokens.undeclared(places, {owner(token) for token in params["tokens"]}):
+        for kept in gone:
             tokens.remove(kept, still=kept.user in users)
         for token in absent:
             tokens.revoke(token["user"], token["name"], f"token {owner(token)}")

@@ -100,13 +100,16 @@ class FakeCluster:
         below = [thing for each, thing in self.objects.items() if every.fullmatch(each.rpartition("/")[0])]
         *_, above, last = path.split("/")
         if below or (last.endswith("s") and above not in ("namespaces", "secrets")):
-            for pair in (query.get("labelSelector") or [""])[0].split(","):
+            # "key=value", "key", or "key in (one,two)", which has commas of its own.
+            for pair in re.split(r",(?![^(]*\))", (query.get("labelSelector") or [""])[0]):
                 key, equals, value = pair.partition("=")
+                key, several, values = key.partition(" in ")
+                known = [value] if equals else values.strip("()").split(",")
                 below = [
                     each
                     for each in below
                     for labels in [each["metadata"].get("labels") or {}]
-                    if not key or (labels.get(key) == value if equals else key in labels)
+                    if not key or (labels.get(key) in known if equals or several else key in labels)
                 ]
             for pair in query.get("fieldSelector") or []:
                 uid = pair.partition("=")[2]

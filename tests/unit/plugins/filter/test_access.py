@@ -11,15 +11,18 @@ import pytest
 from ansible_collections.mlops.mlflow.plugins.filter import access
 from ansible_collections.mlops.mlflow.plugins.module_utils import mlflow_access
 from ansible_collections.mlops.mlflow.plugins.modules import (
+    mlflow_client,
     mlflow_experiment,
     mlflow_permission,
     mlflow_registered_model,
     mlflow_service_account,
+    mlflow_token,
     mlflow_user,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
+TOKEN = {"name": "ci", "secret": {"namespace": "ci", "name": "token"}}
 TREE: dict[str, Any] = {
     "experiments": ["churn", {"name": "fraud", "tags": {"team": "ds"}}],
     "registered_models": [{"name": "churn", "aliases": {"champion": 3}}],
@@ -36,7 +39,7 @@ TREE: dict[str, Any] = {
     "service_accounts": {
         "nightly": {
             "registered_models": {"churn": "MANAGE"},
-            "tokens": [{"name": "ci", "secret": {"namespace": "ci", "name": "token"}}],
+            "tokens": [TOKEN],
         }
     },
 }
@@ -81,7 +84,21 @@ def test_nothing_is_wrong_with_what_is_right():
         ({"users": {"ada": {"prompt_patterns": {"x": {"permission": "READ", "priority": "a"}}}}}, "a number, of which"),
         ({"users": {"ada": {"prompt_patterns": {"x": {"permission": "READ", "prio": 1}}}}}, "perhaps with a priority"),
         ({"users": {"nightly": {}}}, "mlflow_access has nightly as a user and as a service account: one of the two"),
-        ({"service_accounts": {"x": {"tokens": [{"name": "ci"}]}}}, "tokens is {'name': 'ci'}: a name, a secret with"),
+        ({"service_accounts": {"x": {"tokens": 5}}}, "mlflow_access.service_accounts.x.tokens is 5: a list of tokens,"),
+        ({"service_accounts": {"x": {"tokens": [{"secret": {}}]}}}, "tokens is {'secret': {}}: a name, a secret with"),
+        ({"service_accounts": {"x": {"tokens": [{"name": "ci"}]}}}, "tokens: ci.secret is not there: a namespace and"),
+        (
+            {"service_accounts": {"x": {"tokens": [{"name": "ci", "secret": {"namespace": "ci"}}]}}},
+            "tokens: ci.secret is {'namespace': 'ci'}: a namespace and a name",
+        ),
+        (
+            {"service_accounts": {"x": {"tokens": [{**TOKEN, "days": 3}]}}},
+            "tokens: ci has 'days': one of name, secret,",
+        ),
+        (
+            {"service_accounts": {"x": {"tokens": [{**TOKEN, "secret": {**TOKEN["secret"], "key": "k"}}]}}},
+            "tokens: ci.secret has 'key': one of namespace, name, username_key, password_key",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(change, sentence):
@@ -111,6 +128,69 @@ def test_basic_auth_has_members_that_are_declared_and_permissions_of_its_own():
         "one of DENY, READ, USE, EDIT, MANAGE"
     ]
     assert problems({"users": {"ada": {"admin": True}}}, "basic", None, None) == []
+
+
+def test_groups_of_namespaces_are_of_those_that_are_let_in_and_have_no_members():
+    assert access.access_problems(TREE, "oidc", PEOPLE, GROUPS, namespaces=["team"]) == []
+    assert access.access_problems(TREE, "oidc", PEOPLE, GROUPS, namespaces=["teams"]) == [
+        "mlflow_access.groups has 'k8s:team', whose namespace MLflow lets nobody in from: one of teams; others are "
+        "declared in mlflow_kubernetes_namespaces"
+    ]
+    tree = {**TREE, "groups": {"k8s:team": {"members": ["ada"]}}}
+    assert access.access_problems(tree, "oidc", PEOPLE, GROUPS, namespaces=["team"]) == [
+        "mlflow_access.groups.k8s:team.members is ['ada']: in k8s:team is who comes from the namespace, leave it out"
+    ]
+    assert access.access_problems(tree, "basic", namespaces=[]) == []
+
+
+def test_an_account_of_basic_auth_has_one_password():
+    clients = [{"name": "ci", "user": "nightly", "namespaces": ["ci"]}, {"name": "other", "namespaces": ["ci"]}]
+    assert access.access_problems(TREE, "basic", clients=clients) == [
+        "mlflow_access.service_accounts.nightly.tokens and mlflow_clients are both for the account nightly: with "
+        "mlflow_auth basic it has one password, so one of the two"
+    ]
+    assert access.access_problems(TREE, "oidc", PEOPLE, clients=clients) == []
+    assert access.access_problems(TREE, "basic", clients=[{**clients[0], "state": "absent"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("clients", "sentence"),
+    [
+        ({"name": "ci"}, "mlflow_clients is {'name': 'ci'}: a list of clients, each with a name and namespaces"),
+        (["ci"], "mlflow_clients is 'ci': a name, namespaces, and perhaps user, secret_name or lifetime_days"),
+        ([{"name": "ci"}], "mlflow_clients: ci.namespaces is not there: a list of namespaces, one or more"),
+        ([{"name": "ci", "namespaces": "ci"}], "mlflow_clients: ci.namespaces is 'ci': a list of namespaces, one"),
+        ([{"name": "ci", "namespaces": ["ci"], "days": 5}], "mlflow_clients: ci has 'days': one of name, user,"),
+        ([{"name": "ci", "namespaces": ["ci"], "user": 5}], "mlflow_clients: ci.user is 5: the name of a service"),
+        ([{"name": "Ada", "namespaces": ["ci"]}], "mlflow_clients: Ada is for the account Ada, who is a person in"),
+    ],
+)
+def test_what_is_wrong_with_clients_is_one_sentence(clients, sentence):
+    (found,) = access.access_problems(TREE, "oidc", PEOPLE, clients=clients)
+
+    assert sentence in found
+
+
+def test_client_that_is_to_go_needs_no_namespaces():
+    assert access.access_problems({}, clients=[{"name": "ci", "state": "absent"}]) == []
+
+
+def test_names_are_told_apart_as_the_server_does():
+    change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"ADA": {}}}
+    assert problems(change, people=None) == [
+        *problems({}, people=None),  # of the members
+        "mlflow_access.users has ada twice, in upper and lower case: once each",
+        "mlflow_access has ada as a user and as a service account: one of the two",
+    ]
+    assert problems(change, "basic", None, None) == []
+
+
+def test_whoever_logs_in_by_the_proxy_is_called_in_lower_case():
+    change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"Nightly": {}}}
+    assert problems(change, "oauth2_proxy", None, None) == [
+        "mlflow_access.users has 'Ada': with mlflow_auth oauth2_proxy in lower case, as whoever logs in is called in "
+        "MLflow"
+    ]
 
 
 def test_plan_is_what_the_modules_take():
@@ -145,6 +225,19 @@ def test_plan_of_basic_auth_has_members_passwords_and_administrators():
         for name, admin in (("ada", True), ("bob", False))
     ]
     assert plan["admins"] == ["ada"]
+    assert plan["tokens"] == [{"user": "nightly", "take_over": True, **TOKEN}]
+    hers = {"nightly": {"tokens": [{**TOKEN, "take_over": False}]}}
+    assert not access.access_plan({"service_accounts": hers}, "basic")["tokens"][0]["take_over"]
+
+
+def test_plan_names_what_is_to_come():
+    plan = access.access_plan(TREE, clients=[{"name": "ci", "user": "robot", "namespaces": ["ci"]}])
+
+    assert plan["to_come"] == {
+        "users": ["ada", "bob", "ci", "nightly", "robot"],
+        "experiments": ["churn", "fraud"],
+        "registered_models": ["churn"],
+    }
 
 
 def test_fields_are_options_of_the_modules():
@@ -157,6 +250,9 @@ def test_fields_are_options_of_the_modules():
     assert set(access.FIELDS["registered_models"]) == options(mlflow_registered_model.ARGUMENT_SPEC, "models")
     users = set(access.FIELDS["users"]) - set(access.GRANTS)
     assert users <= options(mlflow_user.ARGUMENT_SPEC, "users")
+    assert set(access.TOKEN_FIELDS) == options(mlflow_token.ARGUMENT_SPEC, "tokens") - {"user"}
+    assert set(access.SECRET_FIELDS) == set(mlflow_token.ARGUMENT_SPEC["tokens"]["options"]["secret"]["options"])
+    assert set(access.CLIENT_FIELDS) == options(mlflow_client.ARGUMENT_SPEC, "clients")
     accounts = set(access.FIELDS["service_accounts"]) - set(access.GRANTS) - {"tokens"}
     assert accounts <= options(mlflow_service_account.ARGUMENT_SPEC, "service_accounts")
     choices = mlflow_permission.ARGUMENT_SPEC["permissions"]["options"]["resource"]["choices"]
@@ -168,6 +264,12 @@ def test_members_by_user():
     assert access.access_members(TREE) == {"ada": ["science"]}
     for wrong in (None, [], {"groups": []}, {"groups": {"x": []}}, {"groups": {"x": {"members": "ada"}}}):
         assert access.access_members(wrong) == {}
+
+
+def test_programs_are_those_of_the_tree_and_the_clients():
+    clients = [{"name": "ci", "user": "robot"}, {"name": "pipelines"}, "wrong"]
+    assert access.access_programs(TREE, clients) == ["ci", "nightly", "pipelines", "robot"]
+    assert access.access_programs(None, {"name": "ci"}) == access.access_programs({"service_accounts": ["x"]}) == []
 
 
 WHATEVER = st.recursive(
@@ -187,8 +289,10 @@ WHATEVER = st.recursive(
 @given(WHATEVER)
 def test_whatever_is_given_is_answered_in_sentences(tree):
     for auth in ("oidc", "basic"):
+        of_clients = [access.access_problems(tree, auth, clients=each) for each in (tree, [tree])]
         found = access.access_problems(tree, auth, ["ada"], ["science"])
-        assert all(isinstance(each, str) and each for each in found)
+        assert all(isinstance(each, str) and each for each in sum(of_clients, found))
         if isinstance(tree, dict) and not found:
             access.access_plan(tree, auth)
     access.access_members(tree)
+    access.access_programs(tree, tree)

@@ -509,6 +509,18 @@ def test_unknown_user_is_named(api):
         converge(api, "user", {"name": "churn", "permission": "READ", "user": "eve"})
 
 
+def test_names_of_users_are_folded_where_the_server_does(oidc, basic):
+    entry = {"name": "churn", "permission": "READ", "user": "Ada"}
+    assert names(oidc, "user", entry) == ["user ada: experiment churn: none -> READ"]
+    assert names(oidc, "user", entry, exclusive=True) == []
+    new = {**entry, "user": "Eve"}
+    assert names(oidc, "user", new, check=True, to_come={"users": ["Eve"]}) == [
+        "user eve: experiment churn: none -> READ"
+    ]
+    with pytest.raises(MlflowError, match="MLflow has no user Ada"):
+        converge(basic, "user", entry)
+
+
 def test_permission_of_the_other_plugin_is_refused(oidc, basic):
     with pytest.raises(MlflowError, match="'DENY': one of NO_PERMISSIONS, READ, USE, EDIT, MANAGE"):
         converge(oidc, "group", {"name": "churn", "permission": "DENY"})
@@ -627,6 +639,24 @@ def test_exclusive_leaves_makers_what_they_made_in_basic_auth(basic):
 
     assert result["kept"] == ["user ada: experiment ds-one: MANAGE"]
     assert result["changes"] == ["user ada: experiment ds-two: READ -> none"]
+
+
+def test_exclusive_takes_away_what_nothing_can_be_declared_on(basic):
+    """MANAGE on the workspace is MANAGE on everything, with workspaces off as well."""
+    for resource, permission in (("workspace", "MANAGE"), ("run", "READ")):
+        row = {"resource_type": resource, "resource_pattern": "*", "permission": permission}
+        basic._add({"role_id": basic.role("others")["id"], **row})
+    basic._grant({"username": "ada", "resource_type": "workspace", "resource_id": "*", "permission": "MANAGE"})
+    assert names(basic, "group", {"name": "churn", "permission": "READ"}) == [
+        "group science: experiment churn: none -> READ"
+    ]
+
+    changes = names(basic, "group", {"name": "churn", "permission": "READ"}, exclusive=True)
+    result = converge(basic, "user", exclusive=True)
+
+    assert changes == ["group others: run: READ -> none", "group others: workspace: MANAGE -> none"]
+    assert (result["changes"], result["kept"]) == (["user ada: workspace: MANAGE -> none"], [])
+    assert basic.granted("others") == basic.granted(basic.own("ada")) == {}
 
 
 def test_what_somebody_else_changed_is_put_back(api):

@@ -9,11 +9,13 @@ import copy
 import io
 import itertools
 import json
+import threading
 from email.message import Message
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from ansible_collections.mlops.mlflow.plugins.module_utils import keycloak as reconciling
 from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import Unreachable
 from ansible_collections.mlops.mlflow.plugins.modules import keycloak_realm
 from hypothesis import HealthCheck, given, settings
@@ -40,6 +42,8 @@ class FakeKeycloak:
         self.password = ADMIN_PASSWORD
         self.ids = itertools.count(1)
         self.answers: dict[str, tuple[int, Any]] = {}
+        self.lock = threading.RLock()
+        self.connections = 0
         self.drops = 0  # requests that get no answer
         self.unreachable: Unreachable | None = None
 
@@ -53,11 +57,7 @@ class FakeKeycloak:
         key = {"clients": "clientId", "users": "username", "groups": "name"}[kind]
         return next(each for each in self.realm()[kind].values() if each[key] == name)
 
-    # what http.client.HTTPConnection has
-
-    def request(
-        self, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> None:
+    def answer(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> tuple[Any, ...]:
         if self.unreachable:
             raise self.unreachable
         if self.drops:
@@ -65,20 +65,7 @@ class FakeKeycloak:
             raise ConnectionResetError("gone")
         url = urlsplit(target)
         self.requests.append(f"{method} {target}")
-        self._answer = self.answers.get(f"{method} {url.path}") or self.serve(method, url, body, headers or {})
-
-    def getresponse(self) -> Any:
-        status, answer, *location = self._answer
-        response = io.BytesIO(b"" if answer is None else json.dumps(answer).encode())
-        response.status, response.headers = status, Message()  # type: ignore[attr-defined]
-        for each in location:
-            response.headers["Location"] = f"http://keycloak/admin/{each}"  # type: ignore[attr-defined]
-        return response
-
-    def close(self) -> None:
-        pass
-
-    # what it does
+        return self.answers.get(f"{method} {url.path}") or self.serve(method, url, body, headers)
 
     def serve(self, method: str, url: Any, body: bytes | None, headers: dict[str, str]) -> tuple[Any, ...]:  # noqa: PLR0911
         query = {key: value[0] for key, value in parse_qs(url.query).items()}
@@ -116,11 +103,14 @@ class FakeKeycloak:
         realm["rep"] = {key: value for key, value in thing.items() if key != "ignored"}
         return 204, None
 
-    def _group_by_path(self, _method: str, realm: Any, rest: Any, _thing: Any, _query: Any) -> tuple[Any, ...]:
-        found = [each for each in realm["groups"].values() if each["path"] == "/" + "/".join(rest)]
-        return (200, found[0]) if found else (404, {"error": "Group path does not exist"})
-
-    def _groups(self, _method: str, realm: Any, _rest: Any, thing: Any, _query: Any) -> tuple[Any, ...]:
+    def _groups(self, method: str, realm: Any, rest: Any, thing: Any, query: Any) -> tuple[Any, ...]:
+        if method == "GET":
+            found = [each for each in realm["groups"].values() if each["path"].count("/") == 1]
+            if rest:
+                assert rest[1:] == ["members"]
+                members = [each for each in realm["users"].values() if rest[0] in each["groups"]]
+                found = [{"id": each["id"], "username": each["username"]} for each in members]
+            return 200, found[int(query["first"]) :][: int(query["max"])]
         new = f"id-{next(self.ids)}"
         realm["groups"][new] = {"id": new, "path": "/" + thing["name"], **thing}
         return 201, None, new
@@ -156,6 +146,8 @@ class FakeKeycloak:
             key: {k: v for k, v in each.items() if k not in ("groups", "credentials")} for key, each in users.items()
         }
         if not rest and method == "GET":
+            if "username" not in query:
+                return 200, list(shown.values())[int(query["first"]) :][: int(query["max"])]
             return 200, [each for each in shown.values() if each["username"] == query["username"]]
         if not rest:
             if thing.get("email") in [each.get("email") for each in users.values()] and thing.get("email"):
@@ -191,10 +183,35 @@ class FakeKeycloak:
         return {each["username"] for each in self.realm()["users"].values() if identity in each["groups"]}
 
 
+class Connection:
+    """What http.client.HTTPConnection has."""
+
+    def __init__(self, keycloak: FakeKeycloak) -> None:
+        self._keycloak = keycloak
+        self._keycloak.connections += 1
+
+    def request(
+        self, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        with self._keycloak.lock:
+            self._answer = self._keycloak.answer(method, target, body, headers or {})
+
+    def getresponse(self) -> Any:
+        status, answer, *location = self._answer
+        response = io.BytesIO(b"" if answer is None else json.dumps(answer).encode())
+        response.status, response.headers = status, Message()  # type: ignore[attr-defined]
+        for each in location:
+            response.headers["Location"] = f"http://keycloak/admin/{each}"  # type: ignore[attr-defined]
+        return response
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.fixture
 def keycloak(monkeypatch: pytest.MonkeyPatch) -> FakeKeycloak:
     fake = FakeKeycloak()
-    monkeypatch.setattr(keycloak_realm, "ServiceConnection", lambda *args, **kwargs: fake)
+    monkeypatch.setattr(keycloak_realm, "ServiceConnection", lambda *args, **kwargs: Connection(fake))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     return fake
 
@@ -414,6 +431,52 @@ def test_without_groups_memberships_are_left_alone(made, run):
 
 
 # --- check mode and the difference ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [1, 20])
+def test_exclusive_takes_out_whom_nobody_declared(made, run, monkeypatch, many):
+    monkeypatch.setattr(reconciling, "MANY", many)
+    monkeypatch.setattr(reconciling, "PAGE", 2)
+    admins = made.named("groups", "admins")["id"]
+    made.realm()["groups"]["other"] = {"id": "other", "path": "/other", "name": "other"}
+    for name in ("eve", "mallory", "bob"):
+        made.realm()["users"][name] = {"id": name, "username": name, "credentials": [], "groups": {admins, "other"}}
+    bob = {"name": "bob", "groups": None}
+    assert not run("keycloak_realm", **declared(users=[ADA, bob]))["changed"]
+
+    told = run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True), check=True)
+    assert made.writes() == []
+    result = run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True))
+
+    assert (
+        result["changes"] == told["changes"] == ["user bob: removed from admins", "group admins: eve, mallory removed"]
+    )
+    assert json.loads(result["diff"]["after"])["group admins"] == {"members": ["ada", "bob"]}
+    assert made.members("admins") == made.members("users") == {"ada"}
+    assert made.members("other") == {"eve", "mallory", "bob"}
+    assert not run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True))["changed"]
+
+
+def test_many_users_take_few_requests_and_their_credentials_several_connections(made, run, cluster):
+    names = [f"user{number}" for number in range(40)]
+    cluster.secret("keycloak/users", {name: b"planted" for name in ["ada", *names]})
+    users = [{"name": name, "groups": ["users"], "password_secret": USERS_SECRET} for name in names]
+    options = declared(users=[ADA, *users], groups=["admins", "users", *(f"group{number}" for number in range(20))])
+    run("keycloak_realm", **options)
+    assert not run("keycloak_realm", **options)["changed"]
+    lost = made.named("users", "user7")
+    lost["credentials"] = []
+    made.requests.clear()
+    made.connections = 0
+
+    result = run("keycloak_realm", **options)
+
+    assert result["changes"] == ["user user7: first password set"]
+    assert made.connections == 1 + 41 // 8 + 1
+    asked = [each for each in made.requests if "/credentials" in each]
+    assert len(asked) == len(set(asked)) == 41
+    # Token, realm, groups, client and its secret, users, members of 22 groups, and the password that is set.
+    assert len(made.requests) - len(asked) == result["requests"] - 41 == 6 + 22 + 1
 
 
 def test_check_mode_without_a_realm(keycloak, secrets, run):

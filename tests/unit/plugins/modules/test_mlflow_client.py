@@ -75,6 +75,12 @@ def test_second_run_changes_nothing(run, mlflow, cluster):
     assert result["requests"] == len(mlflow.requests) == 3
 
 
+def test_where_nothing_is_declared_and_nothing_is_left_mlflow_is_not_asked(run, mlflow):
+    result = call(run, mlflow, exclusive=True)
+
+    assert (result["changed"], result["requests"]) == (False, 0)
+
+
 def test_check_mode_changes_nothing_and_says_what_it_would(run, mlflow, cluster):
     result = call(run, mlflow, TRAINING, check=True)
 

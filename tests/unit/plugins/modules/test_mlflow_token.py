@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.mlflow.plugins.filter.access import access_plan
 
 ACCOUNT = {"username": "mlflow-admin", "password": "the-admins-planted-password"}
 SPARK = {"user": "training", "name": "spark", "secret": {"namespace": "team-a", "name": "spark"}, "take_over": True}
+NIGHTLY = {"name": "ci", "secret": {"namespace": "team-a", "name": "nightly"}}
 GONE = {"user": "training", "name": "spark", "state": "absent"}
 
 
@@ -87,6 +89,65 @@ def test_moved_secret_leaves_none_behind(run, mlflow, cluster):
 def test_wrong_input_is_one_sentence(run, mlflow, token, sentence):
     assert sentence in call(run, mlflow, token)["msg"]
     assert mlflow.writes() == []
+
+
+def test_token_of_an_account_that_another_module_has_just_made(run, mlflow, cluster):
+    """With basic-auth it takes what the tree of mlflow_access says of its tokens."""
+    run("mlflow_service_account", url=mlflow.url, service_accounts=[{"name": "nightly"}], **ACCOUNT)
+    (token,) = access_plan({"service_accounts": {"nightly": {"tokens": [NIGHTLY]}}}, mlflow.plugin)["tokens"]
+
+    assert call(run, mlflow, token)["changed"]
+
+    values = {key: value.decode() for key, value in cluster.values("team-a/nightly").items()}
+    assert mlflow.lets_in(values["username"], values["password"])
+    assert not call(run, mlflow, token)["changed"]
+
+
+def test_exclusive_revokes_what_is_not_declared(run, mlflow, cluster):
+    call(run, mlflow, SPARK, instance="mlflow")
+    mlflow.account("batch", service=True, password="" if mlflow.plugin == "oidc" else "unknown")
+    other = {**SPARK, "user": "batch", "secret": {"namespace": "team-a", "name": "other"}}
+    call(run, mlflow, other, instance="elsewhere")
+    token = cluster.values("team-a/spark")["password"].decode()
+    assert not call(run, mlflow, instance="mlflow")["changed"]
+    told = call(run, mlflow, instance="mlflow", exclusive=True, check=True)["changes"]
+
+    result = call(run, mlflow, instance="mlflow", exclusive=True)
+
+    assert result["changes"] == told
+    assert "/api/v1/namespaces/team-a/secrets/spark" not in cluster.objects
+    assert not mlflow.lets_in("training", token)
+    assert mlflow.lets_in("batch", cluster.values("team-a/other")["password"].decode())
+    again = call(run, mlflow, instance="mlflow", exclusive=True)
+    assert (again["changed"], again["requests"]) == (False, 0)
+
+
+def test_secret_with_a_former_label_is_taken_over(run, mlflow, cluster):
+    call(run, mlflow, SPARK, instance="mlflow.mlflow")
+    mlflow.account("batch", service=True, password="" if mlflow.plugin == "oidc" else "unknown")
+    other = {**SPARK, "user": "batch", "secret": {"namespace": "team-a", "name": "other"}}
+    call(run, mlflow, other, instance="mine")
+    before = cluster.values("team-a/spark")
+    assert "is there already" in call(run, mlflow, SPARK, instance="mlflow")["msg"]
+
+    result = call(run, mlflow, SPARK, instance="mlflow", former_instances=["mlflow.mlflow", "mine"])
+
+    assert result["changes"] == [
+        "token training/spark in Secret team-a/spark: label mlops.mlflow/instance changed to mlflow"
+    ]
+    assert cluster.values("team-a/spark") == before
+    assert not call(run, mlflow, SPARK, instance="mlflow")["changed"]
+    assert "/api/v1/namespaces/team-a/secrets/other" in cluster.objects
+
+
+def test_secret_with_a_former_label_is_removed_where_its_token_has_moved(run, mlflow, cluster):
+    call(run, mlflow, SPARK, instance="mlflow.mlflow")
+
+    moved = {**SPARK, "secret": {"namespace": "team-a", "name": "spark-2"}}
+    call(run, mlflow, moved, instance="mlflow", former_instances=["mlflow.mlflow"])
+
+    assert "/api/v1/namespaces/team-a/secrets/spark" not in cluster.objects
+    assert mlflow.lets_in("training", cluster.values("team-a/spark-2")["password"].decode())
 
 
 def test_secrets_of_clients_are_others(run, mlflow, cluster):
