@@ -80,6 +80,10 @@ class Role:
         """What an expression is, such as "postgres_memory"."""
         return self.templar(options).evaluate_expression(_expression(expression))
 
+    def template(self, text, options=None):
+        """What a text of a task comes to."""
+        return self.templar(options).template(trust_as_template(text))
+
     def render(self, template, options=None):
         """The manifests of one template, as dictionaries; none where it is switched off."""
         text = self.value(f"lookup('ansible.builtin.template', '{template}')", options)
@@ -91,8 +95,7 @@ class Role:
 
     def refusal(self, task, options=None, of=None):
         """What the assertion of this name says, in the role's preflight or another's; nothing where all is well."""
-        checks = _checks(ROLES / (of or self.name) / "tasks" / "preflight.yml")
-        found = next(each for each in _named(checks) if each["name"] == task)
+        found = next(each for each in _named(tasks_of(of or self.name, "preflight")) if each["name"] == task)
         templar = self.templar((options or {}) | found.get("vars", {}))
         asserted = found["ansible.builtin.assert"]
         conditions = asserted["that"] if isinstance(asserted["that"], list) else [asserted["that"]]
@@ -121,8 +124,9 @@ def _words(text):
 
 
 @functools.cache
-def _checks(path):
-    return yaml.safe_load(path.read_text())
+def tasks_of(role, file):
+    """The tasks of a role's file, as they are written."""
+    return yaml.safe_load((ROLES / role / "tasks" / f"{file}.yml").read_text())
 
 
 def _named(tasks):

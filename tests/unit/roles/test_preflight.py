@@ -327,3 +327,21 @@ def test_a_secret_that_no_role_has_is_refused(supplied, said):
         message = get_role("mlflow").refusal(SUPPLIED, options, of="platform")
         assert message.startswith(f"{said}keys by the name of a Secret, which is one of keycloak-admin, ")
         assert "hidden" not in message
+
+
+# --- what an uninstall with the data removes ---
+
+
+@pytest.mark.parametrize("others", [[], ["team/own"]])
+def test_an_uninstall_leaves_others_their_sealed_secrets(others):
+    role = get_role("sealed_secrets")
+    tasks = {each["name"]: each for each in rendering.tasks_of("platform", "absent")}
+    task = tasks["Remove what the manifests made"]
+    given = rendering.tasks_of("sealed_secrets", "main")[-1]["vars"] | {"platform_remove_data": True}
+    kept = {"__platform_kept": task["vars"]["__platform_kept"], "__platform_objects": role.manifests()}
+    expression = task["kubernetes.core.k8s"]["definition"]
+    removed = role.template(expression, given | kept | seen(sealed_secrets=["mlflow/a", *others]))
+    names = {(each["kind"], each["metadata"]["name"]) for each in removed}
+    assert ("CustomResourceDefinition" in {kind for kind, _ in names}) == (not others)
+    assert {("ClusterRole", "secrets-unsealer"), ("ClusterRole", "mlops-mlflow-sealed-secrets-unsealer")} <= names
+    assert ("Namespace", "sealed-secrets") not in names
