@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the buckets, and for each an access key that is limited to it. Only sh and mc are needed.
+# Makes the buckets, and for each an access key that is limited to it. Only sh, sleep and mc are needed.
 # Keys go to mc through its standard input, where no list of processes shows them.
 set -eu
 
