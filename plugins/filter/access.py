@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 RESOURCES = {
     "experiments": "experiment",
     "registered_models": "registered_model",
@@ -414,6 +416,31 @@ def access_programs(tree: Any, clients: Any = None) -> list[str]:
     return sorted(found)
 
 
+def access_people(
+    users: list[dict[str, Any]], tree: Any, namespace: str = "", secret: str = "", claim: str = "preferred_username"
+) -> list[dict[str, Any]]:
+    """Turn the variable keycloak_users into what keycloak_realm takes, with the groups that mlflow_access gives.
+
+    :param users: the variable keycloak_users; what an entry leaves out, the module leaves alone
+    :param tree: the variable mlflow_access
+    :param namespace: where secret is
+    :param secret: the Secret of first passwords
+    :param claim: by which MLflow, and so the tree, calls people
+    """
+    members = access_members(tree)
+    found = []
+    for user in users:
+        its = {field: value for field, value in user.items() if field != "temporary_password"}
+        name = str(user["name"])
+        known_as = str(user.get("email") or "").lower() if claim == "email" else name
+        if known_as in members:
+            its["groups"] = list(dict.fromkeys([*(user.get("groups") or []), *members[known_as]]))
+        temporary = boolean(user.get("temporary_password", True), strict=False)
+        password = {"namespace": namespace, "name": secret, "key": name}
+        found.append({**its, "temporary": temporary, "password_secret": password})
+    return found
+
+
 class FilterModule:
     """What Ansible looks for."""
 
@@ -423,5 +450,6 @@ class FilterModule:
             "access_problems": access_problems,
             "access_plan": access_plan,
             "access_members": access_members,
+            "access_people": access_people,
             "access_programs": access_programs,
         }

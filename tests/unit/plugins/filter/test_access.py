@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.mlops.mlflow.plugins.filter import access
 from ansible_collections.mlops.mlflow.plugins.module_utils import mlflow_access
 from ansible_collections.mlops.mlflow.plugins.modules import (
+    keycloak_realm,
     mlflow_client,
     mlflow_experiment,
     mlflow_permission,
@@ -270,6 +271,21 @@ def test_programs_are_those_of_the_tree_and_the_clients():
     clients = [{"name": "ci", "user": "robot"}, {"name": "pipelines"}, "wrong"]
     assert access.access_programs(TREE, clients) == ["ci", "nightly", "pipelines", "robot"]
     assert access.access_programs(None, {"name": "ci"}) == access.access_programs({"service_accounts": ["x"]}) == []
+
+
+@pytest.mark.parametrize(("given", "temporary"), [(None, True), (False, False), ("no", False), ("yes", True)])
+def test_people_are_what_the_module_of_the_realm_takes(given, temporary):
+    bob = {"name": "bob"} if given is None else {"name": "bob", "temporary_password": given}
+    ada = {"name": "ada", "email": "a@x.org", "groups": ["users", "science"]}
+
+    found = access.access_people([ada, bob], TREE, "keycloak", "passwords")
+
+    secret = {"namespace": "keycloak", "name": "passwords"}
+    assert found == [
+        {**ada, "groups": ["users", "science"], "temporary": True, "password_secret": {**secret, "key": "ada"}},
+        {"name": "bob", "temporary": temporary, "password_secret": {**secret, "key": "bob"}},
+    ]
+    assert set(found[0]) <= set(keycloak_realm.ARGUMENT_SPEC["users"]["options"])
 
 
 WHATEVER = st.recursive(
