@@ -54,6 +54,10 @@ class ModuleDocFragment:
         description: The user name, as the identity provider has it.
         type: str
         required: true
+      create:
+        description: Whether the account is made where it is not there. Else only an account that is there is changed.
+        type: bool
+        default: true
       admin:
         description: Whether the person is an administrator. A new one is not.
         type: bool

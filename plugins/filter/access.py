@@ -334,12 +334,34 @@ def _grants(subject: str, name: str, entry: dict[str, Any]) -> list[dict[str, An
     return found
 
 
+def _known_as(user: dict[str, Any], claim: str) -> str:
+    """Give the name by which MLflow calls somebody of keycloak_users."""
+    return str(user.get("email") or "").lower() if claim == "email" else str(user["name"])
+
+
+def _follow(users: list[dict[str, Any]], people: list[dict[str, Any]], claim: str) -> None:
+    """Let accounts that MLflow has be as active as Keycloak's: a token lives for long after the last login."""
+    declared = {each["name"].lower(): each for each in users}
+    for person in people:
+        name = _known_as(person, claim)
+        if person.get("enabled") is None or not name:
+            continue
+        enabled = boolean(person["enabled"], strict=False)
+        if name not in declared:
+            users.append({"name": name, "active": enabled, "create": False})
+        elif not enabled or "active" not in declared[name]:
+            declared[name]["active"] = enabled
+
+
 def access_plan(
     tree: dict[str, Any] | None,
     auth: str = "oidc",
     namespace: str = "",
     users_secret: str = "",
     clients: list[dict[str, Any]] | None = None,
+    *,
+    people: list[dict[str, Any]] | None = None,
+    claim: str = "preferred_username",
 ) -> dict[str, Any]:
     """Turn the variable mlflow_access into what the modules take.
 
@@ -348,6 +370,8 @@ def access_plan(
     :param namespace: where users_secret is
     :param users_secret: the Secret of basic-auth's first passwords
     :param clients: the variable mlflow_clients
+    :param people: the variable keycloak_users, where MLflow's people are those
+    :param claim: by which MLflow calls them
     """
     tree = tree or {}
     parts = {part: {str(k): v or {} for k, v in (tree.get(part) or {}).items()} for part in SUBJECTS}
@@ -359,6 +383,8 @@ def access_plan(
         if basic:
             user["password_secret"] = {"namespace": namespace, "name": users_secret, "key": name}
         users.append(user)
+    to_come = {each["name"] for each in users} | set(access_programs(tree, clients))
+    _follow(users, people or [], claim)
     fields = ("display_name", "admin", "active", "source", "subject")
     accounts = [{"name": n, **{k: e[k] for k in fields if k in e}} for n, e in parts["service_accounts"].items()]
     # basic-auth's account has just been made, with a password that nobody knows: it is the tree's to give another.
@@ -376,7 +402,7 @@ def access_plan(
         "registered_models": models,
         # What only check mode needs: an earlier task makes it otherwise.
         "to_come": {
-            "users": sorted({each["name"] for each in users} | set(access_programs(tree, clients))),
+            "users": sorted(to_come),
             "experiments": [each["name"] for each in experiments],
             "registered_models": [each["name"] for each in models],
         },
@@ -432,7 +458,7 @@ def access_people(
     for user in users:
         its = {field: value for field, value in user.items() if field != "temporary_password"}
         name = str(user["name"])
-        known_as = str(user.get("email") or "").lower() if claim == "email" else name
+        known_as = _known_as(user, claim)
         if known_as in members:
             its["groups"] = list(dict.fromkeys([*(user.get("groups") or []), *members[known_as]]))
         temporary = boolean(user.get("temporary_password", True), strict=False)

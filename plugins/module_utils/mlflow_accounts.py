@@ -140,6 +140,8 @@ class Accounts:
             if have:
                 self.remove(have, thing)
             return
+        if have is None and want.get("create") is False:
+            return
         if self.api.plugin == "basic":
             self._ensure_basic(want, have, thing, service)
         elif have is None:
@@ -334,7 +336,11 @@ def run_accounts(module: Any, option: str, service: bool) -> NoReturn:
         return {**changes.result(), option: [there[name].shown() for name in names if name in there]}
 
     def nothing_yet() -> dict[str, Any]:
-        sentences = [f"{kind} {each['name']}: created" for each in declared if each["state"] == "present"]
+        sentences = [
+            f"{kind} {each['name']}: created"
+            for each in declared
+            if each["state"] == "present" and each.get("create") is not False
+        ]
         return {"changed": bool(sentences), "changes": sentences, option: []}
 
     run(module, work, nothing_yet)

@@ -76,7 +76,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import CONSTRAINTS, argument_spec
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import account_options, run_accounts
 
-ARGUMENT_SPEC = argument_spec(users=account_options())
+ARGUMENT_SPEC = argument_spec(users=account_options(create={"type": "bool", "default": True}))
 
 
 def main() -> None:

@@ -92,3 +92,14 @@ def test_what_was_made_may_have_permissions_to_follow(mlflow, which):
     made = {f"__mlflow_access_made_{part}": {"changed": part == which, "skipped": True} for part in parts}
 
     assert mlflow.value("__mlflow_access_made | bool", made) is bool(which)
+
+
+@pytest.mark.parametrize(("auth", "parts", "told"), [("oidc", True, 1), ("oidc", False, 0), ("basic", True, 0)])
+def test_who_may_log_in_is_keycloaks_to_say_where_it_is_asked(mlflow, auth, parts, told):
+    options = {
+        "mlflow_auth": auth,
+        "keycloak_users": [{"name": "ada", "enabled": False}],
+        "platform_components": ["keycloak", "mlflow"] if parts else ["mlflow"],
+    }
+
+    assert len(mlflow.value("__mlflow_access_plan", options)["users"]) == told

@@ -288,6 +288,28 @@ def test_people_are_what_the_module_of_the_realm_takes(given, temporary):
     assert set(found[0]) <= set(keycloak_realm.ARGUMENT_SPEC["users"]["options"])
 
 
+def test_who_is_disabled_at_keycloak_loses_tokens_of_mlflow_too():
+    people = [
+        {"name": "ada", "enabled": False},
+        {"name": "bob"},
+        {"name": "eve", "email": "Eve@x.org", "enabled": False},
+        {"name": "kim", "enabled": "yes"},
+    ]
+    tree = {"users": {"ada": {"active": True}, "bob": {}}}
+
+    plan = access.access_plan(tree, people=people)
+
+    assert plan["users"] == [
+        {"name": "ada", "active": False},
+        {"name": "bob"},
+        {"name": "eve", "active": False, "create": False},
+        {"name": "kim", "active": True, "create": False},
+    ]
+    assert plan["to_come"]["users"] == ["ada", "bob"]
+    by_address = access.access_plan({}, people=people, claim="email")["users"]
+    assert by_address == [{"name": "eve@x.org", "active": False, "create": False}]
+
+
 WHATEVER = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
     lambda inner: (

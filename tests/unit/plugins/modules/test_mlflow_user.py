@@ -48,6 +48,16 @@ def test_check_mode_makes_nothing(run, mlflow):
     assert mlflow.writes() == []
 
 
+def test_account_that_is_not_there_may_be_left_so(run, oidc):
+    oidc.account("ada")
+    gone = [{"name": name, "active": False, "create": False} for name in ("ada", "eve")]
+
+    assert call(run, oidc, *gone)["changes"] == ["user ada: deactivated"]
+
+    assert "eve" not in oidc.accounts
+    assert not call(run, oidc, *gone)["changed"]
+
+
 def test_only_what_is_declared_is_changed(run, oidc):
     oidc.account("ada", admin=True, active=False)
 
