@@ -43,6 +43,7 @@ VARIANTS = {
         "minio_versioning": [False, True],
     },
     "keycloak": {
+        "keycloak_db_pool_size": [20, 5],
         "platform_image_pull_secrets": [[], ["registry"]],
         "keycloak_extra_env": [{}, {"KC_LOG_LEVEL": "info", "JAVA_OPTS_APPEND": "-Dx='a b' -Dy=\"{c}\""}],
         "keycloak_memory": ["1Gi", "1500M"],
