@@ -251,8 +251,16 @@ def test_a_wrong_assertion_is_told_before_any_is_evaluated(check, assertion, mes
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("args", [{}, {"assertions": []}, {"assertions": "x"}, {"assertion": []}])
-def test_it_takes_a_list_of_assertions_alone(args):
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({}, "assertions is no list of assertions."),
+        ({"assertions": []}, "assertions is no list of assertions."),
+        ({"assertions": "{{ elsewhere }}"}, "assertions is no list of assertions."),
+        ({"assertions": [{"name": "a", "that": True, "fail_msg": "x"}], "quiet": True}, "Invalid options .*: quiet"),
+    ],
+)
+def test_it_takes_a_list_of_assertions_alone(args, message):
     action = assert_all.ActionModule(
         task=SimpleNamespace(args=args, async_val=0, check_mode=False, action="assert_all"),
         connection=SimpleNamespace(_shell=SimpleNamespace(tmpdir=None)),
@@ -260,7 +268,7 @@ def test_it_takes_a_list_of_assertions_alone(args):
         loader=None,
         templar=Templar(),
     )
-    with pytest.raises(AnsibleError, match=r"assertions is no list of assertions|Invalid options for assert_all"):
+    with pytest.raises(AnsibleError, match=message):
         action.run()
 
 
