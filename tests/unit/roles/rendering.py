@@ -95,14 +95,12 @@ class Role:
 
     def refusal(self, task, options=None, of=None):
         """What the assertion of this name says, in the role's preflight or another's; nothing where all is well."""
-        found = next(each for each in _named(tasks_of(of or self.name, "preflight")) if each["name"] == task)
+        found = next(each for each in _assertions(tasks_of(of or self.name, "preflight")) if each["name"] == task)
         templar = self.templar((options or {}) | found.get("vars", {}))
-        asserted = found["ansible.builtin.assert"]
-        conditions = asserted["that"] if isinstance(asserted["that"], list) else [asserted["that"]]
-        # Ansible fills the message in beforehand, so it must not fail where nothing is wrong.
-        message = templar.template(trust_as_template(asserted["fail_msg"]))
-        well = all(templar.evaluate_conditional(trust_as_template(each)) for each in conditions)
-        return "" if well else " ".join(message.split())
+        conditions = found["that"] if isinstance(found["that"], list) else [found["that"]]
+        if all(templar.evaluate_conditional(trust_as_template(each)) for each in conditions):
+            return ""
+        return " ".join(templar.template(trust_as_template(found["fail_msg"])).split())
 
     def options_of(self, template):
         """The public variables that a template reads, itself or through other variables."""
@@ -132,6 +130,15 @@ def tasks_of(role, file):
 def _named(tasks):
     for task in tasks:
         yield from _named(task["block"]) if "block" in task else [task]
+
+
+def _assertions(tasks):
+    """The assertions of tasks, whether many are in one task or one is a task of its own."""
+    for task in _named(tasks):
+        if "mlops.mlflow.assert_all" in task:
+            yield from task["mlops.mlflow.assert_all"]["assertions"]
+        elif "ansible.builtin.assert" in task:
+            yield task["ansible.builtin.assert"] | {each: task[each] for each in ("name", "vars") if each in task}
 
 
 def _tasks(block):
