@@ -54,6 +54,7 @@ lint: venv ## Lint everything: ansible-lint, yamllint, ruff
 .PHONY: no-test-cluster
 no-test-cluster: venv
 	@ansible-playbook -i tests/inventory playbooks/kind.yml -e kind_cluster_state=absent
+	rm -f build/test/used
 
 .PHONY: test-cluster
 test-cluster: venv
