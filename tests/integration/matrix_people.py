@@ -290,7 +290,8 @@ def world(label, caller, people, plugin):
     w = make_world(label, people.clients["owner"], admin, share=share, members=members)
     if plugin == "basic":
         grants.numbered(w)
-        w.role = grants.role(people.groups["reader"])
+        # What administrators add to a role must show nobody anything.
+        w.role = grants.role(people.groups["nobody" if caller == "admin" else "reader"])
         w.account = f"{w.label}-account"
         if caller == "admin":
             body = {"username": w.account, "password": secrets.token_urlsafe(24)}
@@ -348,7 +349,7 @@ def basic_auth(stack, mark):
     """Makes everybody on a stack whose accounts are MLflow's own; removes them afterwards."""
     names = {caller: f"{mark}-{caller}" for caller in CALLERS if caller != "admin"}
     names["admin"], admin = admin_client(stack)
-    groups = {"reader": f"{mark}-readers", "editor": f"{mark}-editors"}
+    groups = {"reader": f"{mark}-readers", "editor": f"{mark}-editors", "nobody": f"{mark}-empty"}
     accounts = {which: f"{mark}-{which}" for which in ("old", "new", "doomed")}
     passwords = {name: stacks.Hidden(secrets.token_urlsafe(24)) for name in (*names.values(), *accounts.values())}
     url, deleted, made, roles = stack.mlflow_url, f"{mark}-deleted", [], {}
@@ -362,8 +363,8 @@ def basic_auth(stack, mark):
         for name in groups.values():
             body = {"name": name, "workspace": "default"}
             roles[name] = admin.made("POST", "/api/3.0/mlflow/roles/create", body)["role"]["id"]
-        for caller, group in groups.items():
-            body = {"username": names[caller], "role_id": roles[group]}
+        for caller in ("reader", "editor"):
+            body = {"username": names[caller], "role_id": roles[groups[caller]]}
             admin.made("POST", "/api/3.0/mlflow/roles/assign", body)
         clients = {
             caller: admin if caller == "admin" else Client(url, basic(name, passwords[name]))
