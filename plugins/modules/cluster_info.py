@@ -131,17 +131,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     connect,
     unmask,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.quantity import mebibytes
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import NAMES_ONLY, controllers
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import API_VERSION
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 VOLUMES = "/api/v1/persistentvolumeclaims"
 OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
-MULTIPLIERS = (
-    {"m": 0.001}
-    | {suffix: 1000**power for power, suffix in enumerate(["", "k", "M", "G", "T", "P", "E"])}
-    | {suffix: 1024**power for power, suffix in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)}
-)
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 
 
@@ -178,12 +174,6 @@ def used_ports(services: list[dict[str, Any]]) -> dict[str, str]:
         ]
         if port
     }
-
-
-def mebibytes(quantity: str) -> int:
-    """Give a quantity of Kubernetes in MiB, such as V(10Gi); V(1.1Gi) is written by the API server in thousandths."""
-    number, suffix = re.fullmatch(r"([0-9.e+]*)([A-Za-z]*)", quantity).groups()
-    return int(float(number) * MULTIPLIERS[suffix] / 2**20)
 
 
 def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -65,23 +65,6 @@ def test_tells_what_a_playbook_must_know(live, run, check):
     assert "the-token-of-the-tests" not in result["_output"]
 
 
-@pytest.mark.parametrize(
-    ("quantity", "mib"),
-    [
-        ("10Gi", 10240),
-        ("1500M", 1430),
-        ("1536Mi", 1536),
-        ("1.5Gi", 1536),
-        ("1181116006400m", 1126),
-        ("1073741824", 1024),
-        ("1e9", 953),
-        ("2Ti", 2**21),
-    ],
-)
-def test_sizes_of_volumes(quantity, mib):
-    assert cluster_info.mebibytes(quantity) == mib
-
-
 def test_volumes_that_go_are_none(live, run):
     live.store(
         "/api/v1/namespaces/db/persistentvolumeclaims/data",
