@@ -77,3 +77,13 @@ def test_no_job_provisions_what_is_not_ours(stack):
     jobs = [job.metadata for job in kubernetes.client.BatchV1Api(stack.api).list_job_for_all_namespaces().items]
     ours = [job for job in jobs if job.namespace not in ELSEWHERE.values()]
     assert {job.labels["mlops.mlflow/job"] for job in ours} == {"mlflow-migrate"}
+
+
+def test_keycloak_was_built_in_its_pod(stack):
+    """The image's own server is read-only, and may lack the database that it is to have."""
+    pod = stack.core.read_namespaced_pod("keycloak-0", "keycloak")
+    ended = {each.name: each.state.terminated.exit_code for each in pod.status.init_container_statuses or []}
+    assert ended == {"copy": 0, "build": 0}
+    assert "Server configuration updated and persisted" in stack.core.read_namespaced_pod_log(
+        "keycloak-0", "keycloak", container="build"
+    )
