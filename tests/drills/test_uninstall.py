@@ -10,6 +10,8 @@ WORKLOADS = "deployments,statefulsets,replicasets,jobs,pods,services,poddisrupti
 # Kubernetes makes some of these by itself, without the label.
 LABELLED = "configmaps,serviceaccounts,roles,rolebindings"
 UNBOUND = "crd,clusterroles,clusterrolebindings"
+# The inventory gives the credentials of a program to a team's namespace.
+GIVEN = "Secret mlflow-team/keycloak-client-tests-ci"
 
 
 def objects(stack, kinds, *where):
@@ -59,6 +61,7 @@ def test_data_is_deleted(deployed):
     stack = deployed.stack
     run = deployed.use("before uninstall.yml -e platform_delete_data=true")
     credentials = deployed.credentials()
+    assert GIVEN in objects(stack, "secrets")
 
     deployed.whole = False
     words = (UNINSTALL, "-e", "platform_delete_data=true")
@@ -70,6 +73,8 @@ def test_data_is_deleted(deployed):
     # The provisioner removes volumes in its own time.
     stacks.wait_until(lambda: not objects(stack, "pv"), 120, "no persistent volume is left")
     assert sorted(objects(stack, UNBOUND, LABEL)) == [], "objects without a namespace that are left"
+    assert GIVEN not in objects(stack, "secrets")
+    assert list(deployed.directory.glob("sealed/**/*.yaml")) == [], "files that no key opens any more"
     deployed.run(*words).expect_no_change("uninstall.yml with platform_delete_data, once more")
 
     deployed.deploy_on_empty()
