@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import kind, local_action, machine
 
 display = Display()
+# The engine writes an image as one process and the node reads it as another, each with pauses for the disk.
+LOADERS = 2
 NOTES = ("kubeconfig", "images.json", "cluster.json", "kind.json", "kind.log", "containers.conf", "bin")
 
 
@@ -186,8 +189,9 @@ class ActionModule(local_action.LocalAction):
         built = [image for image in options["images"].values() if _ours(image)]
         present = cluster.images() if built else set()
         missing = [image for image in built if image not in present]
-        for image in missing:
-            cluster.load(image)
+        with ThreadPoolExecutor(LOADERS) as pool:
+            for _loaded in pool.map(cluster.load, missing):
+                pass  # raises what went wrong
         return missing
 
     @staticmethod

@@ -1,20 +1,24 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter C(workloads)."""
+"""The filter C(pending_workloads)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.mlops.mlflow.plugins.module_utils.workload import PATHS, judge
+
 DOCUMENTATION = r"""
-name: workloads
-short_description: Picks the workloads out of what M(kubernetes.core.k8s) returned
+name: pending_workloads
+short_description: Picks the workloads that are not ready out of what M(kubernetes.core.k8s) returned
 version_added: 0.1.0
 author: The mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Takes the registered result of M(kubernetes.core.k8s), for one object or for a list of them.
-  - Gives its Deployments, StatefulSets, DaemonSets and Jobs in the form that M(mlops.mlflow.workload_wait) takes.
+  - Gives its Deployments, StatefulSets, DaemonSets and Jobs that were not ready when they were applied, in the form
+    that M(mlops.mlflow.workload_wait) takes.
+  - One whose specification was changed is not ready, since its status is still that of the one before.
 positional: _input
 options:
   _input:
@@ -26,7 +30,7 @@ options:
 EXAMPLES = r"""
 - name: Wait for what was applied
   mlops.mlflow.workload_wait:
-    workloads: "{{ applied | mlops.mlflow.workloads }}"
+    workloads: "{{ applied | mlops.mlflow.pending_workloads }}"
 """
 
 RETURN = r"""
@@ -36,11 +40,9 @@ _value:
   elements: dict
 """
 
-KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 
-
-def workloads(applied: dict[str, Any]) -> list[dict[str, str]]:
-    """Give kind, namespace and name of the workloads in the result of kubernetes.core.k8s.
+def pending_workloads(applied: dict[str, Any]) -> list[dict[str, str]]:
+    """Give kind, namespace and name of the workloads that are not ready, in the result of kubernetes.core.k8s.
 
     :param applied: the registered result; C(result.results) holds it for a list, C(result) for one object
     :returns: the workloads in the order in which they were applied; empty where there is none
@@ -50,7 +52,7 @@ def workloads(applied: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {"kind": each["kind"], "namespace": each["metadata"]["namespace"], "name": each["metadata"]["name"]}
         for each in objects
-        if each.get("kind") in KINDS
+        if each.get("kind") in PATHS and not judge(each).ready
     ]
 
 
@@ -59,4 +61,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Give the filters of this file by name."""
-        return {"workloads": workloads}
+        return {"pending_workloads": pending_workloads}
