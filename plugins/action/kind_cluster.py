@@ -190,7 +190,7 @@ class ActionModule(local_action.LocalAction):
         present = cluster.images() if built else set()
         missing = [image for image in built if image not in present]
         with ThreadPoolExecutor(LOADERS) as pool:
-            for _loaded in pool.map(cluster.load, missing):
+            for _loaded in pool.map(cluster.load, cluster.largest_first(missing)):
                 pass  # raises what went wrong
         return missing
 
