@@ -73,7 +73,7 @@ def test_data_is_deleted(deployed):
     # The provisioner removes volumes in its own time.
     stacks.wait_until(lambda: not objects(stack, "pv"), 120, "no persistent volume is left")
     assert sorted(objects(stack, UNBOUND, LABEL)) == [], "objects without a namespace that are left"
-    assert GIVEN not in objects(stack, "secrets")
+    stacks.wait_until(lambda: GIVEN not in objects(stack, "secrets"), 60, "what a team had of it goes too")
     assert list(deployed.directory.glob("sealed/**/*.yaml")) == [], "files that no key opens any more"
     deployed.run(*words).expect_no_change("uninstall.yml with platform_delete_data, once more")
 
