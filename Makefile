@@ -22,7 +22,7 @@ help: ## List the tasks
 
 $(RUN): requirements.txt requirements-test.txt
 	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 or newer is on the PATH; name one: make PYTHON=/path/to/python3" >&2; exit 1; fi
-	echo "Making a virtual environment in .venv with $$($(PYTHON) --version), about a minute the first time"
+	echo "Making a virtual environment in $(VENV:$(CURDIR)/%=%) with $$($(PYTHON) --version), about a minute the first time"
 	rm -rf "$(VENV)"
 	$(PYTHON) -m venv "$(VENV)" || { echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt -r requirements-test.txt
