@@ -135,3 +135,15 @@ def test_minio_restarts(stack, admin_token, mark, visitor):
     assert float(re.search(r"slowest (\S+)", rest).group(1)) < 20, rest
     assert visitor.failed == []
     assert max(answer[1] for answer in visitor.answers) < 5
+
+
+def test_services_are_reached_after_a_start_of_kube_proxy(stack):
+    """It goes through the rules that stand in the kernel, as it does once an hour too, and must know its own."""
+    proxies = ("--namespace", "kube-system")
+    stack.kubectl(*proxies, "delete", "pods", "--selector", "k8s-app=kube-proxy")
+    stack.kubectl(*proxies, "rollout", "status", "daemonset/kube-proxy", "--timeout=120s")
+    # Its first look comes within some seconds of its start. Each request is a connection of its own.
+    for _second in range(20):
+        assert requests.get(f"{stack.mlflow_url}/health", timeout=10).status_code == 200
+        assert requests.get(f"{stack.keycloak_url}/realms/mlflow", timeout=10).status_code == 200
+        time.sleep(1)
