@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,8 +14,6 @@ from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import kind, local_action, machine
 
 display = Display()
-# The engine writes an image as one process and the node reads it as another, each with pauses for the disk.
-LOADERS = 2
 NOTES = ("kubeconfig", "images.json", "cluster.json", "kind.json", "kind.log", "containers.conf", "bin")
 
 
@@ -189,9 +186,8 @@ class ActionModule(local_action.LocalAction):
         built = [image for image in options["images"].values() if _ours(image)]
         present = cluster.images() if built else set()
         missing = [image for image in built if image not in present]
-        with ThreadPoolExecutor(LOADERS) as pool:
-            for _loaded in pool.map(cluster.load, cluster.largest_first(missing)):
-                pass  # raises what went wrong
+        for image in missing:
+            cluster.load(image)
         return missing
 
     @staticmethod

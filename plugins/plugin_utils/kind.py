@@ -380,14 +380,6 @@ class Cluster:
             raise KindError(f"the node {self.node} cannot tell its images: {machine.last_line(err)}")
         return set(out.split())
 
-    def largest_first(self, images):
-        """Images of the engine's in the order of their sizes, in which several loaders are done soonest."""
-        sizes = {}
-        for image in images:
-            size = self.engine.output("image", "inspect", "--format", "{{.Size}}", image).strip()
-            sizes[image] = int(size) if size.isdecimal() else 0
-        return sorted(images, key=sizes.get, reverse=True)
-
     def load(self, image):
         """Give the node an image of the engine's."""
         started = time.monotonic()

@@ -127,12 +127,6 @@ def test_a_cluster_goes_with_the_volume_of_its_node(tmp_path):
     assert "volume rm --force 0123abc" in trial.engine.asked
 
 
-def test_the_largest_image_is_loaded_first(tmp_path):
-    sizes = {"small": "9000000\n", "large": "901000000\n", "middle": "82000000\n"}
-    inspected = {f"image inspect --format {{{{.Size}}}} {name}": (0, size, "") for name, size in sizes.items()}
-    assert cluster(tmp_path, inspected).largest_first(list(sizes)) == ["large", "middle", "small"]
-
-
 def test_forget_removes_only_what_is_named(tmp_path):
     trial = cluster(tmp_path, {})
     (trial.directory / "bin").mkdir(parents=True)
