@@ -12,9 +12,13 @@ from typing import ClassVar
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultSecretsContext
 from ansible.utils.display import Display
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError, auth_argument_spec, connect
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import BACKED_UP
-from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
+    KubeError,
+    auth_argument_spec,
+    connect,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import BACKED_UP
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action, sealing_keys
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.sealing_keys import VARIABLE, SealingKeysError
 

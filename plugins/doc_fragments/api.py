@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation that the modules share which speak to the API server by C(module_utils/kube.py)."""
+"""Documentation that the modules share which speak to the API server by C(module_utils/k8s/client.py)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of modules that call MLflow's REST API by C(module_utils/mlflow.py)."""
+"""Options of modules that call MLflow's REST API by C(module_utils/mlflow/client.py)."""
 
 from __future__ import annotations
 

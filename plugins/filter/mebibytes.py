@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.mlflow.plugins.module_utils.quantity import mebibytes
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.quantity import mebibytes
 
 DOCUMENTATION = r"""
 name: mebibytes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow.plugins.module_utils.workload import PATHS, judge
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.workload import PATHS, judge
 
 DOCUMENTATION = r"""
 name: pending_workloads

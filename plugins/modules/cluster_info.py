@@ -123,7 +123,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
     ApiError,
     KubeError,
@@ -131,9 +131,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     connect,
     unmask,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.quantity import mebibytes
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import NAMES_ONLY, controllers
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import API_VERSION
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.quantity import mebibytes
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import NAMES_ONLY, controllers
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import API_VERSION
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 VOLUMES = "/api/v1/persistentvolumeclaims"

@@ -283,29 +283,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret import ExternalSecrets
-from ansible_collections.mlops.mlflow.plugins.module_utils.generated import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import (
     KEY,
     NAME,
     NAMESPACE,
     generate,
     read_generate,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError, auth_argument_spec, connect, unmask
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import SERVICE, Controller
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_store import SealedStore
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import SCOPES, STRICT
-from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
+    KubeError,
+    auth_argument_spec,
+    connect,
+    unmask,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
     Changed,
     Kept,
     KubernetesStore,
     Store,
     Stored,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.supplied import WrongInputError, read_supplied
-from ansible_collections.mlops.mlflow.plugins.module_utils.vault import VaultError, VaultKV, vault_argument_spec
-from ansible_collections.mlops.mlflow.plugins.module_utils.vault import redacted as vault_redacted
-from ansible_collections.mlops.mlflow.plugins.module_utils.vault_store import ExternalStore, VaultStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import SERVICE, Controller
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import SCOPES, STRICT
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.store import SealedStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import VaultError, VaultKV, vault_argument_spec
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import redacted as vault_redacted
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import ExternalSecrets
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault.store import ExternalStore, VaultStore
 
 ATTEMPTS = 10  # how often a Secret is read again because somebody else wrote it at the same time
 LONGEST_DIGEST = 16  # characters of a fingerprint

@@ -300,8 +300,7 @@ from collections import Counter
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak import Admin, KeycloakError, Reconciler, Refused
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
     KubeError,
     auth_argument_spec,
@@ -310,8 +309,14 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     service_option,
     unmask,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import ServiceConnection, Unreachable
-from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import ServiceConnection, Unreachable
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak.client import (
+    Admin,
+    KeycloakError,
+    Reconciler,
+    Refused,
+)
 
 SMTP_SECRETS = ("password", "authTokenClientSecret")
 

@@ -129,7 +129,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
     KubeError,
     auth_argument_spec,

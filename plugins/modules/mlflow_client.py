@@ -91,7 +91,8 @@ requests:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import Accounts
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
     CONSTRAINTS,
     Changes,
     MlflowApi,
@@ -99,8 +100,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import (
     argument_spec,
     run,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import Accounts
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_tokens import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tokens import (
     Delivery,
     Tokens,
     all_issued,

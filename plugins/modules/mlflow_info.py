@@ -115,7 +115,8 @@ requests:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import USERS, Accounts
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
     CONSTRAINTS,
     Changes,
     MlflowApi,
@@ -124,7 +125,6 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import (
     run,
     segment,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import USERS, Accounts
 
 GROUPS = "/api/2.0/mlflow/permissions/groups"
 ROLES = "/api/3.0/mlflow/roles"

@@ -94,8 +94,8 @@ msg:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils import mlflow
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_access import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import client as mlflow
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.access import (
     ANSIBLE,
     CREATED_BY,
     V2,

@@ -65,8 +65,8 @@ requests:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import CONSTRAINTS, argument_spec
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow_accounts import account_options, run_accounts
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import account_options, run_accounts
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import CONSTRAINTS, argument_spec
 
 ARGUMENT_SPEC = argument_spec(service_accounts=account_options(source={"type": "str"}, subject={"type": "str"}))
 

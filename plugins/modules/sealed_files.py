@@ -109,16 +109,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils import sealed_files
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     ApiError,
     KubeError,
     auth_argument_spec,
     connect,
     unmask,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import SERVICE, Controller
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import files as sealed_files
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import SERVICE, Controller
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import (
     CLUSTER_WIDE,
     KIND,
     SealingError,

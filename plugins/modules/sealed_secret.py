@@ -236,15 +236,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils import sealed_files
-from ansible_collections.mlops.mlflow.plugins.module_utils.generated import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import (
     KEY,
     NAME,
     NAMESPACE,
     generate,
     read_generate,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     FIELD_MANAGER,
     MERGE_PATCH,
     Api,
@@ -255,8 +255,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     quoted,
     unmask,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import SERVICE, Controller, edited, synced
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import files as sealed_files
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import SERVICE, Controller, edited, synced
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import (
     KIND,
     SCOPES,
     STRICT,
@@ -272,7 +273,6 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import (
     seal,
     without_scope,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.supplied import WrongInputError, read_supplied
 
 ATTEMPTS = 10  # how often all is read again because somebody else wrote it at the same time
 SHORTEST_DIGEST_KEY = 16  # bytes

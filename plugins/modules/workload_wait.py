@@ -164,7 +164,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     APPLY_PATCH,
     FIELD_MANAGER,
     Api,
@@ -175,7 +175,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     quoted,
     unmask,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.workload import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.workload import (
     PATHS,
     Problem,
     Verdict,

@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, is_encrypted
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     FIELD_MANAGER,
     MERGE_PATCH,
     Api,
@@ -35,13 +35,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.kube import (
     KubeError,
     quoted,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import (
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import (
     BACKED_UP,
     KEY_LABEL,
     NAMES_ONLY,
     Controller,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import LAST_APPLIED, Certificate, SealingError
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import LAST_APPLIED, Certificate, SealingError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 

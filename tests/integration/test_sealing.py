@@ -15,8 +15,8 @@ import pytest
 import stack as stacks
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_files import hash_of
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import label, load, scope_of, unseal
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import label, load, scope_of, unseal
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.files import hash_of
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -302,7 +302,9 @@ def test_absent_removes_both_or_leaves_the_secret(place, file):
 
 def test_what_is_wrong_is_a_sentence_and_changes_nothing(place, file):
     keys = {"a": {"value": "planted-value-0123456789"}}
-    other = stacks.REPOSITORY / "tests" / "unit" / "plugins" / "module_utils" / "sealed" / "certificate.pem"
+    other = (
+        stacks.REPOSITORY / "tests" / "unit" / "plugins" / "module_utils" / "sealing" / "fixtures" / "certificate.pem"
+    )
     for options, words in (
         ({"namespace": "there-is-none-such"}, "namespace is 'there-is-none-such', which is not there"),
         ({"controller_namespace": "default"}, "the Sealed Secrets controller default/sealed-secrets-controller is not"),

@@ -5,8 +5,8 @@ import json
 
 import pytest
 import standin
-from ansible_collections.mlops.mlflow.plugins.module_utils.external_secret import ExternalSecrets, manifest
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import KubeError, connect
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError, connect
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import ExternalSecrets, manifest
 from vaulted import ONE, TWO
 
 STORE = {"name": "vault", "kind": "ClusterSecretStore"}

@@ -18,7 +18,7 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultSecret, VaultSecretsContext
 from ansible_collections.mlops.mlflow.plugins.action import sealing_keys as action
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import BACKED_UP, KEY_LABEL
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import BACKED_UP, KEY_LABEL
 from ansible_collections.mlops.mlflow.plugins.modules import sealing_keys as reference
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.sealing_keys import RESTORED, SealingKeysError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.filter import access
-from ansible_collections.mlops.mlflow.plugins.module_utils import mlflow_access
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import access as mlflow_access
 from ansible_collections.mlops.mlflow.plugins.modules import (
     keycloak_realm,
     mlflow_client,

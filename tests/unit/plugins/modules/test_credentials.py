@@ -14,8 +14,13 @@ import threading
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import Api, KubeError, Settings
-from ansible_collections.mlops.mlflow.plugins.module_utils.secret_store import Changed, KubernetesStore, Store, Stored
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, KubeError, Settings
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
+    Changed,
+    KubernetesStore,
+    Store,
+    Stored,
+)
 from ansible_collections.mlops.mlflow.plugins.modules import credentials
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st

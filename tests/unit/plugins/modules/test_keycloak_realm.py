@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils import keycloak as reconciling
-from ansible_collections.mlops.mlflow.plugins.module_utils.portforward import Unreachable
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import Unreachable
+from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak import client as reconciling
 from ansible_collections.mlops.mlflow.plugins.modules import keycloak_realm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -13,10 +13,10 @@ import os
 import pathlib
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import SealingError, load
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import SealingError, load
 from ansible_collections.mlops.mlflow.plugins.modules import sealed_files
 
-KNOWN = pathlib.Path(__file__).parents[1] / "module_utils" / "sealed"
+KNOWN = pathlib.Path(__file__).parents[1] / "module_utils" / "sealing" / "fixtures"
 PROXY = "/api/v1/namespaces/sealed-secrets/services/http:sealed-secrets-controller:http/proxy"
 
 

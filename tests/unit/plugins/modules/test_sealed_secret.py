@@ -14,9 +14,9 @@ import pathlib
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import edited
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import SealingError, label, load, unseal
-from ansible_collections.mlops.mlflow.plugins.module_utils.supplied import WrongInputError
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import edited
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import SealingError, label, load, unseal
 from ansible_collections.mlops.mlflow.plugins.modules import sealed_secret
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-KNOWN = pathlib.Path(__file__).parents[1] / "module_utils" / "sealed"
+KNOWN = pathlib.Path(__file__).parents[1] / "module_utils" / "sealing" / "fixtures"
 CERTIFICATE = str(KNOWN / "certificate.pem")
 KEY = (KNOWN / "key.pem").read_bytes()
 PLANTED = "pl4nted 'quo\"tes' {{ jinja }} $HOME \\back\nline ünïcode % & ; # é"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils.kube import Api, KubeError, Settings
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, KubeError, Settings
 from ansible_collections.mlops.mlflow.plugins.modules import workload_wait
 from ansible_collections.mlops.mlflow.plugins.modules.workload_wait import NeverReadyError, Target, Waiter
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_collections.mlops.mlflow.plugins.module_utils.sealed_secrets import BACKED_UP, KEY_LABEL
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import BACKED_UP, KEY_LABEL
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import sealing_keys
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.sealing_keys import Backup, SealingKey, SealingKeysError
 

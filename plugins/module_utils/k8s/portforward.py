@@ -1,0 +1,361 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP to a Service of the cluster by a port-forward through the API server: nothing has to be exposed for it.
+
+The API server's service proxy is no way to an API that wants a bearer token: it keeps the header Authorization for
+itself. A port-forward is a plain byte stream to one pod. It needs the rights C(get) on services, C(list) on pods, and
+C(get) and C(create) on pods/portforward.
+
+The protocol is WebSocket (RFC 6455) with the subprotocol C(v4.channel.k8s.io): the first byte of a message is its
+channel, 0 for data and 1 for errors, and each channel begins with a message that holds the port. It is a stream of its
+own rather than that of the kubernetes client, whose import takes longer than all the calls made through it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import io
+import os
+import socket
+import struct
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, ApiError, KubeError, quoted
+
+SUBPROTOCOL = "v4.channel.k8s.io"
+ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+CONTINUATION, BINARY, CLOSE, PING, PONG = 0x0, 0x2, 0x8, 0x9, 0xA
+DATA, ERROR = 0, 1  # channels
+LARGEST_CHUNK = 32 * 1024  # bytes sent in a message
+LARGEST_MESSAGE = 32 * 1024 * 1024  # bytes; the kubelet sends less at a time
+
+
+class Unreachable(Exception):
+    """Why a Service could not be reached, in one sentence.
+
+    :param transient: waiting may help: no pod is ready yet, or the connection broke
+    :param absent: the Service itself is not there
+    """
+
+    def __init__(self, sentence: str, transient: bool = False, absent: bool = False) -> None:
+        super().__init__(sentence)
+        self.transient = transient
+        self.absent = absent
+
+
+# --- which pod --------------------------------------------------------------------------------------------------------
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _state(pod: dict[str, Any]) -> str:
+    """Give why a pod has no node, or the reason of the first container that waits, or else the phase."""
+    status = pod.get("status", {})
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False" and condition.get("reason"):
+            return str(condition["reason"])
+    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
+        reason = (container.get("state", {}).get("waiting") or {}).get("reason")
+        if reason and reason != "PodInitializing":
+            return str(reason)
+    phase = status.get("phase", "Unknown")
+    return "not ready" if phase == "Running" else str(phase)
+
+
+def _service_port(service: dict[str, Any], where: str, port: int | str | None) -> dict[str, Any]:
+    ports = service["spec"].get("ports") or []
+    for each in ports:
+        if port is None or str(port) in (each.get("name"), str(each["port"])):
+            return each
+    offered = ", ".join(f"{each['port']} ({each['name']})" if each.get("name") else str(each["port"]) for each in ports)
+    raise Unreachable(f"Service {where} has no port {port}: it has {offered or 'none'}")
+
+
+def _pod_port(pod: dict[str, Any], service_port: dict[str, Any]) -> int | None:
+    target = service_port.get("targetPort", service_port["port"])
+    if str(target).isdigit():
+        return int(target)
+    for container in pod["spec"]["containers"]:
+        for each in container.get("ports") or []:
+            if each.get("name") == target:
+                return int(each["containerPort"])
+    return None
+
+
+def ready_pod(api: Api, namespace: str, service: str, port: int | str | None = None) -> tuple[str, int]:
+    """Name a ready pod behind a Service, and the port of the pod to which the Service's port leads.
+
+    :param port: number or name of the Service's port; None is its first one
+    :raises Unreachable: there is no such Service or port, or no ready pod yet
+    :raises KubeError: the API server refuses, or does not answer
+    """
+    where = f"{namespace}/{service}"
+    namespaced = f"/api/v1/namespaces/{quoted(namespace)}"
+    found = api.find(f"{namespaced}/services/{quoted(service)}")
+    if found is None:
+        raise Unreachable(f"there is no Service {service} in the namespace {namespace}", absent=True)
+    service_port = _service_port(found, where, port)
+    selector = found["spec"].get("selector")
+    if not selector:
+        raise Unreachable(f"Service {where} selects no pods, so that there is none to forward a port to")
+    labels = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
+    pods = api.get(f"{namespaced}/pods", labelSelector=labels).get("items") or []
+    for pod in sorted(filter(_is_ready, pods), key=lambda each: each["metadata"]["name"]):
+        number = _pod_port(pod, service_port)
+        if number:
+            return pod["metadata"]["name"], number
+    states = ", ".join(f"{each['metadata']['name']} is {_state(each)}" for each in pods)
+    raise Unreachable(f"Service {where} has no ready pod: {states or 'there is none at all'}", transient=True)
+
+
+# --- the stream -------------------------------------------------------------------------------------------------------
+
+
+def _masked(data: bytes, mask: bytes) -> bytes:
+    """XOR data with the mask, repeated: as large integers, since byte by byte is slow."""
+    length = len(data)
+    key = (mask * (length // 4 + 1))[:length]
+    return (int.from_bytes(data, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")
+
+
+class _Reader(io.RawIOBase):
+    """What http.client reads an answer from."""
+
+    def __init__(self, stream: PodStream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._stream.release()
+
+
+class PodStream:
+    """A byte stream to a port of a pod, with as much of a socket's manners as http.client asks for.
+
+    :param connection: an open connection to the API server, which belongs to the stream from now on
+    :param reader: what the upgraded connection is read from
+    """
+
+    def __init__(self, connection: http.client.HTTPConnection, reader: io.BufferedReader) -> None:
+        self._connection = connection
+        self._reader = reader
+        self._pending = b""
+        self._named = {DATA: False, ERROR: False}  # whether a channel's first message, with the port, has come
+        self._ended = False
+        self._files = 0
+        self._closing = False
+        self.error = ""
+
+    @property
+    def _socket(self) -> socket.socket:
+        if self._connection.sock is None:
+            raise ConnectionResetError("the port-forward is closed")
+        return self._connection.sock
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Set how long a read or a write may take."""
+        self._socket.settimeout(seconds)
+
+    def sendall(self, data: bytes) -> None:
+        """Send bytes to the pod."""
+        view = memoryview(data)
+        for start in range(0, len(view), LARGEST_CHUNK):
+            self._send(BINARY, bytes([DATA]) + bytes(view[start : start + LARGEST_CHUNK]))
+
+    def recv(self, size: int) -> bytes:
+        """Give up to so many bytes that the pod sent; none at the end of the stream.
+
+        :raises ConnectionResetError: the kubelet reports an error, such as a refused connection in the pod
+        """
+        while not self._pending and not self._ended:
+            self._receive()
+        if not self._pending and self.error:
+            raise ConnectionResetError(self.error)
+        data, self._pending = self._pending[:size], self._pending[size:]
+        return data
+
+    def makefile(self, mode: str = "rb", *_args: Any, **_kwargs: Any) -> io.BufferedReader:
+        """Give a file that reads the stream; closing it leaves the stream open."""
+        self._files += 1
+        return io.BufferedReader(_Reader(self))
+
+    def close(self) -> None:
+        """Close the stream, once its files are closed: as with sockets, http.client closes first and reads then."""
+        self._closing = True
+        if self._files == 0:
+            self._shut()
+
+    def release(self) -> None:
+        """Note that a file of the stream was closed."""
+        self._files -= 1
+        if self._closing and self._files == 0:
+            self._shut()
+
+    def _shut(self) -> None:
+        self._ended = True
+        if self._connection.sock is not None:
+            with contextlib.suppress(OSError):  # it may be gone already
+                self._send(CLOSE, struct.pack("!H", 1000))
+        self._reader.close()
+        self._connection.close()
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        length = len(payload)
+        if length < 126:
+            header = struct.pack("!BB", 0x80 | opcode, 0x80 | length)
+        elif length < 65536:
+            header = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, length)
+        else:
+            header = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, length)
+        mask = os.urandom(4)
+        self._socket.sendall(header + mask + _masked(payload, mask))
+
+    def _read(self, length: int) -> bytes:
+        data = self._reader.read(length)
+        if data is None or len(data) < length:
+            raise ConnectionResetError("the API server ended the port-forward")
+        return data
+
+    def _frame(self) -> tuple[bool, int, bytes]:
+        """Read a frame: whether it is the last of its message, its opcode and its payload."""
+        first, second = self._read(2)
+        length = second & 0x7F
+        if length == 126:
+            (length,) = struct.unpack("!H", self._read(2))
+        elif length == 127:
+            (length,) = struct.unpack("!Q", self._read(8))
+        if length > LARGEST_MESSAGE:
+            raise ConnectionResetError("the API server sent what is no port-forward")
+        mask = self._read(4) if second & 0x80 else b""
+        payload = self._read(length)
+        return bool(first & 0x80), first & 0x0F, _masked(payload, mask) if mask else payload
+
+    def _receive(self) -> None:
+        """Take in one message."""
+        message, last = b"", False
+        while not last:
+            last, opcode, payload = self._frame()
+            if opcode == CLOSE:
+                self._ended = True
+                return
+            if opcode in (PING, PONG):
+                if opcode == PING:
+                    self._send(PONG, payload)
+                last = False
+                if not message:
+                    return
+                continue
+            message += payload
+        if message:
+            self._deliver(message[0], message[1:])
+
+    def _deliver(self, channel: int, data: bytes) -> None:
+        if not self._named.get(channel, False):
+            self._named[channel] = True
+        elif channel == DATA:
+            self._pending += data
+        elif channel == ERROR:
+            self.error += " ".join(data.decode(errors="replace").split())
+            self._ended = True
+
+
+def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float = 30) -> PodStream:
+    """Open a stream to a port of a pod.
+
+    :param timeout: seconds that a read or a write may take
+    :raises Unreachable: the API server does not forward it
+    :raises KubeError: the API server can't be reached
+    """
+    path = f"/api/v1/namespaces/{quoted(namespace)}/pods/{quoted(pod)}/portforward"
+    key = base64.b64encode(os.urandom(16))
+    connection = api.open_connection()
+    try:
+        connection.sock.settimeout(timeout)
+        connection.putrequest("GET", f"{urlsplit(api.settings.server).path.rstrip('/')}{path}?ports={port}")
+        for name, value in api.headers(accept="*/*").items():
+            connection.putheader(name, value)
+        for name, value in (
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", key.decode()),
+            ("Sec-WebSocket-Protocol", SUBPROTOCOL),
+        ):
+            connection.putheader(name, value)
+        # The answer is read by hand: http.client would drop what its buffer already holds of the stream.
+        reader = connection.sock.makefile("rb")
+        connection.endheaders()
+        status_line = reader.readline(1024).decode("latin-1").split(None, 2)
+        headers = http.client.parse_headers(reader)
+        status = int(status_line[1]) if len(status_line) > 1 and status_line[1].isdigit() else 0
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        raise Unreachable(f"the port-forward to the pod {namespace}/{pod} broke: {error}", transient=True) from None
+    if status != 101:
+        connection.close()
+        why = " (it needs the right to get and create pods/portforward)" if status == 403 else ""
+        raise Unreachable(
+            f"the API server answered the port-forward to the pod {namespace}/{pod} with {status}{why}",
+            transient=status not in (401, 403),
+        )
+    accept = base64.b64encode(hashlib.sha1(key + ACCEPT_SALT).digest()).decode()  # noqa: S324 - RFC 6455
+    if headers.get("Sec-WebSocket-Accept") != accept or headers.get("Sec-WebSocket-Protocol") != SUBPROTOCOL:
+        connection.close()
+        raise Unreachable(f"something between here and the API server does not let WebSockets through to {path}")
+    return PodStream(connection, reader)
+
+
+class ServiceConnection(http.client.HTTPConnection):
+    """An http.client connection to a Service. It opens with the first request, and anew with the next after a close.
+
+    :param api: client of the API server
+    :param port: number or name of the Service's port; None is its first one
+    :param timeout: seconds to wait for an answer
+    :param host: what the header Host says; None is the Service's name in the cluster
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        service: str,
+        *,
+        port: int | str | None = None,
+        timeout: float = 30,
+        host: str | None = None,
+    ) -> None:
+        super().__init__(host or f"{service}.{namespace}.svc", timeout=timeout)
+        self._api = api
+        self._service = (namespace, service, port)
+
+    def connect(self) -> None:
+        """Open the stream to a ready pod.
+
+        :raises Unreachable: as P(ready_pod) and P(open_stream) say
+        """
+        try:
+            pod, port = ready_pod(self._api, *self._service)
+            self.sock = open_stream(self._api, self._service[0], pod, port, self.timeout)
+        except ApiError as error:
+            raise Unreachable(str(error)) from None
+        except KubeError as error:
+            raise Unreachable(str(error), transient=True) from None

@@ -1,0 +1,278 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Credentials that are kept as SealedSecrets, in the cluster and on request in files for git.
+
+A file always holds what the SealedSecret in the cluster holds. So whether a file seals the right values shows without
+opening it: the controller has opened the same in the cluster, and the Secret that came of it is there to compare with.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import ApiError, KubeError
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
+    Changed,
+    KubernetesStore,
+    Store,
+    Stored,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import files as sealed_files
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import (
+    Controller,
+    advice,
+    edited,
+    synced,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import (
+    KIND,
+    STRICT,
+    SealingError,
+    bare,
+    dump,
+    label,
+    load,
+    manifest,
+    scope_of,
+    seal,
+    without_scope,
+)
+
+
+@dataclass
+class _Sealed(Stored):
+    """A Secret with the SealedSecret that it comes of, if it does."""
+
+    sealed: dict[str, Any] | None = field(default=None, repr=False)
+
+
+class SealedStore(Store):
+    """SealedSecrets of a cluster, and the Secrets that come of them.
+
+    :param secrets: the Secrets themselves
+    :param controller: who unseals
+    :param output_dir: the directory with a file C(NAMESPACE/NAME.yaml) for each SealedSecret; empty for none
+    :param scope: what new sealed values are bound to
+    """
+
+    def __init__(
+        self, secrets: KubernetesStore, controller: Controller, output_dir: str = "", scope: str = STRICT
+    ) -> None:
+        self._secrets = secrets
+        self._controller = controller
+        self._output_dir = os.path.expanduser(output_dir)
+        self._scope = scope
+
+    # --- reading
+
+    def read(self, namespace: str, name: str) -> Stored | None:
+        # First the SealedSecret: a write must find it unchanged, so that it seals no older values.
+        sealed = self._controller.find(namespace, name)
+        found = self._secrets.read(namespace, name)
+        if found is not None and sealed is not None and not synced(sealed)[0]:
+            sealed = self._settled(namespace, name)
+            found = self._secrets.read(namespace, name)
+        return None if found is None else _Sealed(**vars(found), sealed=sealed)
+
+    def _settled(self, namespace: str, name: str) -> dict[str, Any]:
+        """Wait until the controller has opened a SealedSecret or refused it: before, its Secret has older values."""
+        try:
+            return self._controller.wait_synced(namespace, name)
+        except KubeError:
+            sealed = self._controller.find(namespace, name)
+            if sealed is None or synced(sealed)[0] != "False":
+                raise
+            return sealed
+
+    def has_namespace(self, namespace: str) -> bool:
+        return self._secrets.has_namespace(namespace)
+
+    def create_namespace(self, namespace: str, labels: dict[str, str]) -> None:
+        self._secrets.create_namespace(namespace, labels)
+
+    def _path(self, namespace: str, name: str) -> str:
+        return os.path.join(self._output_dir, namespace, f"{name}.yaml") if self._output_dir else ""
+
+    def _file(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Read the sealed file of a Secret; None where there is none.
+
+        :raises KubeError: it cannot be read, or holds something else
+        """
+        path = self._path(namespace, name)
+        if not path:
+            return None
+        try:
+            text = sealed_files.read(path, "the sealed file")
+            if text is None:
+                return None
+            sealed = load(text, f"the sealed file {path}")
+        except SealingError as error:
+            raise KubeError(str(error)) from None
+        metadata = sealed["metadata"]
+        if (metadata.get("namespace"), metadata["name"]) != (namespace, name):
+            raise KubeError(
+                f"the sealed file {path} is of {metadata.get('namespace')}/{metadata['name']}, and its place is that "
+                f"of {namespace}/{name}: a SealedSecret is moved by sealing its values anew"
+            )
+        return sealed
+
+    def recoverable(self, namespace: str, name: str) -> bool:
+        return self._controller.find(namespace, name) is not None or self._file(namespace, name) is not None
+
+    def recover(self, namespace: str, name: str) -> Stored:
+        file = self._file(namespace, name)
+        source = f"SealedSecret {namespace}/{name}"
+        if self._controller.find(namespace, name) is None and file is not None:
+            source = f"the sealed file {self._path(namespace, name)}"
+            if not self._controller.opens(file):
+                raise KubeError(f"{source} is of no use: {advice('no key could decrypt')}")
+            try:
+                self._controller.create(bare(file))
+            except ApiError as error:
+                if error.status != 409:  # somebody else was faster
+                    raise
+        try:
+            self._controller.wait_synced(namespace, name)
+        except KubeError as error:
+            raise KubeError(f"{source} is of no use: {error}") from None
+        self._controller.wait_secret(namespace, name)
+        stored = self.read(namespace, name)
+        if stored is None:
+            raise Changed  # it is gone again
+        return stored
+
+    # --- writing
+
+    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
+        sealed = stored.sealed if isinstance(stored, _Sealed) else None
+        words = []
+        why = self._unfit(sealed, stored)
+        if why:
+            words.append(why)
+        if self._output_dir:
+            file = self._file(namespace, name)
+            if why or file is None or not _same(file, sealed or {}):
+                words.append(f"file {self._path(namespace, name)}")
+        return words
+
+    def _unfit(self, sealed: dict[str, Any] | None, stored: Stored) -> str:
+        """Say why a SealedSecret has to be made anew; empty where it may stay."""
+        if sealed is None:
+            return "sealed"
+        state, _why = synced(sealed)
+        beside = state == "True" and edited({"metadata": stored.metadata}, sealed)
+        for is_so, words in (
+            (not _owns(sealed, stored), "sealed anew, and owned by its SealedSecret"),
+            (scope_of(sealed) != self._scope, f"sealed anew, {self._scope}"),
+            (set(sealed["spec"].get("encryptedData") or {}) != set(stored.data), "sealed anew, with all keys"),
+            (state == "False", "sealed anew, since the controller cannot open it"),
+            (beside, "sealed anew, since a value was changed beside it"),
+        ):
+            if is_so:
+                return words
+        return ""
+
+    def create(self, namespace: str, name: str, secret: Stored) -> None:
+        sealed = self._seal(namespace, name, secret, secret.data, {})
+        try:
+            self._controller.create(sealed)
+        except ApiError as error:
+            if error.status == 409:
+                raise Changed from None
+            raise
+        self._finish(namespace, name, secret.data)
+
+    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        if secret.owner not in ("", KIND):
+            self.check()
+            self._secrets.release(namespace, name, secret.owner)
+            raise Changed  # it has another version by now
+        old = secret.sealed if isinstance(secret, _Sealed) else None
+        unfit = self._unfit(old, secret)
+        values = {**secret.data, **data}
+        if not data and not labels and not unfit:
+            self._write_file(namespace, name, old or {})
+            return
+        kept = {} if unfit or old is None else old["spec"]["encryptedData"]
+        anew = {key: value for key, value in values.items() if key in data or key not in kept}
+        wanted = Stored(secret.type, values, {**secret.labels, **labels}, secret.immutable)
+        wanted.annotations = without_scope(secret.annotations)
+        sealed = self._seal(namespace, name, wanted, anew, kept)
+        try:
+            if old is None or not _owns(old, secret):
+                # An owner that is gone would take the Secret along.
+                owners = secret.metadata.get("ownerReferences") or []
+                left = [each for each in owners if each.get("kind") != KIND] if secret.owner else None
+                self._controller.take_over(namespace, name, secret.version, left)
+            if old is None:
+                self._controller.create(sealed)
+            else:
+                # What a person has set on it stays.
+                own = {**bare(old)["metadata"], "annotations": sealed["metadata"].get("annotations") or {}}
+                own["annotations"] |= without_scope(old["metadata"].get("annotations"))
+                self._controller.replace({**sealed, "metadata": own}, old["metadata"]["resourceVersion"])
+        except ApiError as error:
+            if error.status in (404, 409):
+                raise Changed from None
+            raise
+        self._finish(namespace, name, values)
+
+    def check(self) -> None:
+        try:
+            self._controller.certificate()
+        except SealingError as error:
+            raise KubeError(f"nothing can be sealed: {error}") from None
+
+    def _seal(
+        self, namespace: str, name: str, secret: Stored, values: dict[str, bytes], kept: dict[str, str]
+    ) -> dict[str, Any]:
+        """Build a SealedSecret of values that are sealed now and of others that were before."""
+        try:
+            certificate = self._controller.certificate()
+            bound_to = label(self._scope, namespace, name)
+            encrypted = {**kept, **{key: seal(certificate, value, bound_to) for key, value in values.items()}}
+        except SealingError as error:
+            raise KubeError(f"Secret {namespace}/{name} cannot be sealed: {error}") from None
+        return manifest(
+            namespace,
+            name,
+            encrypted,
+            type=secret.type,
+            labels=secret.labels,
+            annotations=secret.annotations,
+            scope=self._scope,
+            immutable=secret.immutable,
+        )
+
+    def _finish(self, namespace: str, name: str, values: dict[str, bytes]) -> None:
+        """Wait until the Secret holds the values, and write the file."""
+        sealed = self._controller.wait_synced(namespace, name)
+        stored = self._secrets.read(namespace, name)
+        if stored is None or stored.data != values:
+            raise Changed  # somebody else wrote it meanwhile
+        self._write_file(namespace, name, sealed)
+
+    def _write_file(self, namespace: str, name: str, sealed: dict[str, Any]) -> None:
+        """Write the sealed file, whole or not at all."""
+        path = self._path(namespace, name)
+        if not path:
+            return
+        try:
+            sealed_files.write(path, dump(sealed), "the sealed file")
+        except SealingError as error:
+            raise KubeError(str(error)) from None
+
+
+def _owns(sealed: dict[str, Any], stored: Stored) -> bool:
+    """Say whether a Secret belongs to this very SealedSecret, and not to one of its name that was there before."""
+    uid = sealed["metadata"].get("uid")
+    owners = stored.metadata.get("ownerReferences") or []
+    return any(each.get("kind") == KIND and each.get("uid") == uid for each in owners)
+
+
+def _same(file: dict[str, Any], sealed: dict[str, Any]) -> bool:
+    """Say whether a file gives the same Secret as a SealedSecret: labels of its own may differ."""
+    return (bare(file)["spec"], scope_of(file)) == (bare(sealed)["spec"], scope_of(sealed))

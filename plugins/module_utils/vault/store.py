@@ -1,0 +1,178 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Credentials whose values live in Vault, and are delivered to a cluster.
+
+One entry holds the values of a Secret, whatever the number of its namespaces. They are delivered either as Secrets, by
+the store of secret_store.py, or as ExternalSecrets, of which somebody else's operator makes Secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
+    Changed,
+    Kept,
+    KubernetesStore,
+    Store,
+    Stored,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import VaultKV
+from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import (
+    KIND,
+    OPERATORS,
+    ExternalSecrets,
+    manifest,
+)
+
+
+class VaultStore(Store):
+    """Entries of Vault, and what delivers them.
+
+    :param vault: client of the entries
+    :param delivery: the store that brings values into the cluster
+    """
+
+    def __init__(self, vault: VaultKV, delivery: Store) -> None:
+        self._vault = vault
+        self._delivery = delivery
+        self._found: dict[str, tuple[dict[str, bytes], int]] = {}
+        self._others: dict[str, dict[str, bytes]] = {}
+        self._complete: dict[str, bool] = {}  # whether Vault has all keys that are needed
+        self._differing: dict[str, set[str]] = {}  # keys that have one value here and another one there
+
+    def central(self, name: str, keys: Iterable[str]) -> dict[str, bytes]:
+        self._others[name], self._differing[name] = {}, set()
+        self._found[name] = self._vault.read(name, keys=tuple(keys))
+        self._complete[name] = all(self._found[name][0].get(key) for key in keys)
+        return self._found[name][0]
+
+    def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> Kept | None:
+        there, version = self._found[name]
+        lacking = {key: value for key, value in values.items() if there.get(key) != value}
+        others = {key: value for key, value in self._others[name].items() if key not in {**there, **values}}
+        differing = self._differing[name] & set(others)
+        if differing:
+            raise KubeError(
+                f"Secret {name} has different values in its key {min(differing)} from namespace to namespace, and its "
+                f"one entry {self._vault.place(name)} in Vault cannot hold them all: make them alike, or remove the key"
+            )
+        lacking |= others
+        if not lacking:
+            return None
+        if write:
+            self._found[name] = ({**there, **lacking}, self._vault.write(name, lacking, version))
+        return Kept(self._vault.place(name), created=not there, updated=sorted(lacking) if there else [])
+
+    def recoverable(self, namespace: str, name: str) -> bool:
+        return not self._complete.get(name) and self._delivery.recoverable(namespace, name)
+
+    def recover(self, namespace: str, name: str) -> Stored:
+        return self._delivery.recover(namespace, name)
+
+    def read(self, namespace: str, name: str) -> Stored | None:
+        found = self._delivery.read(namespace, name)
+        if found is not None and name in self._others and isinstance(self._delivery, ExternalStore):
+            # The operator takes away what Vault lacks: keys that are there beside ours go there too.
+            others = self._others[name]
+            self._differing[name] |= {key for key in found.data if others.get(key, found.data[key]) != found.data[key]}
+            self._others[name] = {**found.data, **others}
+        return found
+
+    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
+        return self._delivery.drift(namespace, name, stored)
+
+    def create(self, namespace: str, name: str, secret: Stored) -> None:
+        self._delivery.create(namespace, name, secret)
+
+    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        if isinstance(self._delivery, ExternalStore):
+            # The operator writes all keys, those beside ours too, with what stands in Vault.
+            central = self._found[name][0]
+            secret = replace(secret, data={key: central.get(key, value) for key, value in secret.data.items()})
+        self._delivery.update(namespace, name, secret, data, labels)
+
+    def has_namespace(self, namespace: str) -> bool:
+        return self._delivery.has_namespace(namespace)
+
+    def create_namespace(self, namespace: str, labels: dict[str, str]) -> None:
+        self._delivery.create_namespace(namespace, labels)
+
+
+class ExternalStore(Store):
+    """ExternalSecrets of a cluster, for values that are in Vault already.
+
+    :param secrets: the Secrets that come of them
+    :param external: the ExternalSecrets
+    :param vault: where the values are
+    :param store: C(name) and C(kind) of the operator's store for that Vault
+    """
+
+    def __init__(
+        self, secrets: KubernetesStore, external: ExternalSecrets, vault: VaultKV, store: dict[str, str]
+    ) -> None:
+        self._secrets = secrets
+        self._external = external
+        self._vault = vault
+        self._store = store
+
+    def _manifest(self, namespace: str, name: str, secret: Stored) -> dict[str, Any]:
+        labels = {label: value for label, value in secret.labels.items() if not label.startswith(OPERATORS)}
+        return manifest(
+            namespace,
+            name,
+            secret.data,
+            store=self._store,
+            remote_key=self._vault.key(name),
+            labels=labels,
+            secret_type=secret.type,
+        )
+
+    def recoverable(self, namespace: str, name: str) -> bool:
+        return self._secrets.recoverable(namespace, name)
+
+    def recover(self, namespace: str, name: str) -> Stored:
+        return self._secrets.recover(namespace, name)
+
+    def read(self, namespace: str, name: str) -> Stored | None:
+        return self._secrets.read(namespace, name)
+
+    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
+        if stored.owner not in ("", KIND):
+            return [f"released from its {stored.owner}", "an ExternalSecret"]
+        changes = self._external.apply(self._manifest(namespace, name, stored), dry_run=True)
+        return ["an ExternalSecret"] if changes else []
+
+    def create(self, namespace: str, name: str, secret: Stored) -> None:
+        self._deliver(namespace, name, secret)
+
+    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        if secret.owner not in ("", KIND):
+            self._secrets.release(namespace, name, secret.owner)
+            raise Changed  # it has another version by now
+        wanted = Stored(secret.type, {**secret.data, **data}, {**secret.labels, **labels})
+        self._deliver(namespace, name, wanted)
+
+    def _deliver(self, namespace: str, name: str, secret: Stored) -> None:
+        """Have the operator make a Secret, and wait until it holds the values.
+
+        :raises KubeError: it does not in time
+        """
+
+        def delivered() -> bool:
+            found = self._secrets.read(namespace, name)
+            return found is not None and found.data == secret.data
+
+        self._external.apply(self._manifest(namespace, name, secret))
+        self._external.force_sync(namespace, name)
+        self._external.wait_ready(namespace, name, satisfied=delivered)
+
+    def has_namespace(self, namespace: str) -> bool:
+        return self._secrets.has_namespace(namespace)
+
+    def create_namespace(self, namespace: str, labels: dict[str, str]) -> None:
+        self._secrets.create_namespace(namespace, labels)
