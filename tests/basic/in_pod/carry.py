@@ -8,7 +8,7 @@ import os
 import sys
 
 import sqlalchemy
-from mlops_mlflow_server import accounts, carry, migrate
+from mlops_mlflow_server import accounts, carry, databases, migrate
 
 WITHOUT = "playbooks"
 
@@ -84,7 +84,7 @@ def ensured(connection, name, password):
 def main():
     parts = sqlalchemy.make_url(os.environ["OIDC_USERS_DB_URI"]).set(database=sys.argv[1])
     os.environ["OIDC_USERS_DB_URI"] = parts.render_as_string(hide_password=False)
-    engine = migrate.engine_of("OIDC_USERS_DB_URI")
+    engine = databases.engine_of("OIDC_USERS_DB_URI")
     migrate.migrate_oidc(engine)
     migrate.migrate_basic(engine)
     said = {}

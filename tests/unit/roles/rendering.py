@@ -68,9 +68,7 @@ class Role:
         self._variables = self._manager.get_vars(play=self._play, host=self._host, task=task)
         self._variables |= {"platform_cluster": CLUSTER, "platform_fingerprints": {}, "ansible_check_mode": False}
         self._variables |= {"ansible_search_path": [str(self.path), str(REPOSITORY)]}
-        listed = self.value(f"__{name}_manifests")
-        # A role whose parts have tags of their own lists its manifests by part.
-        self.templates = [each for part in listed.values() for each in part] if isinstance(listed, dict) else listed
+        self.templates = self.value(f"{name}_component")["manifests"]
 
     def templar(self, options=None):
         """An engine that knows the role's variables, with these options over its defaults."""
