@@ -3,7 +3,8 @@
 import functools
 
 import pytest
-import rendering
+
+from tests.lib import rendering
 
 CONTROLLER = "sealed-secrets/sealed-secrets-controller"
 

@@ -14,9 +14,10 @@ import jinja2
 import jinja2.nodes
 import kubernetes
 import pytest
-import rendering
 import yaml
-from options import BASE, UNDECIDED, VARIANTS
+
+from tests.lib import rendering
+from tests.lib.options import BASE, UNDECIDED, VARIANTS
 
 
 @functools.cache
