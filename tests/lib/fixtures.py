@@ -4,15 +4,24 @@ import datetime
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
+from typing import TypeVar
 
 import access_token
 import pytest
 import quickstart
 import requests
 import testinfra
+from ansible.plugins.loader import init_plugin_loader
+from testinfra.host import Host
 
 from tests.lib import DIRECTORY, INVENTORY, REPOSITORY, drill, pages
 from tests.lib import stack as stacks
+
+AnyStack = TypeVar("AnyStack", bound=stacks.Stack)
+
+# In place before any test imports a plugin or renders a role: it can't be put in later.
+init_plugin_loader([])
 
 
 def pytest_addoption(parser):
@@ -26,7 +35,7 @@ def pytest_addoption(parser):
     )
 
 
-def stack_of(config, kind=stacks.Stack, scenario=None):
+def stack_of(config: pytest.Config, kind: type[AnyStack] = stacks.Stack, scenario: str | None = None) -> AnyStack:
     """The stack that the options name.
 
     Args:
@@ -48,16 +57,16 @@ def stack_of(config, kind=stacks.Stack, scenario=None):
 
 
 @pytest.fixture(scope="session")
-def stack(request):
+def stack(request: pytest.FixtureRequest) -> stacks.Stack:
     """The stack under test; a scenario that has more to tell of its own gives one of its own class."""
     return stack_of(request.config)
 
 
-@pytest.fixture(scope="session")
-def pod(stack):
+@pytest.fixture
+def pod(stack: stacks.Stack) -> Callable[..., Host]:
     """Gives testinfra's view of a container, by its component, or by its pod's name as well, and by its own."""
 
-    def look(component, name=None, container=None):
+    def look(component: str, name: str | None = None, container: str | None = None) -> Host:
         found = next(each for each in stack.pods(component) if name in (None, each.metadata.name))
         where = f"{found.metadata.name}?namespace={found.metadata.namespace}"
         container = container or found.spec.containers[0].name
@@ -67,7 +76,7 @@ def pod(stack):
 
 
 @pytest.fixture(scope="session")
-def say(request):
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Shows a line with the time while a test runs."""
     return drill.announcer(request.config)
 

@@ -6,7 +6,7 @@ import pathlib
 from tests.lib import stack as stacks
 
 
-def forms(value):
+def forms(value: str) -> set[str]:
     """A secret as it may show up: as it is, as base64, and of one with several lines its inner lines by themselves.
 
     Line ends are written in many ways (a JSON text has two characters for one), so a key is looked for by its lines.
@@ -17,7 +17,7 @@ def forms(value):
     return {*plain, encoded, encoded.rstrip("=")}
 
 
-def leaks(secrets, text):
+def leaks(secrets: dict[str, str], text: str) -> list[str]:
     """The names of the secrets that a text holds in any form."""
     return sorted(name for name, value in secrets.items() if any(form in text for form in forms(value)))
 
@@ -34,11 +34,11 @@ PLANTED = {
 class Watcher(stacks.Background):
     """Collects the arguments of every process of this machine: pods of a kind cluster are among them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.seen = set()
+        self.seen: set[bytes] = set()
 
-    def run(self):
+    def run(self) -> None:
         while not self.done.wait(0.02):
             for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
                 try:
@@ -47,5 +47,5 @@ class Watcher(stacks.Background):
                     continue
 
     @property
-    def text(self):
+    def text(self) -> str:
         return b"\n".join(self.seen).replace(b"\0", b" ").decode(errors="replace")

@@ -110,7 +110,7 @@ class Stack:
         os.environ["PATH"] = os.pathsep.join(map(str, path))
 
     @property
-    def sources(self):
+    def sources(self) -> list[str]:
         """The inventories as words of Ansible's programs."""
         return [word for each in self.inventories for word in ("-i", str(each))]
 
@@ -286,7 +286,7 @@ class Stack:
         """The content of an object, as text."""
         return self._mc(f"cat {shlex.quote(f'tests/mlflow/{key}')}")
 
-    def versions(self):
+    def versions(self) -> dict[tuple[str, str, str], str]:
         """The resource version of every object in the stack's namespaces, by its kind, namespace and name."""
         listed = self.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
         kinds = ",".join(kind for kind in listed if not MOVING.match(kind))

@@ -5,13 +5,9 @@ import json
 import threading
 
 import pytest
-from ansible.plugins.loader import init_plugin_loader
 
 from tests.lib import proxied
 from tests.lib.fixtures import stack_of
-
-# In place before any test renders the role: it can't be put in later.
-init_plugin_loader([])
 
 
 @pytest.fixture(scope="session")
