@@ -8,8 +8,8 @@ import pathlib
 import tempfile
 import time
 
-import stack as stacks
-from report import Figure, Part
+from tests.bench.report import Figure, Part
+from tests.lib import stack as stacks
 
 HERE = pathlib.Path(__file__).resolve().parent
 CALLS_AIM = 8

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-import rendering
+
+from tests.lib import rendering
 
 
 @pytest.fixture(scope="module")

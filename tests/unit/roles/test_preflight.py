@@ -3,8 +3,9 @@
 import functools
 
 import pytest
-import rendering
 from ansible_collections.mlops.mlflow.plugins.filter.components import removals
+
+from tests.lib import rendering
 
 CONTROLLER = "sealed-secrets/sealed-secrets-controller"
 

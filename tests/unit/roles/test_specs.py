@@ -3,8 +3,9 @@
 import pathlib
 
 import pytest
-import rendering
 import yaml
+
+from tests.lib import rendering
 
 ROLES = sorted(path.name for path in rendering.ROLES.iterdir() if (path / "defaults" / "main.yml").exists())
 # Values that roles share and roles' own states stand in one role's defaults, whatever their prefix.
@@ -118,7 +119,7 @@ def test_no_name_stands_twice():
     "path",
     sorted(
         path.relative_to(rendering.REPOSITORY)
-        for folder in ("roles", "playbooks", "inventory", "extensions", "tests/inventory")
+        for folder in ("roles", "playbooks", "inventory", "molecule", ".config", "tests/inventory")
         for path in (rendering.REPOSITORY / folder).rglob("*.yml")
         if "files" not in path.parts
     ),

@@ -3,8 +3,9 @@
 import re
 
 import pytest
-import rendering
 import yaml
+
+from tests.lib import rendering
 
 ROLES = rendering.ROLES
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests of credentials as SealedSecrets, with a controller in memory that opens what is sealed.
 
-It does what the controller's code says; tests/integration/test_secrets.py has the real one.
+It does what the controller's code says; molecule/default/tests/test_secrets.py has the real one.
 """
 
 from __future__ import annotations

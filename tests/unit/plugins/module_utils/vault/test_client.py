@@ -14,7 +14,6 @@ import ssl
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +23,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Co
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault import client as vaults
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import VaultError, VaultKV, redacted
 
-sys.path.insert(0, str(Path(__file__).parents[4] / "vault"))
-
-import servers
+from tests.lib import servers
 
 PROGRAM = servers.find_program("vault", "bao")
 PLUGIN = servers.find_program(servers.PLUGIN)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests of credentials in Vault and of both ways of delivery, with a Vault and an External Secrets operator in memory.
 
-tests/vault has them with a real Vault, and with the operator's own definitions.
+molecule/vault/tests has them with a real Vault, and with the operator's own definitions.
 """
 
 from __future__ import annotations
