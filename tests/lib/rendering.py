@@ -29,6 +29,7 @@ CLUSTER = {
     "volumes": {},
     "api_groups": ["apps", "batch"],
     "sealed_secrets_controllers": {},
+    "ready": [],
     "sealed_secrets": [],
     "unreadable": [],
 }
