@@ -1,10 +1,10 @@
-"""In what order a first deployment came about. Before test_leaks.py, which runs the Jobs again and so ends the proof."""
+"""The order of a first deployment. Runs before test_leaks.py, which recreates the Jobs."""
 
 import kubernetes
 
 
-def test_pods_that_serve_migrate_nothing(stack):
-    """The databases were migrated by a Job that has ended, before any server started, though its pod was there."""
+def test_migration_ends_before_the_server_starts(stack):
+    """A Job migrated the databases before the server's pods started."""
     jobs = kubernetes.client.BatchV1Api(stack.api).list_namespaced_job("mlflow").items
     assert len(jobs) == 1
     assert jobs[0].status.succeeded == 1

@@ -598,7 +598,7 @@ def test_a_namespace_of_a_vault_that_has_none(options, server):
 def test_a_certificate_that_is_not_trusted(options, server, tmp_path):
     expected = f"Vault at {server.url} shows a certificate that is not trusted "
     other = tmp_path / "other.pem"
-    other.write_text(servers.Authority("another").pem)
+    other.write_text(servers.CA("another").pem)
     text = failing(options, ca_path=str(other))
     assert text.startswith(f"{expected}by vault_ca_path '{other}' (")
     assert text.endswith("): name its certificate authority in vault_ca_path")
@@ -608,7 +608,7 @@ def test_a_certificate_that_is_not_trusted(options, server, tmp_path):
 
 @needs_vault
 def test_a_certificate_of_another_name(options, server, tmp_path):
-    certificate, key = server.authority.issue("vault.example.com")
+    certificate, key = server.ca.issue("vault.example.com")
     (tmp_path / "tls.pem").write_text(certificate + key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "tls.pem")
