@@ -5,25 +5,30 @@
 
 Importing the C(kubernetes) Python client takes longer than all the calls that these modules make, so it is imported
 only where a kubeconfig needs what it alone can do: exec plugins, auth providers, and several files merged into one.
-The options are those of kubernetes.core, and so are their environment variables and their order.
+The options are those of kubernetes.core, and so are their environment variables and their order, those of proxies too.
 """
 
 from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import json
 import os
 import socket
 import ssl
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from typing import Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import (
+    AUTH_ARG_MAP,
+    AUTH_ARG_SPEC,
+    AUTH_PROXY_HEADERS_SPEC,
+)
 
 FIELD_MANAGER = "mlops.mlflow"
 MERGE_PATCH = "application/merge-patch+json"
@@ -32,6 +37,9 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # https://kub
 
 CONNECT_TIMEOUT = 5.0  # seconds
 READ_TIMEOUT = 10.0  # seconds
+# In the order of the kubernetes client, where the last one wins.
+PROXY_VARIABLES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY")
+NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
 BUSY = (429, 503, 504)  # the API server asks to come back later
 
 
@@ -104,6 +112,7 @@ class Settings:
     server_name: str = ""
     proxy: str = ""
     no_proxy: str = ""
+    proxy_headers: dict[str, str] = field(default_factory=dict, repr=False)
     ca_file: str = ""
     ca_data: str = ""
     cert_file: str = ""
@@ -121,7 +130,9 @@ def _options(params: dict[str, Any]) -> dict[str, Any]:
     names = {arg: true for true, arg in AUTH_ARG_MAP.items()}
     for arg in AUTH_ARG_SPEC:
         value = params.get(arg)
-        if value in (None, ""):
+        if arg == "proxy_headers":
+            value = value or _proxy_headers_of_environment()
+        elif value in (None, ""):
             value = os.environ.get(f"K8S_AUTH_{arg.upper()}") or os.environ.get(
                 f"K8S_AUTH_{names.get(arg, arg).upper()}"
             )
@@ -132,6 +143,11 @@ def _options(params: dict[str, Any]) -> dict[str, Any]:
         if value not in (None, ""):
             found[arg] = value
     return found
+
+
+def _proxy_headers_of_environment() -> dict[str, str]:
+    given = {name: os.environ.get(f"K8S_AUTH_PROXY_HEADERS_{name.upper()}", "") for name in AUTH_PROXY_HEADERS_SPEC}
+    return {name: value for name, value in given.items() if value}
 
 
 def _read_kubeconfig(option: Any) -> tuple[dict[str, Any], str, str]:
@@ -187,8 +203,10 @@ def _pem(section: dict[str, Any], name: str, folder: str) -> tuple[str, str]:
     return (os.path.join(folder, path) if path else ""), ""
 
 
-def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
-    """Read the settings of a context; None where only the kubernetes client knows how to log in.
+def _from_kubeconfig(option: Any, context_name: str | None, persist: bool) -> Settings:
+    """Read the settings of a context, by the kubernetes client where only that knows how to log in.
+
+    :param persist: whether tokens that the kubernetes client refreshes are saved in the kubeconfig
 
     :raises KubeError: no such file, no such context, or a context that names what is not there
     """
@@ -207,7 +225,8 @@ def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
     if not cluster or not cluster.get("server"):
         raise KubeError(f"context '{wanted}' of {name} names the cluster '{context.get('cluster')}', which it lacks")
     if "exec" in user or "auth-provider" in user:
-        return None
+        # The kubernetes client passes over the cluster's proxy.
+        return replace(_from_client(option, context_name, persist), proxy=cluster.get("proxy-url") or "")
     settings = Settings(
         server=cluster["server"],
         source=f"kubeconfig_path {name}, context {wanted}",
@@ -225,7 +244,7 @@ def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
     elif user.get("tokenFile"):
         settings.headers["Authorization"] = f"Bearer {_read_token(os.path.join(folder, user['tokenFile']))}"
     elif user.get("username"):
-        settings.headers["Authorization"] = _basic(user["username"], user.get("password") or "")
+        settings.headers["Authorization"] = basic_auth(user["username"], user.get("password") or "")
     for header, key in (("Impersonate-User", "as"), ("Impersonate-Uid", "as-uid")):
         if user.get(key):
             settings.headers[header] = user[key]
@@ -233,7 +252,7 @@ def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
     return settings
 
 
-def _from_client(option: Any, context_name: str | None) -> Settings:
+def _from_client(option: Any, context_name: str | None, persist: bool) -> Settings:
     """Let the kubernetes client read the configuration: exec plugins, auth providers, merged files.
 
     :raises KubeError: the client is missing, or cannot use the configuration
@@ -245,11 +264,12 @@ def _from_client(option: Any, context_name: str | None) -> Settings:
             "the Python library kubernetes is missing on the host that runs this module, and this kubeconfig needs it"
         ) from None
     loaded = client.Configuration()
+    how = {"context": context_name, "client_configuration": loaded, "persist_config": persist}
     try:
         if isinstance(option, dict):
-            config.load_kube_config_from_dict(option, context=context_name, client_configuration=loaded)
+            config.load_kube_config_from_dict(option, **how)
         else:
-            config.load_kube_config(config_file=option, context=context_name, client_configuration=loaded)
+            config.load_kube_config(config_file=option, **how)
     except (config.ConfigException, OSError, ValueError) as error:
         raise KubeError(f"kubeconfig_path is '{option}': {_one_line(str(error))}") from None
     settings = Settings(
@@ -259,7 +279,6 @@ def _from_client(option: Any, context_name: str | None) -> Settings:
         context=context_name or "",
         verify=loaded.verify_ssl,
         server_name=getattr(loaded, "tls_server_name", None) or "",
-        proxy=loaded.proxy or "",
         ca_file=loaded.ssl_ca_cert or "",
         cert_file=loaded.cert_file or "",
         key_file=loaded.key_file or "",
@@ -268,11 +287,12 @@ def _from_client(option: Any, context_name: str | None) -> Settings:
     if token:
         settings.headers["Authorization"] = token
     elif loaded.username:
-        settings.headers["Authorization"] = _basic(loaded.username, loaded.password or "")
+        settings.headers["Authorization"] = basic_auth(loaded.username, loaded.password or "")
     return settings
 
 
-def _basic(user: str, password: str) -> str:
+def basic_auth(user: str, password: str) -> str:
+    """Give the header Authorization of a user with a password."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
@@ -310,7 +330,8 @@ def load_settings(params: dict[str, Any]) -> Settings:
     options = _options(params)
     kubeconfig, context = options.get("kubeconfig"), options.get("context")
     settings: Settings | None = None
-    if options.get("host") and (options.get("api_key") or (options.get("username") and options.get("password"))):
+    credentials = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
+    if options.get("host") and any(all(options.get(each) for each in names) for names in credentials):
         settings = Settings(server=options["host"], source="host")
     elif not kubeconfig and not context:
         settings = _from_pod()
@@ -320,13 +341,14 @@ def load_settings(params: dict[str, Any]) -> Settings:
         merged = isinstance(kubeconfig, str) and os.pathsep in kubeconfig
         if default and not merged and not os.path.exists(os.path.expanduser(kubeconfig)):
             raise KubeError(f"kubeconfig_path is not set, and there is no default kubeconfig at {kubeconfig}")
-        settings = (None if merged else _from_kubeconfig(kubeconfig, context)) or _from_client(kubeconfig, context)
+        read = _from_client if merged else _from_kubeconfig
+        settings = read(kubeconfig, context, bool(options.get("persist_config")))
 
     settings.server = (options.get("host") or settings.server).rstrip("/")
     if options.get("api_key"):
         settings.headers["Authorization"] = f"Bearer {options['api_key']}"
     elif options.get("username") and options.get("password"):
-        settings.headers["Authorization"] = _basic(options["username"], options["password"])
+        settings.headers["Authorization"] = basic_auth(options["username"], options["password"])
     if "validate_certs" in options:
         settings.verify = options["validate_certs"]
     for option, path, data in (
@@ -337,13 +359,46 @@ def load_settings(params: dict[str, Any]) -> Settings:
         if options.get(option):
             setattr(settings, path, os.path.expanduser(options[option]))
             setattr(settings, data, "")
-    settings.proxy = options.get("proxy") or settings.proxy
-    settings.no_proxy = options.get("no_proxy") or settings.no_proxy
+    settings.proxy = options.get("proxy") or settings.proxy or _first_of_environment(PROXY_VARIABLES)
+    settings.no_proxy = options.get("no_proxy") or _first_of_environment(NO_PROXY_VARIABLES)
+    settings.proxy_headers = _proxy_headers(options.get("proxy_headers") or {})
     if options.get("impersonate_user"):
         settings.headers["Impersonate-User"] = options["impersonate_user"]
     if options.get("impersonate_groups"):
         settings.groups = list(options["impersonate_groups"])
     return settings
+
+
+def _first_of_environment(names: tuple[str, ...]) -> str:
+    return next((value for value in map(os.environ.get, names) if value), "")
+
+
+def _proxy_headers(given: dict[str, str | None]) -> dict[str, str]:
+    """Give the headers for the proxy, as urllib3.util.make_headers makes them of such options."""
+    headers = {}
+    for option, header in (("proxy_basic_auth", "Proxy-Authorization"), ("basic_auth", "Authorization")):
+        user, _, password = (given.get(option) or "").partition(":")
+        if user:
+            headers[header] = basic_auth(user, password)
+    if given.get("user_agent"):
+        headers["User-Agent"] = str(given["user_agent"])
+    return headers
+
+
+def bypasses_proxy(host: str, port: int, no_proxy: str) -> bool:
+    """Whether a host is reached without the proxy.
+
+    :param no_proxy: hosts, domains, addresses and networks, with commas in between; C(*) is all
+    """
+    for entry in filter(None, no_proxy.replace(" ", "").split(",")):
+        try:
+            if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
+                return True
+        except ValueError:  # one of both is a name
+            domain = entry.lstrip("*").lstrip(".")
+            if entry == "*" or any(f".{name}".endswith(f".{domain}") for name in (host, f"{host}:{port}") if domain):
+                return True
+    return False
 
 
 # --- speaking to the API server ---------------------------------------------------------------------------------------
@@ -414,11 +469,29 @@ class Api:
         self.settings = settings
         self._url = urlsplit(settings.server if "//" in settings.server else f"https://{settings.server}")
         self._tls = _tls_context(settings) if self._url.scheme == "https" else None
+        self._proxy = self._find_proxy()
         self._connection: http.client.HTTPConnection | None = None
+
+    def _find_proxy(self) -> SplitResult | None:
+        """Give the proxy on the way to the API server; None where there is none.
+
+        :raises KubeError: it is of a kind that cannot be used
+        """
+        given = self.settings.proxy
+        host = self._url.hostname or ""
+        if not given or bypasses_proxy(host, self._url.port or (443 if self._tls else 80), self.settings.no_proxy):
+            return None
+        proxy = urlsplit(given if "://" in given else f"http://{given}")
+        if proxy.scheme != "http" or not proxy.hostname:
+            raise KubeError(
+                f"the proxy on the way to {self.settings.server} is of the kind {proxy.scheme}: only a proxy that is "
+                "reached by http:// can be used, which leads to https servers too"
+            )
+        return proxy
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._url.hostname or "", self._url.port or (443 if self._tls else 80)
-        proxy = urlsplit(self.settings.proxy) if self.settings.proxy and not self._bypasses_proxy(host) else None
+        proxy = self._proxy
         target = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
         connection: http.client.HTTPConnection
         if self._tls:
@@ -428,16 +501,13 @@ class Api:
         else:
             connection = http.client.HTTPConnection(*target, timeout=CONNECT_TIMEOUT)
         if proxy:
-            headers = {}
+            headers = dict(self.settings.proxy_headers)
             if proxy.username:
-                headers["Proxy-Authorization"] = _basic(unquote(proxy.username), unquote(proxy.password or ""))
+                user, password = unquote(proxy.username), unquote(proxy.password or "")
+                headers.setdefault("Proxy-Authorization", basic_auth(user, password))
             connection.set_tunnel(host, port, headers)
         connection.connect()
         return connection
-
-    def _bypasses_proxy(self, host: str) -> bool:
-        entries = [each.strip().lstrip("*.") for each in self.settings.no_proxy.split(",") if each.strip()]
-        return any(host == each or host.endswith("." + each) for each in entries)
 
     def open_connection(self) -> http.client.HTTPConnection:
         """Open another connection, the caller's to close: for what takes it over, such as a WebSocket.
@@ -448,6 +518,13 @@ class Api:
             return self._connect()
         except (OSError, http.client.HTTPException) as error:
             raise KubeError(self._sentence(error, CONNECT_TIMEOUT)) from None
+
+    def url(self, path: str, scheme: str = "http") -> str:
+        """Give the URL of a path.
+
+        :param scheme: C(http), or C(ws) for a WebSocket; with TLS an C(s) is added
+        """
+        return f"{scheme}{'s' if self._tls else ''}://{self._url.netloc}{self._url.path.rstrip('/')}{path}"
 
     def headers(self, accept: str = "application/json") -> Message:
         """Give the headers that every request carries; a Message, since one of them may stand several times."""
@@ -488,8 +565,10 @@ class Api:
 
     def _sentence(self, error: Exception, timeout: float) -> str:
         """Say in a sentence why no answer came."""
-        host = self._url.hostname
-        strerror = getattr(error, "strerror", None) or type(error).__name__
+        host = (self._proxy or self._url).hostname
+        through = f" through the proxy {host}:{self._proxy.port or 80}" if self._proxy else ""
+        refused = str(error) if self._proxy and str(error).startswith("Tunnel connection failed") else ""
+        strerror = getattr(error, "strerror", None) or refused or type(error).__name__
         for kind, words in (  # the special before the general
             (ConnectionRefusedError, "refused the connection: is the cluster running?"),
             (TimeoutError, f"did not answer within {timeout:g} s: is it reachable from here?"),
@@ -503,7 +582,7 @@ class Api:
             (Exception, f"cannot be reached: {strerror}"),
         ):
             if isinstance(error, kind):
-                return f"the API server {self.settings.server} ({self.settings.source}) {words}"
+                return f"the API server {self.settings.server} ({self.settings.source}{through}) {words}"
         return str(error)
 
     def request(

@@ -188,6 +188,9 @@ def _no_cluster_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """Keep tests from a cluster that this machine may have."""
     for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
