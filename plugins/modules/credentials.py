@@ -291,7 +291,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated
     generate,
     read_generate,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import (
+    HIDDEN,
+    WrongInputError,
+    plain_texts,
+    read_supplied,
+    redacted,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     KubeError,
     auth_argument_spec,
@@ -308,11 +314,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller im
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import SCOPES, STRICT
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.store import SealedStore
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import VaultError, VaultKV, vault_argument_spec
-from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import redacted as vault_redacted
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import ExternalSecrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.store import ExternalStore, VaultStore
-
-LONGEST_DIGEST = 16  # characters of a fingerprint
 
 
 @dataclass
@@ -750,27 +753,6 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 
-def redacted(params: dict[str, Any]) -> dict[str, Any]:
-    """Give the module's parameters as they may be shown: of what is supplied only from where."""
-
-    def source(given: Any) -> Any:
-        if isinstance(given, dict) and "value" not in given:
-            return {kind: given[kind] for kind in ("env", "file") if kind in given}
-        return {"value": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"}
-
-    supplied = {
-        secret: {key: source(given) for key, given in keys.items()} if isinstance(keys, dict) else source(keys)
-        for secret, keys in (params["supplied"] or {}).items()
-    }
-    shown = {name: value for name, value in params.items() if value is not None and name != "supplied"}
-    for name in ("api_key", "password", "proxy_headers"):
-        if name in shown:
-            shown[name] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-    if isinstance(shown.get("kubeconfig"), dict):
-        shown["kubeconfig"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-    return {**shown, "vault": vault_redacted(params["vault"]), "supplied": supplied}
-
-
 def build_store(
     params: dict[str, Any], wanted: list[SecretRequest], stack: contextlib.ExitStack
 ) -> tuple[Store, Controller | None, VaultKV | None]:
@@ -813,16 +795,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={**auth_argument_spec(), **ARGUMENT_SPEC, **vault_argument_spec()}, supports_check_mode=True
     )
-    invocation = {"module_args": redacted(module.params)}
-    # Ansible hides every text of the option, the names of variables and files too, wherever it stands in the output:
-    # a short value would cut holes into names and digests. Nothing that we return holds a value.
-    module.no_log_values.clear()
-    unmask(module, *(module.params[name] for name in ("api_key", "password") if module.params.get(name)))
+    supplied = module.params["supplied"]
+    invocation = {"module_args": {**module.params, "supplied": redacted(supplied)}}
+    unmask(module, plain=[*plain_texts(supplied), *plain_texts(module.params["vault"], short=False)])
     try:
         wanted = parse(module.params)
-        # All the same, hide what is long enough to stand for nothing else.
+        # What comes from the environment and from files is unknown to Ansible.
         values = [key.supplied.decode("utf-8", "replace") for each in wanted for key in each.keys if key.supplied]
-        unmask(module, *(value for value in values if len(value) > LONGEST_DIGEST))
+        unmask(module, *(value for value in values if len(value) > HIDDEN))
         with contextlib.ExitStack() as stack:
             store, controller, vault = build_store(module.params, wanted, stack)
             ensurer = Ensurer(

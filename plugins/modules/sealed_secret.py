@@ -243,7 +243,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated
     generate,
     read_generate,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import (
+    HIDDEN,
+    WrongInputError,
+    plain_texts,
+    read_supplied,
+    redacted,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     FIELD_MANAGER,
     MERGE_PATCH,
@@ -278,7 +284,6 @@ ATTEMPTS = 10  # how often all is read again because somebody else wrote it at t
 SHORTEST_DIGEST_KEY = 16  # bytes
 LARGEST = 1024 * 1024  # bytes of a Secret, as the API server takes it
 SOURCES = ("env", "file", "value", "secret", "generate")
-HIDDEN = 16  # a value that is longer than this stands for nothing else, and is hidden wherever it might show up
 PEM = "-----BEGIN"
 
 
@@ -1093,41 +1098,18 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 60},
 }
-NOT_SHOWN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-
-
-def redacted(params: dict[str, Any]) -> dict[str, Any]:
-    """Give the module's parameters as they may be shown: of values only from where they come."""
-
-    def source(given: Any) -> Any:
-        if not isinstance(given, dict) or "value" in given or set(given) - {*SOURCES, "length"}:
-            return NOT_SHOWN
-        return given
-
-    shown = {name: value for name, value in params.items() if value is not None}
-    shown["keys"] = {str(key): source(given) for key, given in params["keys"].items()}
-    if "digest_key" in shown:
-        shown["digest_key"] = source(shown["digest_key"])
-    for name in ("api_key", "password", "proxy_headers"):
-        if name in shown:
-            shown[name] = NOT_SHOWN
-    if isinstance(shown.get("kubeconfig"), dict):
-        shown["kubeconfig"] = NOT_SHOWN
-    return shown
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={**auth_argument_spec(), **ARGUMENT_SPEC}, supports_check_mode=True)
     params = module.params
-    invocation = {"module_args": redacted(params)}
-    # Ansible hides every text of the options, the names of variables and files too, wherever it stands in the output:
-    # a short value would cut holes into names. Nothing that we return holds a value.
-    module.no_log_values.clear()
-    unmask(module, *(params[name] for name in ("api_key", "password") if params.get(name)))
+    supplied = {name: params[name] for name in ("keys", "digest_key") if params[name] is not None}
+    invocation = {"module_args": {**params, **redacted(supplied)}}
+    unmask(module, plain=plain_texts(supplied))
     try:
         wanted = parse(params)
-        # All the same, hide what is long enough to stand for nothing else.
+        # What comes from the environment and from files is unknown to Ansible.
         given = [wanted.digest_key, *(key.supplied for key in wanted.keys)]
         unmask(module, *(value.decode("utf-8", "replace") for value in given if value and len(value) > HIDDEN))
         present = params["state"] == "present"

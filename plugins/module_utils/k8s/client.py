@@ -19,6 +19,7 @@ import socket
 import ssl
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from typing import Any
@@ -680,18 +681,33 @@ def connect(params: dict[str, Any]) -> Api:
     return Api(load_settings(params))
 
 
-def unmask(module: Any, *secret: str) -> None:
-    """Keep secrets hidden in a module's output, but let messages name the kubeconfig.
+def unmask(module: Any, *secret: str, plain: Iterable[str] = ()) -> None:
+    """Keep secrets hidden in a module's output, but let messages have the names of things.
 
-    kubernetes.core marks the whole option kubeconfig as secret, so that Ansible would cut a path out of every message.
+    Ansible hides every string of a secret option wherever it stands in the output. kubernetes.core marks the whole
+    option kubeconfig as secret, so that a path would be cut out of every message.
 
     :param module: the AnsibleModule
     :param secret: further texts to hide
+    :param plain: strings of secret options that are none, such as the names of environment variables
     """
-    kubeconfig = module.params.get("kubeconfig")
-    if isinstance(kubeconfig, str):
-        module.no_log_values.discard(kubeconfig)
+    module.no_log_values.difference_update(plain, _plain_of_kubeconfig(module.params.get("kubeconfig")))
     module.no_log_values.update(secret)
+
+
+def _plain_of_kubeconfig(given: Any) -> Iterator[str]:
+    """Give the strings of the option kubeconfig that are no secret: its path, or all but what users log in with."""
+    if isinstance(given, dict):
+        for name, inner in given.items():
+            if name != "user":
+                yield from _plain_of_kubeconfig(inner)
+            elif isinstance(inner, str):  # a context's user, by name
+                yield inner
+    elif isinstance(given, list):
+        for inner in given:
+            yield from _plain_of_kubeconfig(inner)
+    else:
+        yield str(given)
 
 
 def quoted(name: str) -> str:

@@ -25,7 +25,6 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import SER
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict
 
 AUTH_METHODS = ("token", "approle", "kubernetes")
-SUPPLIED = ("token", "secret_id", "jwt")  # options that hold a secret
 ATTEMPTS = 3  # how often a Vault that is busy, or between two leaders, is asked
 DEFAULT_TIMEOUT = 30  # seconds
 LONGEST_DETAIL = 300  # characters of what Vault said
@@ -63,17 +62,6 @@ def vault_argument_spec() -> dict[str, Any]:
             },
         }
     }
-
-
-def redacted(vault: dict[str, Any] | None) -> dict[str, Any]:
-    """Give the option C(vault) as it may be shown: of what is secret only from where."""
-    shown = {name: value for name, value in (vault or {}).items() if value is not None}
-    for name in SUPPLIED:
-        if name in shown:
-            given = shown[name]
-            plain = isinstance(given, dict) and set(given) <= {"env", "file"}
-            shown[name] = given if plain else {"value": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"}
-    return shown
 
 
 class VaultKV:
