@@ -221,7 +221,7 @@ def stand_in(api: Api, namespace: str, name: str) -> dict[str, Any] | None:
         if found is None:
             continue
         conditions = (found.get("status") or {}).get("conditions") or []
-        state = next((each for each in conditions if each.get("type") == form.condition), {})
+        state: dict[str, Any] = next((each for each in conditions if each.get("type") == form.condition), {})
         if state.get("status") != "True":
             message = " ".join(str(state.get("message") or state.get("reason") or "it was not looked at yet").split())
             raise ExportError(

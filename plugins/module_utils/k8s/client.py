@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from email.message import Message
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import (
@@ -130,7 +130,7 @@ def _options(params: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     names = {arg: true for true, arg in AUTH_ARG_MAP.items()}
     for arg in AUTH_ARG_SPEC:
-        value = params.get(arg)
+        value: Any = params.get(arg)
         if arg == "proxy_headers":
             value = value or _proxy_headers_of_environment()
         elif value in (None, ""):
@@ -413,14 +413,14 @@ def _one_line(text: str) -> str:
 class _TLSConnection(http.client.HTTPSConnection):
     """An HTTPS connection that may expect another name in the server's certificate than the one it dials."""
 
-    def __init__(self, *args: Any, server_name: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, context: ssl.SSLContext, server_name: str, **kwargs: Any) -> None:
+        super().__init__(*args, context=context, **kwargs)
+        self._tls = context
         self._server_name = server_name
 
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)
-        name = self._server_name or self._tunnel_host or self.host
-        self.sock = self._context.wrap_socket(self.sock, server_hostname=name)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
@@ -497,7 +497,7 @@ class Api:
         connection: http.client.HTTPConnection
         if self._tls:
             connection = _TLSConnection(
-                *target, timeout=CONNECT_TIMEOUT, context=self._tls, server_name=self.settings.server_name
+                *target, timeout=CONNECT_TIMEOUT, context=self._tls, server_name=self.settings.server_name or host
             )
         else:
             connection = http.client.HTTPConnection(*target, timeout=CONNECT_TIMEOUT)
@@ -553,7 +553,8 @@ class Api:
                     self._connection = self._connect()
                 if self._connection.sock is not None:
                     self._connection.sock.settimeout(timeout)
-                self._connection.request(method, target, body=body, headers=headers)
+                # A Message is as good as a Mapping, and has a header several times.
+                self._connection.request(method, target, body=body, headers=cast(Any, headers))
                 response = self._connection.getresponse()
                 return response.status, response.read()
             except (http.client.HTTPException, ConnectionError, BrokenPipeError):

@@ -227,7 +227,7 @@ def _as_socket_errors() -> Iterator[None]:
         raise ConnectionResetError("the API server sent what is no port-forward") from None
 
 
-def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float = 30) -> PodStream:
+def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float | None = 30) -> PodStream:
     """Open a stream to a port of a pod.
 
     :param timeout: seconds that a read or a write may take
