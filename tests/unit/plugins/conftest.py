@@ -131,6 +131,8 @@ class FakeCluster:
         stored = self.objects.get(path)
         if stored is None:
             return self._status(404, "NotFound", f"{path} not found")
+        stored |= {"immutable": True} if body.get("immutable") else {}
+        body.setdefault("metadata", {})
         version = body["metadata"].pop("resourceVersion", None)
         if version not in (None, stored["metadata"]["resourceVersion"]):
             return self._status(409, "Conflict", "the object has been modified")
