@@ -109,6 +109,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     ApiError,
     KubeError,
@@ -132,13 +134,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import
 ENDS = (".yaml", ".yml", ".json")
 
 
-class WrongInputError(Exception):
-    """An option is wrong; the message says which in one sentence."""
-
-
 @dataclass
-class Outcome:
-    """What was done."""
+class ResealResult:
+    """What was done to the files of a directory."""
 
     certificate: str = ""
     resealed: list[str] = field(default_factory=list)
@@ -212,7 +210,7 @@ class Resealer:
         self._index = {
             name: entry for name, entry in sealed_files.read_json(self._index_path).items() if isinstance(entry, dict)
         }
-        self.outcome = Outcome()
+        self.outcome = ResealResult()
 
     def run(self) -> None:
         """Seal what is to be sealed.
@@ -354,15 +352,16 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 
-def difference(outcome: Outcome) -> dict[str, str]:
-    """Give Ansible's form of a difference, in names."""
-    return {
-        "before_header": "sealed by an older certificate",
-        "after_header": "sealed by the newest certificate",
-        "before": "".join(f"{each}\n" for each in outcome.resealed),
-        "after": "".join(f"{each} (sealed anew)\n" for each in outcome.resealed)
-        + "".join(f"SealedSecret {each}\n" for each in outcome.applied),
-    }
+def changes_of(outcome: ResealResult) -> Changes:
+    """Give what was changed, in names."""
+    changes = Changes()
+    if outcome.changed:
+        after = [
+            *(f"{each} (sealed again)" for each in outcome.resealed),
+            *map("SealedSecret {}".format, outcome.applied),
+        ]
+        changes.note_lines("sealed by the newest certificate (names only)", "written", outcome.resealed, after)
+    return changes
 
 
 def main() -> None:
@@ -390,7 +389,8 @@ def main() -> None:
         stopped = str(error)
     names = ("certificate", "resealed", "unchanged", "applied", "rewritten", "failed_files")
     result = {name: getattr(outcome, name) for name in names if outcome.certificate}
-    result.update(changed=outcome.changed, diff=difference(outcome))
+    changes = changes_of(outcome)
+    result.update(changed=bool(changes), diff=changes.diff)
     if stopped:
         module.fail_json(msg=f"The files of {directory} are not all sealed anew: {stopped}", **result)
     if outcome.failed_files:

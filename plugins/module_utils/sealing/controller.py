@@ -217,8 +217,12 @@ class Controller:
         return self._write("PUT", path, {**sealed, "metadata": metadata})
 
     def delete(self, namespace: str, name: str) -> None:
-        """Delete a SealedSecret, and with it the Secret that it owns."""
-        self._api.request("DELETE", self._path(namespace, name))
+        """Delete a SealedSecret, and with it the Secret that it owns; one that is gone by now is as good."""
+        try:
+            self._api.request("DELETE", self._path(namespace, name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     def _write(self, method: str, path: str, sealed: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -117,16 +117,15 @@ class Digests:
         self._bound_to = (scope, namespace, name)
         self._kept = read_json(self.path)
 
-    def _entry(self, key: str, value: bytes, encrypted: str) -> dict[str, str]:
-        assert self._key is not None  # noqa: S101  callers have one
-        return {"sealed": hash_of(encrypted), "value": digest(self._key, {key: value}, *self._bound_to)}
+    def _entry(self, secret: bytes, key: str, value: bytes, encrypted: str) -> dict[str, str]:
+        return {"sealed": hash_of(encrypted), "value": digest(secret, {key: value}, *self._bound_to)}
 
     def holds(self, key: str, value: bytes, encrypted: str) -> bool:
         """Say whether a sealed value is known to hold a value."""
         kept = self._kept.get(key)
         if self._key is None or not isinstance(kept, dict):
             return False
-        entry = self._entry(key, value, encrypted)
+        entry = self._entry(self._key, key, value, encrypted)
         return kept.get("sealed") == entry["sealed"] and hmac.compare_digest(
             str(kept.get("value")).encode("utf-8", "replace"), entry["value"].encode()
         )
@@ -142,7 +141,7 @@ class Digests:
         for key, sealed in encrypted.items():
             kept = self._kept.get(key)
             if key in values:
-                anew[key] = self._entry(key, values[key], sealed)
+                anew[key] = self._entry(self._key, key, values[key], sealed)
             elif isinstance(kept, dict) and kept.get("sealed") == hash_of(sealed):
                 anew[key] = kept
         return None if anew == self._kept else text_of(anew)
