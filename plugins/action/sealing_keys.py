@@ -93,7 +93,7 @@ class ActionModule(local_action.LocalAction):
         return {
             "changed": changed or bool(unnoted),
             "path": str(backup.path),
-            "keys": _shown(after),
+            "sealing_keys": _shown(after),
             "added": added,
             "kept": sorted(there & set(known)),
             "only_in_backup": sorted(set(known) - there),
@@ -150,7 +150,7 @@ class ActionModule(local_action.LocalAction):
         return {
             "changed": bool(missing) or restarted,
             "path": str(backup.path),
-            "keys": _shown(after),
+            "sealing_keys": _shown(after),
             "added": sorted(key.name for key in missing),
             "kept": sorted({key.name for key in kept} - {key.name for key in missing}),
             "restarted": restarted,

@@ -224,7 +224,7 @@ secrets:
     created:
       description: Whether it was created.
       type: bool
-    keys:
+    key_names:
       description: Names of the keys that were asked for.
       type: list
       elements: str
@@ -831,7 +831,7 @@ def main() -> None:
                 "name": each.name,
                 "namespace": each.namespace,
                 "created": each.created,
-                "keys": each.keys,
+                "key_names": each.keys,
                 "generated": each.generated,
                 "updated": each.updated,
                 "converted": each.converted,

@@ -196,7 +196,7 @@ scope:
   description: Its scope.
   returned: success and O(state=present)
   type: str
-keys:
+key_names:
   description: Names of all its keys.
   returned: success and O(state=present)
   type: list
@@ -477,7 +477,7 @@ def main() -> None:
         module.warn(warning)
     shown: dict[str, Any] = {"name": wanted.name, "namespace": wanted.namespace}
     if params["state"] == "present":
-        names = ("keys", "generated", "sealed", "taken_over", "certificate", "synced")
+        names = ("key_names", "generated", "sealed", "taken_over", "certificate", "synced")
         shown |= {"scope": wanted.scope, **{name: getattr(result, name) for name in names}}
     if wanted.path:
         shown["path"] = wanted.path

@@ -80,7 +80,7 @@ class SealedSecretResult:
     """What was done, in names."""
 
     changed: bool = False
-    keys: list[str] = field(default_factory=list)
+    key_names: list[str] = field(default_factory=list)
     sealed: list[str] = field(default_factory=list)
     generated: list[str] = field(default_factory=list)
     taken_over: bool = False
@@ -267,7 +267,7 @@ class Sealing:
         """Note what is done in words; of several attempts, the state before the first counts."""
         result = self.result
         result.before = result.before or (_words(before) if before is not None else [])
-        result.keys = sorted(after["spec"].get("encryptedData") or {})
+        result.key_names = sorted(after["spec"].get("encryptedData") or {})
         result.sealed = sorted({*result.sealed, *anew})
         result.generated = sorted({*result.generated, *(set(anew) & set(self._generated))})
         result.taken_over = result.taken_over or taken_over

@@ -46,7 +46,7 @@ def test_generates_once_and_gives_all_namespaces_the_same(cluster, run):
             "name": "login",
             "namespace": namespace,
             "created": True,
-            "keys": ["username", "password"],
+            "key_names": ["username", "password"],
             "generated": ["password"],
             "updated": [],
             "converted": [],
@@ -244,7 +244,7 @@ def test_existing_secret_is_only_verified(cluster, run):
     cluster.secret("one/login", {"username": b"a", "password": b"b"})
     result = run("credentials", secrets=[login(namespaces=["one"], existing=True, keys={"username": {}})])
     assert result["changed"] is False
-    assert result["secrets"][0]["keys"] == ["username"]
+    assert result["secrets"][0]["key_names"] == ["username"]
     assert re.fullmatch(r"[0-9a-f]{16}", result["fingerprints"]["one/login"])
     assert cluster.writes() == []
 

@@ -107,7 +107,7 @@ def test_only_the_key_that_changed_is_sealed_anew(offline):
 def test_keys_labels_and_annotations_that_are_not_named_stay(offline):
     offline(keys=KEYS, labels={"app": "reports"}, annotations={"note": "x"})
     result, sealed, values = offline(keys={"extra": {"value": "1"}}, labels={"team": "ml"})
-    assert (result["keys"], result["sealed"]) == (["extra", "password", "username"], ["extra"])
+    assert (result["key_names"], result["sealed"]) == (["extra", "password", "username"], ["extra"])
     assert sealed["spec"]["template"]["metadata"]["labels"] == {"app": "reports", "team": "ml"}
     assert values["username"] == b"reports"
 
