@@ -214,7 +214,7 @@ def _place(text: str, task_vars: dict[str, Any]) -> Path:
 
 
 def _shown(keys: list[SealingKey]) -> list[dict[str, Any]]:
-    """What may be told of keys."""
+    """What may be shown of keys."""
     return [
         {
             "name": key.name,

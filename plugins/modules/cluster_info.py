@@ -86,7 +86,7 @@ volumes:
   description:
     - Volume claims that the roles of this collection have made, by namespace/name, each with its class and its size
       in MiB.
-    - They are told by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
+    - They are known by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
   returned: success
   type: dict
   sample: {"postgres/postgres-data": {"class": "standard", "mib": 10240}}

@@ -18,7 +18,7 @@ description:
   - Values stay within the module's process. It returns names, never values, in messages and differences too.
   - Keys, labels and annotations of a Secret that are not named are kept.
   - A value that was generated is kept by the first namespace of a Secret before any other gets it, and a write takes
-    place only if nobody else has written since. So the module may be interrupted at any time and run twice at once.
+    place only if nobody else has written since. So the module may be interrupted at any time and run in parallel.
 options:
   secrets:
     description: The Secrets to ensure.

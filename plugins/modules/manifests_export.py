@@ -183,7 +183,7 @@ def title(thing: dict[str, Any]) -> str:
 def check(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give the objects, each once, after a look at what they are.
 
-    :raises ExportError: one is no object, a Secret, or given twice and different
+    :raises ExportError: one is no object, a Secret, or given again and different
     """
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for number, each in enumerate(manifests, 1):

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sealed_files
-short_description: Seals the files of a directory anew with the newest certificate, without having their values
+short_description: Seals the files of a directory again with the newest certificate, without having their values
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Has the controller seal every SealedSecret in a directory tree anew, after it has made a new sealing key. No value
+  - Has the controller seal every SealedSecret in a directory tree again, after it has made a new sealing key. No value
     leaves the controller.
   - In a file only the sealed values are replaced, and all else stays as it is, comments too. Where they are written in
-    a way in which they can't be replaced alone (on several lines), the file is written anew, without its comments.
+    a way in which they can't be replaced alone (on several lines), the file is written again, without its comments.
   - A file is replaced as a whole or not at all. One that the controller cannot open stays as it is; the others are
-    still sealed anew, and then the module fails and names it.
+    still sealed again, and then the module fails and names it.
   - Where the cluster's SealedSecret has the same sealed values as the file, it gets the new ones too.
   - Nothing in a sealed value tells which certificate sealed it. So a file C(.resealed) in O(directory) notes which
     certificate was the newest when the module last sealed which values; commit it with the files. A file which that
-    note is not about is sealed anew. Without the note, a run does what need not be done, and no harm.
+    note is not about is sealed again. Without the note, a run does what need not be done, and no harm.
   - Files that hold no SealedSecret are passed over, and so are symbolic links and names that begin with a dot.
 options:
   directory:
@@ -51,7 +51,7 @@ requirements:
   - cryptography
 attributes:
   check_mode:
-    description: Reports which files would be sealed anew, and which the controller cannot open.
+    description: Reports which files would be sealed again, and which the controller cannot open.
     support: full
   diff_mode:
     description: Shows the names of files.
@@ -61,7 +61,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Seal all files anew after the controller has renewed its key
+- name: Seal all files again after the controller has renewed its key
   mlops.mlflow.sealed_files:
     directory: sealed
   register: resealed
@@ -77,7 +77,7 @@ certificate:
   returned: always, unless it could not be had
   type: str
 resealed:
-  description: Files that were sealed anew, relative to the directory.
+  description: Files that were sealed again, relative to the directory.
   returned: always, unless the certificate could not be had
   type: list
   elements: str
@@ -92,12 +92,12 @@ applied:
   type: list
   elements: str
 rewritten:
-  description: Those of O(ignore:resealed) that had to be written anew, and lost their comments.
+  description: Those of O(ignore:resealed) that had to be written again, and lost their comments.
   returned: always, unless the certificate could not be had
   type: list
   elements: str
 failed_files:
-  description: Files that could not be sealed anew, and why, in a sentence each.
+  description: Files that could not be sealed again, and why, in a sentence each.
   returned: always, unless the certificate could not be had
   type: list
   elements: str
@@ -177,7 +177,7 @@ def _as_json(document: dict[str, Any], where: str) -> str:
 
 
 def replaced(text: str, old: list[dict[str, Any]], new: list[dict[str, Any]], where: str) -> tuple[str, bool]:
-    """Put other sealed values into the text of a file; also says whether it had to be written anew for it.
+    """Put other sealed values into the text of a file; also says whether it had to be written again for it.
 
     :raises SealingError: it cannot be done
     """
@@ -193,7 +193,7 @@ def replaced(text: str, old: list[dict[str, Any]], new: list[dict[str, Any]], wh
 
 
 class Resealer:
-    """Seals the files of a directory anew.
+    """Seals the files of a directory again.
 
     :param directory: where they are
     :param controller: who seals
@@ -248,7 +248,7 @@ class Resealer:
             sealed_files.write(self._index_path, sealed_files.text_of(self._index))
 
     def _one(self, name: str) -> None:
-        """Seal one file anew.
+        """Seal one file again.
 
         :raises SealingError: it cannot be
         """
@@ -272,14 +272,14 @@ class Resealer:
             for each, hashed in zip(sealed, now if self._apply else (), strict=False):
                 self._apply_one(each, hashed)
             return
-        anew = [self._controller.reencrypt(each, f"the file {path}") for each in sealed]
-        changed, rewritten = replaced(text, sealed, anew, path)
+        resealed = [self._controller.reencrypt(each, f"the file {path}") for each in sealed]
+        changed, rewritten = replaced(text, sealed, resealed, path)
         # Noted before it is done, so that a run after an interrupted one knows what the cluster is to have.
-        hashes = [sealed_files.hash_of(each["spec"]["encryptedData"]) for each in anew]
+        hashes = [sealed_files.hash_of(each["spec"]["encryptedData"]) for each in resealed]
         self._index[name] = {"certificate": self.outcome.certificate, "sealed": hashes, "replaces": now}
         self._save_index()
         if len(sealed) == 1:
-            old, new = sealed[0]["spec"]["encryptedData"], anew[0]["spec"]["encryptedData"]
+            old, new = sealed[0]["spec"]["encryptedData"], resealed[0]["spec"]["encryptedData"]
             digests = sealed_files.carry_over(path, old, new)
             if digests is not None:
                 sealed_files.write(path + sealed_files.DIGEST, digests)
@@ -287,14 +287,14 @@ class Resealer:
         self.outcome.resealed.append(name)
         if rewritten:
             self.outcome.rewritten.append(name)
-        self._bring_to_cluster(name, anew, now)
+        self._bring_to_cluster(name, resealed, now)
 
     def _forget(self, name: str) -> None:
         if self._index.pop(name, None) is not None:
             self._save_index()
 
     def _check(self, sealed: dict[str, Any], path: str) -> None:
-        """See that the controller can open a SealedSecret; outside of check mode sealing it anew tells.
+        """See that the controller can open a SealedSecret; outside of check mode sealing it again tells.
 
         :raises SealingError: it cannot
         """
@@ -334,7 +334,7 @@ class Resealer:
                 if error.status not in (404, 409):
                     raise
                 raise SealingError(
-                    f"SealedSecret {namespace}/{name} was written by somebody else while it was sealed anew: run again"
+                    f"SealedSecret {namespace}/{name} was written by somebody else while it was sealed again: run again"
                 ) from None
             except KubeError as error:  # the controller's refusal is about this one only
                 raise SealingError(str(error)) from None
@@ -392,11 +392,11 @@ def main() -> None:
     changes = changes_of(outcome)
     result.update(changed=bool(changes), diff=changes.diff)
     if stopped:
-        module.fail_json(msg=f"The files of {directory} are not all sealed anew: {stopped}", **result)
+        module.fail_json(msg=f"The files of {directory} are not all sealed again: {stopped}", **result)
     if outcome.failed_files:
         count = len(outcome.failed_files)
         module.fail_json(
-            msg=f"{count} file{'s are' if count > 1 else ' is'} not sealed anew: {'; '.join(outcome.failed_files)}",
+            msg=f"{count} file{'s are' if count > 1 else ' is'} not sealed again: {'; '.join(outcome.failed_files)}",
             **result,
         )
     module.exit_json(**result)

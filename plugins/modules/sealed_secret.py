@@ -13,7 +13,7 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures a SealedSecret, in Python and without C(kubeseal).
-  - Sealing the same value twice gives two texts. This module compares values - with the Secret in the cluster, or with
+  - Sealing one value again gives another text. This module compares values - with the Secret in the cluster, or with
     a keyed digest that is kept beside the file - and a key of which the value stays keeps its sealed text.
   - A Secret that stands alone is taken over. Its labels, annotations and all its keys, named or not, become part of the
     SealedSecret, since the controller would drop what that lacks.
@@ -101,7 +101,7 @@ options:
       - A secret of at least 16 bytes, as a dictionary with one of V(env), V(file) and V(value).
       - With it, digests (HMAC-SHA256) of the values are kept in a file beside O(path), whose name ends in C(.digest),
         so that a later run without a cluster sees which values stayed.
-      - Without it, such a run seals all values anew, and warns.
+      - Without it, such a run seals all values again, and warns.
     type: dict
   keep_secret:
     description: Whether O(state=absent) leaves the Secret as it is, owned by nobody.

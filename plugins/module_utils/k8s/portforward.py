@@ -270,7 +270,7 @@ def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float | 
 
 
 class ServiceConnection(http.client.HTTPConnection):
-    """An http.client connection to a Service. It opens with the first request, and anew with the next after a close.
+    """An http.client connection to a Service. It opens with the first request, and again with the next after a close.
 
     :param api: client of the API server
     :param port: number or name of the Service's port; None is its first one

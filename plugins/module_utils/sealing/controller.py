@@ -145,7 +145,7 @@ class Controller:
         return True
 
     def reencrypt(self, sealed: dict[str, Any], where: str) -> dict[str, Any]:
-        """Have a SealedSecret sealed anew with the newest certificate; it needs not be in the cluster.
+        """Have a SealedSecret sealed again with the newest certificate; it needs not be in the cluster.
 
         Only the sealed values are taken of what the controller gives: it replaces the template's labels.
 
@@ -164,9 +164,9 @@ class Controller:
             ) from None
         except (ValueError, KeyError, TypeError):
             raise KubeError(f"{self.where} does not answer as a controller of Sealed Secrets does") from None
-        anew = bare(sealed)
-        anew["spec"]["encryptedData"] = encrypted
-        return anew
+        rotated = bare(sealed)
+        rotated["spec"]["encryptedData"] = encrypted
+        return rotated
 
     def keys_without_backup(self) -> list[str]:
         """Name the sealing keys that no backup is known of; empty where they may not be looked at."""

@@ -245,9 +245,9 @@ def manifest(
     own: dict[str, Any] = {"name": name, "namespace": namespace}
     if labels:
         own["labels"] = dict(labels)
-    told = {**(annotations or {}), **scope_annotations(scope)}
-    if told:
-        own["annotations"] = told
+    noted = {**(annotations or {}), **scope_annotations(scope)}
+    if noted:
+        own["annotations"] = noted
     template: dict[str, Any] = {"metadata": json.loads(json.dumps(own)), "type": type}
     if immutable:
         template["immutable"] = True

@@ -6,7 +6,7 @@
 Nothing in a sealed value tells which key sealed it, nor what it holds. So what was known at the time of sealing is kept
 in files of our own: beside a sealed file a keyed digest of its values (C(NAME.yaml.digest)), and in the directory that
 was resealed the certificates of its files (C(.resealed)). Each entry has a hash of the sealed value that it is about,
-and counts for nothing once somebody else has written another one. Losing them costs a sealing anew, and nothing else.
+and counts for nothing once somebody else has written another one. Losing them costs a sealing again, and nothing else.
 """
 
 from __future__ import annotations
@@ -137,23 +137,23 @@ class Digests:
         """
         if self._key is None:
             return None
-        anew: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for key, sealed in encrypted.items():
             kept = self._kept.get(key)
             if key in values:
-                anew[key] = self._entry(self._key, key, values[key], sealed)
+                entries[key] = self._entry(self._key, key, values[key], sealed)
             elif isinstance(kept, dict) and kept.get("sealed") == hash_of(sealed):
-                anew[key] = kept
-        return None if anew == self._kept else text_of(anew)
+                entries[key] = kept
+        return None if entries == self._kept else text_of(entries)
 
 
 def carry_over(path: str, old: dict[str, str], new: dict[str, str]) -> str | None:
-    """Give the digests of a sealed file after the same values were sealed anew; None where there are none to carry."""
+    """Give the digests of a sealed file after the same values were sealed again; None where there are none to carry."""
     kept = read_json(path + DIGEST)
-    anew = {
+    entries = {
         key: {**entry, "sealed": hash_of(new[key])}
         if isinstance(entry, dict) and key in old and key in new and entry.get("sealed") == hash_of(old[key])
         else entry
         for key, entry in kept.items()
     }
-    return None if anew == kept else text_of(anew)
+    return None if entries == kept else text_of(entries)

@@ -262,14 +262,18 @@ class Sealing:
         return files.Digests(wanted.path, wanted.digest_key, wanted.scope, wanted.namespace, wanted.name)
 
     def _note(
-        self, before: dict[str, Any] | None, after: dict[str, Any], anew: Iterable[str] = (), taken_over: bool = False
+        self,
+        before: dict[str, Any] | None,
+        after: dict[str, Any],
+        to_seal: Iterable[str] = (),
+        taken_over: bool = False,
     ) -> None:
         """Note what is done in words; of several attempts, the state before the first counts."""
         result = self.result
         result.before = result.before or (_words(before) if before is not None else [])
         result.key_names = sorted(after["spec"].get("encryptedData") or {})
-        result.sealed = sorted({*result.sealed, *anew})
-        result.generated = sorted({*result.generated, *(set(anew) & set(self._generated))})
+        result.sealed = sorted({*result.sealed, *to_seal})
+        result.generated = sorted({*result.generated, *(set(to_seal) & set(self._generated))})
         result.taken_over = result.taken_over or taken_over
         result.after = _words(after, set(result.sealed))
         if result.taken_over:
@@ -361,10 +365,10 @@ class ClusterSealing(Sealing):
         if sealed is not None and not taken_over and self._store.opened(sealed):
             kept = sealed["spec"].get("encryptedData") or {}
         by_hand = edited({"metadata": secret.metadata}, sealed) if secret is not None and sealed is not None else set()
-        anew = {
+        to_seal = {
             key: value for key, value in values.items() if key not in kept or there.get(key) != value or key in by_hand
         }
-        target = self._build(sealed, secret, {**kept, **self._seal(anew)})
+        target = self._build(sealed, secret, {**kept, **self._seal(to_seal)})
         write = sealed is None or target != bare(sealed)
         freeze = bool(wanted.immutable) and secret is not None and not secret.immutable
         if write and self._own_certificate and not self._controller.opens(target):
@@ -372,7 +376,7 @@ class ClusterSealing(Sealing):
                 f"certificate is not one of {self._controller.where}, which could not open what it sealed: fetch the "
                 "newest one, or leave the option out"
             )
-        self._note(sealed, target, anew, taken_over)
+        self._note(sealed, target, to_seal, taken_over)
         result.changed = result.changed or write or taken_over or freeze
         result.synced = sealed is not None and not write and not taken_over and synced(sealed)[0] == "True"
         if not self._check_mode:
@@ -557,15 +561,15 @@ class FileSealing(Sealing):
                 "remove the file first"
             )
         known = self._known(values, kept, sealed, secret)
-        anew = {key: value for key, value in values.items() if key not in known}
-        compared = sorted(key for key in anew if key in kept)
+        to_seal = {key: value for key, value in values.items() if key not in known}
+        compared = sorted(key for key in to_seal if key in kept)
         if compared and wanted.digest_key is None:
             self.result.warnings.append(
                 f"digest_key is not set, so that nothing tells whether {', '.join(compared)} of {wanted.path} changed: "
-                "sealed anew"
+                "sealed again"
             )
-        target = self._build(file if file is not None else sealed, secret, {**kept, **self._seal(anew)})
-        self._note(file, target, anew)
+        target = self._build(file if file is not None else sealed, secret, {**kept, **self._seal(to_seal)})
+        self._note(file, target, to_seal)
         self._write_file(file, target, values)
         return self.result
 
@@ -655,7 +659,7 @@ def _lacking(sealed: dict[str, Any], secret: Secret | None) -> bool:
     return secret is None or not _unsealed_keys(sealed) <= set(secret.data)
 
 
-def _words(sealed: dict[str, Any], anew: Iterable[str] = ()) -> list[str]:
+def _words(sealed: dict[str, Any], to_seal: Iterable[str] = ()) -> list[str]:
     """Describe a SealedSecret in names."""
     template = sealed["spec"].get("template") or {}
     inner = template.get("metadata") or {}
@@ -666,7 +670,7 @@ def _words(sealed: dict[str, Any], anew: Iterable[str] = ()) -> list[str]:
         *(f"label {each}" for each in sorted(inner.get("labels") or {})),
         *(f"annotation {each}" for each in sorted(without_scope(inner.get("annotations")))),
         *(
-            f"key {each}{' (sealed now)' if each in anew else ''}"
+            f"key {each}{' (sealed now)' if each in to_seal else ''}"
             for each in sorted(sealed["spec"].get("encryptedData") or {})
         ),
     ]

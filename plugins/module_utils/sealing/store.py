@@ -111,7 +111,7 @@ class SealedStore(Store):
         if (metadata.get("namespace"), metadata["name"]) != (namespace, name):
             raise KubeError(
                 f"the sealed file {path} is of {metadata.get('namespace')}/{metadata['name']}, and its place is that "
-                f"of {namespace}/{name}: a SealedSecret is moved by sealing its values anew"
+                f"of {namespace}/{name}: a SealedSecret is moved by sealing its values again"
             )
         return sealed
 
@@ -155,17 +155,17 @@ class SealedStore(Store):
         return words
 
     def _unfit(self, sealed: dict[str, Any] | None, stored: Secret) -> str:
-        """Say why a SealedSecret has to be made anew; empty where it may stay."""
+        """Say why a SealedSecret has to be made again; empty where it may stay."""
         if sealed is None:
             return "sealed"
         state, _why = synced(sealed)
         beside = state == "True" and edited({"metadata": stored.metadata}, sealed)
         for is_so, words in (
-            (not owns(sealed, stored), "sealed anew, and owned by its SealedSecret"),
-            (scope_of(sealed) != self._scope, f"sealed anew, {self._scope}"),
-            (set(sealed["spec"].get("encryptedData") or {}) != set(stored.data), "sealed anew, with all keys"),
-            (state == "False", "sealed anew, since the controller cannot open it"),
-            (beside, "sealed anew, since a value was changed beside it"),
+            (not owns(sealed, stored), "sealed again, and owned by its SealedSecret"),
+            (scope_of(sealed) != self._scope, f"sealed again, {self._scope}"),
+            (set(sealed["spec"].get("encryptedData") or {}) != set(stored.data), "sealed again, with all keys"),
+            (state == "False", "sealed again, since the controller cannot open it"),
+            (beside, "sealed again, since a value was changed beside it"),
         ):
             if is_so:
                 return words
@@ -188,11 +188,11 @@ class SealedStore(Store):
             self._write_file(namespace, name, old or {})
             return
         kept = {} if unfit or old is None else old["spec"]["encryptedData"]
-        anew = {key: value for key, value in values.items() if key in data or key not in kept}
+        to_seal = {key: value for key, value in values.items() if key in data or key not in kept}
         wanted = replace(
             secret, labels={**secret.labels, **labels}, annotations=without_scope(secret.annotations), data=values
         )
-        sealed = self._seal(wanted, anew, kept)
+        sealed = self._seal(wanted, to_seal, kept)
         taken_over = None if old is not None and owns(old, secret) else secret
         # An owner that is gone would take the Secret along.
         left = [each for each in secret.owners if each.get("kind") != KIND] if owner else None

@@ -27,8 +27,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Co
 AUTH_METHODS = ("token", "approle", "kubernetes")
 ATTEMPTS = 3  # how often a Vault that is busy, or between two leaders, is asked
 DEFAULT_TIMEOUT = 30  # seconds
-LONGEST_DETAIL = 300  # characters of what Vault said
-SHORTEST_HIDDEN = 4  # characters of a value that is looked for in what Vault said
+LONGEST_DETAIL = 300  # characters of the answer of Vault
+SHORTEST_HIDDEN = 4  # characters of a value that is looked for in the answer of Vault
 PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~@:=-]+")  # of a path; dots alone would lead elsewhere
 ROLE_ID = re.compile(r"[!-~]+")
 VERSION = "2"
@@ -429,43 +429,43 @@ class VaultKV:
         """Say why Vault refused a request."""
         import hvac.exceptions as refusals  # noqa: PLC0415  see _connect
 
-        said = detail.lower()
+        text = detail.lower()
         forbidden = isinstance(refusal, (refusals.Forbidden, refusals.Unauthorized))
         error: Exception = VaultError(f"Vault at {self.url} does not {doing}: {detail or type(refusal).__name__}")
-        if "http request to an https server" in said:
+        if "http request to an https server" in text:
             error = VaultError(self._speaks_tls())
         elif isinstance(refusal, refusals.InvalidPath) and not _is_vaults(refusal):
             error = VaultError(f"vault_url is {self.url}, where no Vault answers: {detail or 'not found'}")
-        elif self.namespace and "namespace" in said:
+        elif self.namespace and "namespace" in text:
             error = VaultError(
                 f"vault_namespace is '{self.namespace}', which Vault at {self.url} does not take ({detail}): "
                 "name one that is there"
             )
         elif login:
             error = self._login_refused(refusal, detail)
-        elif "check-and-set parameter" in said:
+        elif "check-and-set parameter" in text:
             error = Conflict()
         elif forbidden:
             error = self._forbidden(doing, capability, mount)
-        elif mount or "no handler for route" in said:
+        elif mount or "no handler for route" in text:
             error = VaultError(self._no_mount())
         return error
 
     def _detail(self, refusal: Any, hidden: Iterable[str]) -> str:
-        """Give what Vault said in one line, or nothing where a secret stands in it."""
+        """Give the answer of Vault in one line, or nothing where a secret stands in it."""
         errors = refusal.errors if isinstance(refusal.errors, list) else []
-        said = "; ".join(map(str, errors)) if errors else str(refusal.text or "")
-        if "<" in said:  # a page of something in between
-            said = ""
-        said = " ".join(said.replace("\t", " ").replace("* ", "").split())[:LONGEST_DETAIL].rstrip(". ")
+        text = "; ".join(map(str, errors)) if errors else str(refusal.text or "")
+        if "<" in text:  # a page of something in between
+            text = ""
+        text = " ".join(text.replace("\t", " ").replace("* ", "").split())[:LONGEST_DETAIL].rstrip(". ")
         secret = [*self.secrets, *(each for each in hidden if len(each) >= SHORTEST_HIDDEN)]
-        return "" if any(each in said for each in secret) else said
+        return "" if any(each in text for each in secret) else text
 
     def _login_refused(self, refusal: Any, detail: str) -> VaultError:
         """Say why a login failed."""
-        said = detail.lower()
+        text = detail.lower()
         at = f"Vault at {self.url}"
-        missing = "no handler for route" in said or "unsupported path" in said
+        missing = "no handler for route" in text or "unsupported path" in text
         # To who is not logged in, an auth method that is not there is as forbidden as one that is.
         if missing:
             return VaultError(

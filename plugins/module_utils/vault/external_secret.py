@@ -84,8 +84,8 @@ def readiness(found: dict[str, Any]) -> tuple[bool, str]:
     if ready.get("status") == "True":
         return synced == str(metadata.get("generation")), ""
     # The condition has no generation: an old refusal may stand there while a new one is being thought about.
-    said = " ".join(str(ready.get("message") or "").split()).rstrip(".")
-    return False, f"{ready.get('reason') or 'NotReady'}{': ' + said if said else ''}" if ready else ""
+    message = " ".join(str(ready.get("message") or "").split()).rstrip(".")
+    return False, f"{ready.get('reason') or 'NotReady'}{': ' + message if message else ''}" if ready else ""
 
 
 class ExternalSecrets:

@@ -154,7 +154,7 @@ def test_the_scope_is_changed_there_and_back(world, ensure, scope):
     values = world.cluster.values("one/login")
     for asked in (scope, "strict"):
         _, done = ensure(scope=asked)
-        assert done["one"].converted[0] == f"sealed anew, {asked}"
+        assert done["one"].converted[0] == f"sealed again, {asked}"
         assert scope_of(world.sealed("one/login")) == asked
         assert world.cluster.values("one/login") == values
         assert not any(each.changed for each in ensure(scope=asked)[1].values())
@@ -164,7 +164,7 @@ def test_a_value_that_was_changed_beside_it_is_sealed(world, ensure):
     ensure()
     world.by_hand("one/login", password=b"by hand")
     _, done = ensure()
-    assert done["one"].converted[0] == "sealed anew, since a value was changed beside it"
+    assert done["one"].converted[0] == "sealed again, since a value was changed beside it"
     assert world.open(world.sealed("one/login"))["password"] == b"by hand"
     assert world.cluster.values("two/login")["password"] == b"by hand"
     assert not any(each.changed for each in ensure()[1].values())
@@ -174,7 +174,7 @@ def test_a_key_that_was_added_beside_it_is_sealed(world, ensure):
     ensure()
     world.by_hand("one/login", theirs=b"kept")
     _, done = ensure()
-    assert done["one"].converted[0] == "sealed anew, with all keys"
+    assert done["one"].converted[0] == "sealed again, with all keys"
     assert world.open(world.sealed("one/login"))["theirs"] == b"kept"
     assert not any(each.changed for each in ensure()[1].values())
 
@@ -188,7 +188,7 @@ def test_one_that_cannot_be_opened_any_more_is_sealed_anew(world, ensure, sealin
         world.sealed(place)["metadata"]["generation"] += 1
     world.look()
     _, done = ensure()
-    assert done["one"].converted[0] == "sealed anew, since the controller cannot open it"
+    assert done["one"].converted[0] == "sealed again, since the controller cannot open it"
     assert world.cluster.values("one/login") == values == world.open(world.sealed("one/login"))
 
 
