@@ -44,8 +44,11 @@ _value:
 def pending_workloads(applied: dict[str, Any]) -> list[dict[str, str]]:
     """Give kind, namespace and name of the workloads that are not ready, in the result of kubernetes.core.k8s.
 
-    :param applied: the registered result; C(result.results) holds it for a list, C(result) for one object
-    :returns: the workloads in the order in which they were applied; empty where there is none
+    Args:
+        applied: The registered result; C(result.results) holds it for a list, C(result) for one object.
+
+    Returns:
+        The workloads in the order in which they were applied; empty where there is none.
     """
     result = applied.get("result") or {}
     objects = [each.get("result") or {} for each in result["results"]] if "results" in result else [result]

@@ -191,7 +191,8 @@ def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def look(api: Api) -> dict[str, Any]:
     """Read all that the module returns.
 
-    :raises KubeError: the cluster cannot be used
+    Raises:
+        KubeError: The cluster cannot be used.
     """
     unreadable: list[str] = []
 

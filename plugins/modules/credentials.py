@@ -380,7 +380,8 @@ class EnsuredSecret:
 def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
     """Give all values that a person supplies, by Secret and key: those of other calls are checked too, and early.
 
-    :raises WrongInputError: one of them is not as documented, or is not there
+    Raises:
+        WrongInputError: One of them is not as documented, or is not there.
     """
     values: dict[str, dict[str, bytes]] = {}
     for secret, keys in supplied.items():
@@ -395,7 +396,8 @@ def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
 def parse_key(secret: str, name: str, given: Any) -> Key:
     """Read one entry of a Secret's keys.
 
-    :raises WrongInputError: it is not as documented
+    Raises:
+        WrongInputError: It is not as documented.
     """
     where = f"key {name} of Secret {secret}"
     if not KEY.fullmatch(name):
@@ -418,7 +420,8 @@ def parse_key(secret: str, name: str, given: Any) -> Key:
 def parse(params: dict[str, Any]) -> list[SecretRequest]:
     """Read the options secrets and supplied.
 
-    :raises WrongInputError: in one sentence, what is wrong with them
+    Raises:
+        WrongInputError: In one sentence, what is wrong with them.
     """
     wanted: list[SecretRequest] = []
     supplied = read_all_supplied(params["supplied"] or {})
@@ -477,10 +480,11 @@ def fingerprint(namespace: str, name: str, values: dict[str, bytes]) -> str:
 class Ensurer:
     """Ensures Secrets in a store.
 
-    :param store: where they are kept
-    :param check_mode: whether to write nothing
-    :param create_namespaces: whether to create namespaces that are missing
-    :param namespace_labels: labels of namespaces that are created
+    Args:
+        store: Where they are kept.
+        check_mode: Whether to write nothing.
+        create_namespaces: Whether to create namespaces that are missing.
+        namespace_labels: Labels of namespaces that are created.
     """
 
     def __init__(
@@ -498,7 +502,8 @@ class Ensurer:
     def ensure(self, wanted: SecretRequest) -> list[EnsuredSecret]:
         """Ensure one Secret in all its namespaces.
 
-        :raises KubeError: in one sentence with Secret, namespace and key, why it cannot be
+        Raises:
+            KubeError: In one sentence with Secret, namespace and key, why it cannot be.
         """
         if wanted.existing:
             return self._verify(wanted)
@@ -518,9 +523,12 @@ class Ensurer:
     def _attempt(self, wanted: SecretRequest, outcomes: dict[str, EnsuredSecret], generated: dict[str, bytes]) -> None:
         """Read, decide and write once.
 
-        :param outcomes: by namespace; what is done is noted in them
-        :param generated: what was generated in earlier attempts, and is used again
-        :raises Conflict: somebody else wrote meanwhile
+        Args:
+            outcomes: By namespace; what is done is noted in them.
+            generated: What was generated in earlier attempts, and is used again.
+
+        Raises:
+            Conflict: Somebody else wrote meanwhile.
         """
         central = self._store.central(wanted.name, [key.name for key in wanted.keys])
         stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
@@ -598,8 +606,9 @@ class Ensurer:
     ) -> tuple[dict[str, bytes], set[str]]:
         """Decide on the values; also gives the names of the keys that are generated.
 
-        :param central: values that win over those in the cluster
-        :param generated: what was generated in earlier attempts, and is used again
+        Args:
+            central: Values that win over those in the cluster.
+            generated: What was generated in earlier attempts, and is used again.
         """
         values: dict[str, bytes] = {}
         fresh: set[str] = set()
@@ -758,7 +767,8 @@ def build_store(
 ) -> tuple[Store, Controller | None, VaultKV | None]:
     """Give the store of the backend that is asked for, and whom it stands on.
 
-    :raises WrongInputError, VaultError: Vault's settings are wrong, or it does not serve; nothing was changed then
+    Raises:
+        WrongInputError, VaultError: Vault's settings are wrong, or it does not serve; nothing was changed then.
     """
     api = connect(params)
     secrets = KubernetesStore(api)

@@ -155,7 +155,8 @@ class ResealResult:
 def sealed_of(text: str, where: str) -> list[dict[str, Any]]:
     """Give the SealedSecrets of a file; none where it is something else.
 
-    :raises SealingError: it seems to hold one, and cannot be read
+    Raises:
+        SealingError: It seems to hold one, and cannot be read.
     """
     try:
         documents = parse(text)
@@ -179,7 +180,8 @@ def _as_json(document: dict[str, Any], where: str) -> str:
 def replaced(text: str, old: list[dict[str, Any]], new: list[dict[str, Any]], where: str) -> tuple[str, bool]:
     """Put other sealed values into the text of a file; also says whether it had to be written again for it.
 
-    :raises SealingError: it cannot be done
+    Raises:
+        SealingError: It cannot be done.
     """
     changed = text
     for before, after in zip(old, new, strict=True):
@@ -195,10 +197,11 @@ def replaced(text: str, old: list[dict[str, Any]], new: list[dict[str, Any]], wh
 class Resealer:
     """Seals the files of a directory again.
 
-    :param directory: where they are
-    :param controller: who seals
-    :param apply: whether the cluster gets the same
-    :param check_mode: whether to write nothing
+    Args:
+        directory: Where they are.
+        controller: Who seals.
+        apply: Whether the cluster gets the same.
+        check_mode: Whether to write nothing.
     """
 
     def __init__(self, directory: str, controller: Controller, *, apply: bool, check_mode: bool) -> None:
@@ -215,8 +218,9 @@ class Resealer:
     def run(self) -> None:
         """Seal what is to be sealed.
 
-        :raises KubeError, SealingError: the controller or its certificate is of no use; what is wrong with one file is
-            only noted
+        Raises:
+            KubeError, SealingError: The controller or its certificate is of no use; what is wrong with one file is
+                only noted.
         """
         self.outcome.certificate = self._controller.certificate().fingerprint
         seen = set()
@@ -250,7 +254,8 @@ class Resealer:
     def _one(self, name: str) -> None:
         """Seal one file again.
 
-        :raises SealingError: it cannot be
+        Raises:
+            SealingError: It cannot be.
         """
         path = os.path.join(self._directory, name)
         text = sealed_files.read(path)
@@ -296,7 +301,8 @@ class Resealer:
     def _check(self, sealed: dict[str, Any], path: str) -> None:
         """See that the controller can open a SealedSecret; outside of check mode sealing it again tells.
 
-        :raises SealingError: it cannot
+        Raises:
+            SealingError: It cannot.
         """
         if scope_of(sealed) != CLUSTER_WIDE and not sealed["metadata"].get("namespace"):
             raise SealingError(
@@ -311,8 +317,11 @@ class Resealer:
     def _bring_to_cluster(self, name: str, sealed: list[dict[str, Any]], before: list[Any]) -> None:
         """Give the cluster the sealed values of a file where it has those of before.
 
-        :param before: a hash of them for each SealedSecret of the file
-        :raises SealingError: the controller refuses them
+        Args:
+            before: A hash of them for each SealedSecret of the file.
+
+        Raises:
+            SealingError: The controller refuses them.
         """
         if self._apply:
             for each, hashed in zip(sealed, before, strict=False):

@@ -283,7 +283,8 @@ PEM = "-----BEGIN"
 def parse_key(name: Any, given: Any, namespace: str) -> KeySource:
     """Read one entry of the option keys.
 
-    :raises WrongInputError: it is not as documented, or what it names is not there
+    Raises:
+        WrongInputError: It is not as documented, or what it names is not there.
     """
     if not isinstance(name, str) or not KEY.fullmatch(name):
         raise WrongInputError(f"'{name}' is no name of a key: it has letters, digits, '-', '_' and '.' only")
@@ -318,7 +319,8 @@ def parse_key(name: Any, given: Any, namespace: str) -> KeySource:
 def _texts(option: str, given: dict[Any, Any]) -> dict[str, str]:
     """Read a dictionary of texts.
 
-    :raises WrongInputError: it has something else
+    Raises:
+        WrongInputError: It has something else.
     """
     for name, value in given.items():
         if not isinstance(value, (str, int, float, bool)):
@@ -329,7 +331,8 @@ def _texts(option: str, given: dict[Any, Any]) -> dict[str, str]:
 def parse(params: dict[str, Any]) -> SealedSecretRequest:
     """Read the module's options.
 
-    :raises WrongInputError: in one sentence, what is wrong with them
+    Raises:
+        WrongInputError: In one sentence, what is wrong with them.
     """
     name, namespace = params["name"], params["namespace"]
     if not NAME.fullmatch(name):
@@ -381,7 +384,8 @@ def parse(params: dict[str, Any]) -> SealedSecretRequest:
 def read_certificate(given: str) -> Certificate:
     """Read the option certificate.
 
-    :raises SealingError: it is none, or not valid now
+    Raises:
+        SealingError: It is none, or not valid now.
     """
     where = "certificate"
     text = given
@@ -423,7 +427,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 def ensure(wanted: SealedSecretRequest, params: dict[str, Any], check_mode: bool) -> SealedSecretResult:
     """Do what the module is for.
 
-    :raises KubeError, SealingError: in one sentence, why it cannot be done
+    Raises:
+        KubeError, SealingError: In one sentence, why it cannot be done.
     """
     present = params["state"] == "present"
     if not present and not params["apply"]:

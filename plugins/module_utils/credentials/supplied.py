@@ -20,9 +20,12 @@ class WrongInputError(Exception):
 def read_supplied(where: str, given: Any) -> bytes:
     """Give a value that a person supplies.
 
-    :param where: name of the setting for messages
-    :param given: a dictionary with one of env, file and value
-    :raises WrongInputError: it is something else, or the variable or file is not there
+    Args:
+        where: Name of the setting for messages.
+        given: A dictionary with one of env, file and value.
+
+    Raises:
+        WrongInputError: It is something else, or the variable or file is not there.
     """
     if not isinstance(given, dict) or len(given) != 1 or next(iter(given)) not in ("env", "file", "value"):
         kinds = f", not {', '.join(sorted(map(str, given)))}" if isinstance(given, dict) and given else ""
@@ -63,8 +66,9 @@ def redacted(given: Any) -> Any:
 def plain_texts(given: Any, short: bool = True) -> Iterator[str]:
     """Give the strings of such an option that Ansible need not hide, though it hides every string of a secret option.
 
-    :param short: whether values of up to 16 characters are among them: hidden wherever they stand, they would cut
-        holes into names; the module must not return them
+    Args:
+        short: Whether values of up to 16 characters are among them: hidden wherever they stand, they would cut holes
+            into names; the module must not return them.
     """
     if isinstance(given, dict):
         for name, inner in given.items():

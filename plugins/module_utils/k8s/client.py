@@ -64,8 +64,9 @@ def service_option() -> dict[str, Any]:
 def secret_option(*keys: str, **defaults: str) -> dict[str, Any]:
     """Give the specification of an option that names a Secret and keys in it: names, which Ansible need not hide.
 
-    :param keys: the suboptions that name a key
-    :param defaults: those that have a default, with it
+    Args:
+        keys: The suboptions that name a key.
+        defaults: Those that have a default, with it.
     """
     named: dict[str, Any] = {name: {"type": "str", "no_log": False} for name in keys}
     named |= {name: {"type": "str", "default": value, "no_log": False} for name, value in defaults.items()}
@@ -87,9 +88,10 @@ class KubeError(Exception):
 class ApiError(KubeError):
     """An answer of the API server other than success.
 
-    :param status: HTTP status code
-    :param reason: the machine-readable reason of the Status object, such as C(AlreadyExists); may be empty
-    :param detail: the message of the Status object; may be empty
+    Args:
+        status: HTTP status code.
+        reason: The machine-readable reason of the Status object, such as C(AlreadyExists); may be empty.
+        detail: The message of the Status object; may be empty.
     """
 
     def __init__(self, sentence: str, status: int, reason: str = "", detail: str = "") -> None:
@@ -154,7 +156,8 @@ def _proxy_headers_of_environment() -> dict[str, str]:
 def _read_kubeconfig(option: Any) -> tuple[dict[str, Any], str, str]:
     """Load a kubeconfig and give it with its folder and its name for messages.
 
-    :raises KubeError: it is missing, unreadable or no kubeconfig
+    Raises:
+        KubeError: It is missing, unreadable or no kubeconfig.
     """
     if isinstance(option, dict):
         return option, "", "the kubeconfig given as a dictionary"
@@ -207,9 +210,11 @@ def _pem(section: dict[str, Any], name: str, folder: str) -> tuple[str, str]:
 def _from_kubeconfig(option: Any, context_name: str | None, persist: bool) -> Settings:
     """Read the settings of a context, by the kubernetes client where only that knows how to log in.
 
-    :param persist: whether tokens that the kubernetes client refreshes are saved in the kubeconfig
+    Args:
+        persist: Whether tokens that the kubernetes client refreshes are saved in the kubeconfig.
 
-    :raises KubeError: no such file, no such context, or a context that names what is not there
+    Raises:
+        KubeError: No such file, no such context, or a context that names what is not there.
     """
     config, folder, name = _read_kubeconfig(option)
     contexts = _named(config, "contexts", "context")
@@ -256,7 +261,8 @@ def _from_kubeconfig(option: Any, context_name: str | None, persist: bool) -> Se
 def _from_client(option: Any, context_name: str | None, persist: bool) -> Settings:
     """Let the kubernetes client read the configuration: exec plugins, auth providers, merged files.
 
-    :raises KubeError: the client is missing, or cannot use the configuration
+    Raises:
+        KubeError: The client is missing, or cannot use the configuration.
     """
     try:
         from kubernetes import client, config  # noqa: PLC0415  slow, see above
@@ -325,8 +331,11 @@ def load_settings(params: dict[str, Any]) -> Settings:
     The order is that of kubernetes.core: a host with credentials; a kubeconfig or a context that was asked for; the
     service account of the pod; the default kubeconfig. Single options win over what a kubeconfig says.
 
-    :param params: the module's parameters
-    :raises KubeError: in one sentence, what is missing or wrong
+    Args:
+        params: The module's parameters.
+
+    Raises:
+        KubeError: In one sentence, what is missing or wrong.
     """
     options = _options(params)
     kubeconfig, context = options.get("kubeconfig"), options.get("context")
@@ -389,7 +398,8 @@ def _proxy_headers(given: dict[str, str | None]) -> dict[str, str]:
 def bypasses_proxy(host: str, port: int, no_proxy: str) -> bool:
     """Whether a host is reached without the proxy.
 
-    :param no_proxy: hosts, domains, addresses and networks, with commas in between; C(*) is all
+    Args:
+        no_proxy: Hosts, domains, addresses and networks, with commas in between; C(*) is all.
     """
     for entry in filter(None, no_proxy.replace(" ", "").split(",")):
         try:
@@ -426,7 +436,8 @@ class _TLSConnection(http.client.HTTPSConnection):
 def _tls_context(settings: Settings) -> ssl.SSLContext:
     """Build the TLS context of the settings.
 
-    :raises KubeError: a certificate or key cannot be loaded
+    Raises:
+        KubeError: A certificate or key cannot be loaded.
     """
     try:
         context = ssl.create_default_context(cafile=settings.ca_file or None, cadata=settings.ca_data or None)
@@ -476,7 +487,8 @@ class Api:
     def _find_proxy(self) -> SplitResult | None:
         """Give the proxy on the way to the API server; None where there is none.
 
-        :raises KubeError: it is of a kind that cannot be used
+        Raises:
+            KubeError: It is of a kind that cannot be used.
         """
         given = self.settings.proxy
         host = self._url.hostname or ""
@@ -513,7 +525,8 @@ class Api:
     def open_connection(self) -> http.client.HTTPConnection:
         """Open another connection, the caller's to close: for what takes it over, such as a WebSocket.
 
-        :raises KubeError: the server cannot be reached
+        Raises:
+            KubeError: The server cannot be reached.
         """
         try:
             return self._connect()
@@ -523,7 +536,8 @@ class Api:
     def url(self, path: str, scheme: str = "http") -> str:
         """Give the URL of a path.
 
-        :param scheme: C(http), or C(ws) for a WebSocket; with TLS an C(s) is added
+        Args:
+            scheme: C(http), or C(ws) for a WebSocket; with TLS an C(s) is added.
         """
         return f"{scheme}{'s' if self._tls else ''}://{self._url.netloc}{self._url.path.rstrip('/')}{path}"
 
@@ -600,12 +614,15 @@ class Api:
     ) -> bytes:
         """Send a request and give the body of the answer.
 
-        :param path: absolute path, quoted where needed
-        :param query: query parameters; those that are None are left out
-        :param body: what is sent as JSON; None sends nothing
-        :param timeout: seconds the server may be silent; a busy server is asked three times
-        :raises ApiError: the server answered with other than success
-        :raises KubeError: the server did not answer
+        Args:
+            path: Absolute path, quoted where needed.
+            query: Query parameters; those that are None are left out.
+            body: What is sent as JSON; None sends nothing.
+            timeout: Seconds the server may be silent; a busy server is asked three times.
+
+        Raises:
+            ApiError: The server answered with other than success.
+            KubeError: The server did not answer.
         """
         query = {name: value for name, value in (query or {}).items() if value is not None}
         target = urlsplit(self.settings.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
@@ -649,7 +666,8 @@ class Api:
     def json(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         """Send a request and give the answer parsed.
 
-        :raises ApiError, KubeError: as C(request) does, or the answer is no JSON object
+        Raises:
+            ApiError, KubeError: As C(request) does, or the answer is no JSON object.
         """
         answer = self.request(method, path, **kwargs)
         try:
@@ -677,7 +695,8 @@ class Api:
 def connect(params: dict[str, Any]) -> Api:
     """Give a client for a module's options; no request is sent yet.
 
-    :raises KubeError: in one sentence, what is missing or wrong
+    Raises:
+        KubeError: In one sentence, what is missing or wrong.
     """
     return Api(load_settings(params))
 
@@ -688,9 +707,10 @@ def unmask(module: Any, *secret: str, plain: Iterable[str] = ()) -> None:
     Ansible hides every string of a secret option wherever it stands in the output. kubernetes.core marks the whole
     option kubeconfig as secret, so that a path would be cut out of every message.
 
-    :param module: the AnsibleModule
-    :param secret: further texts to hide
-    :param plain: strings of secret options that are none, such as the names of environment variables
+    Args:
+        module: The AnsibleModule.
+        secret: Further texts to hide.
+        plain: Strings of secret options that are none, such as the names of environment variables.
     """
     module.no_log_values.difference_update(plain, _plain_of_kubeconfig(module.params.get("kubeconfig")))
     module.no_log_values.update(secret)

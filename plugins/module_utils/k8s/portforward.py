@@ -31,8 +31,9 @@ LARGEST_CHUNK = 32 * 1024  # bytes sent in a message
 class Unreachable(Exception):
     """Why a Service could not be reached, in one sentence.
 
-    :param transient: waiting may help: no pod is ready yet, or the connection broke
-    :param absent: the Service itself is not there
+    Args:
+        transient: Waiting may help: no pod is ready yet, or the connection broke.
+        absent: The Service itself is not there.
     """
 
     def __init__(self, sentence: str, transient: bool = False, absent: bool = False) -> None:
@@ -88,9 +89,12 @@ def _pod_port(pod: dict[str, Any], service_port: dict[str, Any]) -> int | None:
 def ready_pod(api: Api, namespace: str, service: str, port: int | str | None = None) -> tuple[str, int]:
     """Name a ready pod behind a Service, and the port of the pod to which the Service's port leads.
 
-    :param port: number or name of the Service's port; None is its first one
-    :raises Unreachable: there is no such Service or port, or no ready pod yet
-    :raises KubeError: the API server refuses, or does not answer
+    Args:
+        port: Number or name of the Service's port; None is its first one.
+
+    Raises:
+        Unreachable: There is no such Service or port, or no ready pod yet.
+        KubeError: The API server refuses, or does not answer.
     """
     where = f"{namespace}/{service}"
     namespaced = f"/api/v1/namespaces/{quoted(namespace)}"
@@ -137,7 +141,8 @@ class _Reader(io.RawIOBase):
 class PodStream:
     """A byte stream to a port of a pod, with as much of a socket's manners as http.client asks for.
 
-    :param websocket: an open WebSocket to the API server, which belongs to the stream from now on
+    Args:
+        websocket: An open WebSocket to the API server, which belongs to the stream from now on.
     """
 
     def __init__(self, websocket: Any) -> None:
@@ -163,7 +168,8 @@ class PodStream:
     def recv(self, size: int) -> bytes:
         """Give up to so many bytes that the pod sent; none at the end of the stream.
 
-        :raises ConnectionResetError: the kubelet reports an error, such as a refused connection in the pod
+        Raises:
+            ConnectionResetError: The kubelet reports an error, such as a refused connection in the pod.
         """
         while not self._pending and not self._ended:
             self._receive()
@@ -230,9 +236,12 @@ def _as_socket_errors() -> Iterator[None]:
 def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float | None = 30) -> PodStream:
     """Open a stream to a port of a pod.
 
-    :param timeout: seconds that a read or a write may take
-    :raises Unreachable: the API server does not forward it
-    :raises KubeError: the API server can't be reached, or a library is missing
+    Args:
+        timeout: Seconds that a read or a write may take.
+
+    Raises:
+        Unreachable: The API server does not forward it.
+        KubeError: The API server can't be reached, or a library is missing.
     """
     try:
         import websocket  # noqa: PLC0415  only what reaches into the cluster needs it
@@ -272,10 +281,11 @@ def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float | 
 class ServiceConnection(http.client.HTTPConnection):
     """An http.client connection to a Service. It opens with the first request, and again with the next after a close.
 
-    :param api: client of the API server
-    :param port: number or name of the Service's port; None is its first one
-    :param timeout: seconds to wait for an answer
-    :param host: what the header Host says; None is the Service's name in the cluster
+    Args:
+        api: Client of the API server.
+        port: Number or name of the Service's port; None is its first one.
+        timeout: Seconds to wait for an answer.
+        host: What the header Host says; None is the Service's name in the cluster.
     """
 
     def __init__(
@@ -295,7 +305,8 @@ class ServiceConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Open the stream to a ready pod.
 
-        :raises Unreachable: as P(ready_pod) and P(open_stream) say
+        Raises:
+            Unreachable: As P(ready_pod) and P(open_stream) say.
         """
         try:
             pod, port = ready_pod(self._api, *self._service)

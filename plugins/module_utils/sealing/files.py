@@ -28,8 +28,11 @@ INDEX = ".resealed"  # in a directory; no name that tools take for a manifest
 def read(path: str, what: str = "the file") -> str | None:
     """Give the text of a file; None where there is none.
 
-    :param what: what to call it in messages
-    :raises SealingError: it cannot be read
+    Args:
+        what: What to call it in messages.
+
+    Raises:
+        SealingError: It cannot be read.
     """
     try:
         with open(path, encoding="utf-8", newline="") as stream:
@@ -45,8 +48,11 @@ def read(path: str, what: str = "the file") -> str | None:
 def write(path: str, text: str, what: str = "the file") -> None:
     """Write a file that anybody may read, whole or not at all, and make its folder.
 
-    :param what: what to call it in messages
-    :raises SealingError: it cannot be written
+    Args:
+        what: What to call it in messages.
+
+    Raises:
+        SealingError: It cannot be written.
     """
     folder = os.path.dirname(os.path.abspath(path))
     temporary = ""
@@ -72,7 +78,8 @@ def write(path: str, text: str, what: str = "the file") -> None:
 def remove(path: str) -> bool:
     """Remove a file, and say whether it was there.
 
-    :raises SealingError: it cannot be removed
+    Raises:
+        SealingError: It cannot be removed.
     """
     try:
         os.unlink(path)
@@ -106,9 +113,10 @@ def text_of(kept: dict[str, Any]) -> str:
 class Digests:
     """Keyed digests of the values of a sealed file, kept beside it.
 
-    :param path: the sealed file
-    :param key: the key of the digests; without one they tell nothing
-    :param scope, namespace, name: what the values are bound to
+    Args:
+        path: The sealed file.
+        key: The key of the digests; without one they tell nothing.
+        scope, namespace, name: What the values are bound to.
     """
 
     def __init__(self, path: str, key: bytes | None, scope: str, namespace: str, name: str) -> None:
@@ -133,7 +141,8 @@ class Digests:
     def wanted(self, values: dict[str, bytes], encrypted: dict[str, str]) -> str | None:
         """Give the text that the file should have; None where it has that, or there is no key to make it.
 
-        :param values: those that are known; what is kept of the others stays if their sealed values did
+        Args:
+            values: Those that are known; what is kept of the others stays if their sealed values did.
         """
         if self._key is None:
             return None

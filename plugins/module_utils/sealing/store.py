@@ -48,10 +48,11 @@ class _UnsealedSecret(Secret):
 class SealedStore(Store):
     """SealedSecrets of a cluster, and the Secrets that come of them.
 
-    :param secrets: the Secrets themselves
-    :param controller: who unseals
-    :param output_dir: the directory with a file C(NAMESPACE/NAME.yaml) for each SealedSecret; empty for none
-    :param scope: what new sealed values are bound to
+    Args:
+        secrets: The Secrets themselves.
+        controller: Who unseals.
+        output_dir: The directory with a file C(NAMESPACE/NAME.yaml) for each SealedSecret; empty for none.
+        scope: What new sealed values are bound to.
     """
 
     def __init__(
@@ -95,7 +96,8 @@ class SealedStore(Store):
     def _file(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Read the sealed file of a Secret; None where there is none.
 
-        :raises KubeError: it cannot be read, or holds something else
+        Raises:
+            KubeError: It cannot be read, or holds something else.
         """
         path = self._path(namespace, name)
         if not path:
@@ -213,10 +215,13 @@ class SealedStore(Store):
     ) -> dict[str, Any]:
         """Write a SealedSecret, and give it as it is then.
 
-        :param old: the one that is there, as it was read
-        :param taken_over: the Secret of its name, where the controller is to take that over
-        :param owners: who owns that Secret from now on; None leaves that as it is
-        :raises Conflict: one of both is no longer what was read
+        Args:
+            old: The one that is there, as it was read.
+            taken_over: The Secret of its name, where the controller is to take that over.
+            owners: Who owns that Secret from now on; None leaves that as it is.
+
+        Raises:
+            Conflict: One of both is no longer what was read.
         """
         try:
             if taken_over is not None:
@@ -232,7 +237,8 @@ class SealedStore(Store):
     def confirmed(self, namespace: str, name: str, values: dict[str, bytes]) -> dict[str, Any]:
         """Wait until a Secret holds the values, and give its SealedSecret.
 
-        :raises Conflict: it holds others, which somebody else has written
+        Raises:
+            Conflict: It holds others, which somebody else has written.
         """
         sealed = self._controller.wait_synced(namespace, name)
         found = self._secrets.read(namespace, name)

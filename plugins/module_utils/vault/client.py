@@ -70,9 +70,12 @@ class VaultKV:
     Nothing is asked of Vault before the first read, write or C(verify). Use it as a context manager: a token that a
     login gave is revoked at the end.
 
-    :param vault: the option C(vault)
-    :param sleep: waits for seconds; for tests
-    :raises WrongInputError: an option is wrong or missing
+    Args:
+        vault: The option C(vault).
+        sleep: Waits for seconds; for tests.
+
+    Raises:
+        WrongInputError: An option is wrong or missing.
     """
 
     def __init__(self, vault: dict[str, Any] | None, sleep: Callable[[float], Any] = time.sleep) -> None:
@@ -136,8 +139,11 @@ class VaultKV:
         the number of that version. Integers are given as their digits; what is neither a string nor an integer is
         left out.
 
-        :param keys: names of keys that must be strings or integers if they are there
-        :raises VaultError: in one sentence, why it cannot be read
+        Args:
+            keys: Names of keys that must be strings or integers if they are there.
+
+        Raises:
+            VaultError: In one sentence, why it cannot be read.
         """
         self._open()
         values, version = self._read(name)
@@ -153,9 +159,12 @@ class VaultKV:
     def write(self, name: str, data: dict[str, bytes], version: int) -> int:
         """Write some keys of an entry, keep all others, and give the new version.
 
-        :param version: what C(read) gave
-        :raises Conflict: somebody else has written since
-        :raises VaultError: in one sentence, why it cannot be written
+        Args:
+            version: What C(read) gave.
+
+        Raises:
+            Conflict: Somebody else has written since.
+            VaultError: In one sentence, why it cannot be written.
         """
         texts: dict[str, str] = {}
         for key, value in data.items():
@@ -208,9 +217,12 @@ class VaultKV:
     def verify(self, names: Iterable[str] = (), write: bool = False) -> None:
         """Verify that Vault serves us: unsealed, the token valid, the mount of version 2, the entries ours to read.
 
-        :param names: entries that must be ours to read
-        :param write: whether they must be ours to write too
-        :raises VaultError: in one sentence, what is in the way
+        Args:
+            names: Entries that must be ours to read.
+            write: Whether they must be ours to write too.
+
+        Raises:
+            VaultError: In one sentence, what is in the way.
         """
         self._status()
         self._open()
@@ -332,7 +344,8 @@ class VaultKV:
     def _status(self) -> None:
         """Verify that Vault is initialised and unsealed, and has namespaces if one is asked for.
 
-        :raises VaultError: it is not, or is no Vault
+        Raises:
+            VaultError: It is not, or is no Vault.
         """
         answer = self._public("sys/seal-status")
         if "sealed" not in answer:
@@ -388,12 +401,13 @@ class VaultKV:
     ) -> Any:
         """Send a request, a few times if Vault is busy.
 
-        :param doing: what it is for, for messages
-        :param capability: what a policy must grant for it, and on which path
-        :param hidden: values that stand in the request
-        :param missing: whether an answer 404 is none, or what it holds
-        :param login: whether it is the login
-        :param mount: whether it asks about the mount
+        Args:
+            doing: What it is for, for messages.
+            capability: What a policy must grant for it, and on which path.
+            hidden: Values that stand in the request.
+            missing: Whether an answer 404 is none, or what it holds.
+            login: Whether it is the login.
+            mount: Whether it asks about the mount.
         """
         import hvac.exceptions as refusals  # noqa: PLC0415  see _connect
 
