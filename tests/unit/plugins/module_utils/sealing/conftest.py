@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A Sealed Secrets controller in memory that opens what is sealed.
 
-It does what the controller's code says; tests/integration has the real one.
+It does what the controller's code says; the scenario default has the real one.
 """
 
 from __future__ import annotations
