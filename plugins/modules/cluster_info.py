@@ -86,7 +86,7 @@ volumes:
   description:
     - Volume claims that the roles of this collection have made, by namespace/name, each with its class and its size
       in MiB.
-    - They are told by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
+    - They are known by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
   returned: success
   type: dict
   sample: {"postgres/postgres-data": {"class": "standard", "mib": 10240}}
@@ -200,7 +200,8 @@ def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def look(api: Api) -> dict[str, Any]:
     """Read all that the module returns.
 
-    :raises KubeError: the cluster cannot be used
+    Raises:
+        KubeError: The cluster cannot be used.
     """
     unreadable: list[str] = []
 

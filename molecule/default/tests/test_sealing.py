@@ -412,7 +412,7 @@ def test_files_are_resealed_after_a_renewal(place, kubeseal, renew):
     assert f"the file {moved} cannot be opened" in would["msg"]
     assert {each: each.read_text() for each in before} == before
     done = place.module("sealed_files", directory=str(directory))
-    assert "1 file is not sealed anew" in done["msg"]
+    assert "1 file is not sealed again" in done["msg"]
     assert (sorted(done["resealed"]), sorted(done["applied"])) == (sorted(would["resealed"]), sorted(would["applied"]))
     assert len(done["resealed"]) == 5
     assert sorted(done["applied"]) == sorted(f"{place.name}/renewal-{each}" for each in (*SCOPES, "after"))
