@@ -107,6 +107,7 @@ sealed_secrets_controllers:
 ready:
   description:
     - Deployments that the roles of this collection have made and whose pods are all ready, each as namespace/name.
+    - They are looked for where RV(api_groups) has C(bitnami.com).
   returned: success
   type: list
   elements: str
@@ -228,10 +229,10 @@ def look(api: Api) -> dict[str, Any]:
     classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
     services = items("node_ports", "/api/v1/services")
     claims = items("volumes", VOLUMES, query={"labelSelector": OURS})
-    deployments = items("ready", DEPLOYMENTS, query={"labelSelector": OURS})
     groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
     sealing = API_VERSION.partition("/")[0] in groups
     sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
+    deployments = items("ready", DEPLOYMENTS, query={"labelSelector": OURS}) if sealing else []
     unsealing = readable("sealed_secrets_controllers", lambda: controllers(api)) if sealing else None
     return {
         "server_version": version["gitVersion"],

@@ -57,6 +57,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "volumes": {"db/data": {"class": "fast", "mib": 10240}},
         "api_groups": ["apps", "batch"],
         "sealed_secrets_controllers": {},
+        "ready": [],
         "sealed_secrets": [],
         "unreadable": [],
     }
@@ -91,10 +92,12 @@ def sealing(live) -> Any:
     live.answers[f"GET {SEALED}"] = (200, {"items": sealed})
     named, labelled = "sealed-secrets-controller", {"app.kubernetes.io/name": "sealed-secrets"}
     managed = {"app.kubernetes.io/managed-by": "mlops.mlflow"}
+    ready = {"spec": {"replicas": 1}, "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}}
+    starting = {"spec": {"replicas": 2}, "status": {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}}
     deployments = [
-        {"metadata": {"namespace": "sealed-secrets", "name": named, "labels": managed}},
-        {"metadata": {"namespace": "kube-system", "name": "by-a-chart", "labels": labelled}},
-        {"metadata": {"namespace": "mlflow", "name": "mlflow", "labels": managed}},
+        {"metadata": {"namespace": "sealed-secrets", "name": named, "labels": managed}, **ready},
+        {"metadata": {"namespace": "kube-system", "name": "by-a-chart", "labels": labelled}, **starting},
+        {"metadata": {"namespace": "mlflow", "name": "mlflow", "labels": managed}, **starting},
     ]
     live.answers[f"GET {DEPLOYMENTS}"] = (200, {"items": deployments})
     return live
@@ -103,6 +106,7 @@ def sealing(live) -> Any:
 def test_tells_of_sealed_secrets(sealing, run):
     result = run("cluster_info")
     assert result["sealed_secrets"] == ["a/own", "mlflow/login"]
+    assert result["ready"] == ["sealed-secrets/sealed-secrets-controller"]
     assert result["sealed_secrets_controllers"] == {
         "kube-system/by-a-chart": "",
         "sealed-secrets/sealed-secrets-controller": "mlops.mlflow",
@@ -113,7 +117,7 @@ def test_sealed_secrets_that_may_not_be_listed(sealing, run):
     for path in (SEALED, DEPLOYMENTS):
         sealing.answers[f"GET {path}"] = sealing.status(403, "Forbidden", "no")
     result = run("cluster_info")
-    assert result["unreadable"] == ["sealed_secrets", "sealed_secrets_controllers"]
+    assert result["unreadable"] == ["sealed_secrets", "ready", "sealed_secrets_controllers"]
     assert result["sealed_secrets"] == []
     assert result["sealed_secrets_controllers"] == {}
 
