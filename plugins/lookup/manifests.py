@@ -77,21 +77,18 @@ class LookupModule(LookupBase):
             available_variables=ChainMap(own, variables),
             searchpath=[folder, *(os.path.join(each, "templates") for each in search[1:])],
         )
-        objects: list[dict[str, Any]] = []
-        for name in component["manifests"]:
-            path = os.path.join(folder, name)
-            source = trust_as_template(self._loader.get_text_file_contents(path))
-            try:
-                text = templar.template(source, escape_backslashes=False)
-                documents = list(yaml.load_all(io.StringIO(str(text or "")), Loader=_LOADER))
-            except yaml.YAMLError as error:
-                raise AnsibleLookupError(f"{path} renders to what is no YAML: {error}") from error
-            for each in documents:
-                if each is None:
-                    continue
-                if not (isinstance(each, dict) and {"apiVersion", "kind", "metadata"} <= each.keys()):
-                    raise AnsibleError(f"{path} renders to something else than Kubernetes objects")
-                objects.append(each)
+        # All in one, since Ansible prepares all variables for each text that it renders.
+        paths = [os.path.join(folder, name) for name in component["manifests"]]
+        source = "\n---\n".join(self._loader.get_text_file_contents(path) for path in paths)
+        try:
+            text = templar.template(trust_as_template(source), escape_backslashes=False)
+            documents = list(yaml.load_all(io.StringIO(str(text or "")), Loader=_LOADER))
+        except yaml.YAMLError as error:
+            raise AnsibleLookupError(f"The templates in {folder} render to what is no YAML: {error}") from error
+        objects = [each for each in documents if each is not None]
+        for each in objects:
+            if not (isinstance(each, dict) and {"apiVersion", "kind", "metadata"} <= each.keys()):
+                raise AnsibleError(f"The templates in {folder} render to something else than Kubernetes objects")
         return objects
 
 

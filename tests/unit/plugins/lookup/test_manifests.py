@@ -61,7 +61,7 @@ def test_text_passes_as_it_is(component):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "renders to what is no YAML"),
+        ("a: [", "render to what is no YAML"),
         ("just text", "something else than Kubernetes objects"),
         ("kind: X", "something else than Kubernetes objects"),
         (HEAD % "{{ nobody_defined_this }}", "nobody_defined_this"),
