@@ -1,14 +1,16 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation that the modules share which make accounts, C(mlflow_user) and C(mlflow_service_account)."""
+"""Documentation of accounts, for C(mlflow_user)."""
 
 from __future__ import annotations
 
-# Ansible takes an option's suboptions from one place as a whole: a module's own ones stand below these.
 _ACCOUNTS = r"""
-options:
   %(option)s:
+    description: %(about)s
+    type: list
+    elements: dict
+    default: []
     suboptions:
       display_name:
         description: The name that people see, for a new account. Kept by mlflow-oidc-auth only.
@@ -44,12 +46,7 @@ options:
 """
 
 
-class ModuleDocFragment:
-    """What accounts have."""
-
-    USERS = (
-        _ACCOUNTS % {"option": "users", "otherwise": "Needed for a new account there."}
-        + r"""
+_USERS = r"""
       name:
         description: The user name, as the identity provider has it.
         type: str
@@ -68,10 +65,8 @@ class ModuleDocFragment:
           - MLflow's basic-auth knows no such thing.
         type: bool
 """
-    )
-    SERVICE_ACCOUNTS = (
-        _ACCOUNTS % {"option": "service_accounts", "otherwise": "Without it, a new account has one that nobody knows."}
-        + r"""
+
+_SERVICE_ACCOUNTS = r"""
       name:
         description: The user name.
         type: str
@@ -96,4 +91,25 @@ class ModuleDocFragment:
             own.
         type: str
 """
+
+
+class ModuleDocFragment:
+    """What accounts have."""
+
+    DOCUMENTATION: str = (
+        "options:\n"
+        + (
+            _ACCOUNTS
+            % {"option": "users", "about": "Accounts of people.", "otherwise": "Needed for a new account there."}
+        ).lstrip("\n")
+        + _USERS.lstrip("\n")
+        + (
+            _ACCOUNTS
+            % {
+                "option": "service_accounts",
+                "about": "Accounts of programs.",
+                "otherwise": "Without it, a new account has one that nobody knows.",
+            }
+        ).lstrip("\n")
+        + _SERVICE_ACCOUNTS.lstrip("\n")
     )

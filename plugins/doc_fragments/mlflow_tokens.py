@@ -18,7 +18,7 @@ notes:
     C(get) on namespaces.
 attributes:
   check_mode:
-    description: Can run in check mode. Where MLflow does not run yet, all that is declared is said to be issued.
+    description: Can run in check mode. Where MLflow does not run yet, all that is declared counts as to be issued.
     support: full
   diff_mode:
     description: Shows names and dates. Tokens and passwords are never shown.
@@ -58,7 +58,7 @@ options:
 class ModuleDocFragment:
     """How tokens live, and what gets them. To be named before C(mlops.mlflow.mlflow), whose notes come behind."""
 
-    TOKENS = (
+    TOKENS: str = (
         _DELIVERIES % {"option": "tokens"}
         + r"""
       user:
@@ -96,7 +96,7 @@ class ModuleDocFragment:
         default: present
 """
     )
-    CLIENTS = (
+    CLIENTS: str = (
         _DELIVERIES % {"option": "clients"}
         + r"""
       name:

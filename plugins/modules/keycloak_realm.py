@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: keycloak_realm
-short_description: Make a Keycloak realm as declared, and leave the rest of it alone
+short_description: Settings, groups, clients and users of a Keycloak realm
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
@@ -34,7 +34,7 @@ extends_documentation_fragment:
   - mlops.mlflow.api
 attributes:
   check_mode:
-    description: Can run in check mode. Where Keycloak does not run yet, all that is declared is said to be made.
+    description: Can run in check mode. Where Keycloak does not run yet, all that is declared counts as to be made.
     support: full
   diff_mode:
     description: Shows the declared fields that differ. Secrets are named, never shown.
@@ -85,7 +85,7 @@ options:
     description:
       - Attributes of the realm as the admin REST API names them, for example C(displayName), C(sslRequired),
         C(ssoSessionIdleTimeout) (seconds) or C(bruteForceProtected).
-      - The password of C(smtpServer) is not taken, since it is a secret. Set by hand, it is kept.
+      - The password of C(smtpServer) is not taken, since it is a secret. One that is set in the admin console is kept.
     type: dict
     default: {}
   groups:
@@ -295,13 +295,13 @@ msg:
   sample: "Keycloak does not run yet: there is no Service keycloak in the namespace keycloak"
 """
 
-import json
 from collections import Counter
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
+    ApiError,
     KubeError,
     auth_argument_spec,
     connect,
@@ -310,7 +310,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     unmask,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import ServiceConnection, Unreachable
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Secrets, SecretValues
 from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak.client import (
     Admin,
     KeycloakError,
@@ -384,50 +384,32 @@ class NotThereYet(Exception):
     """In check mode: what an earlier task would have made is not there."""
 
 
-class SecretReader:
-    """Reads values of Secrets, each Secret once.
+class SecretReader(SecretValues):
+    """Reads what clients, users and the administrator name."""
 
-    :param store: where they are kept
-    :param check_mode: a Secret or key that is not there is one to come
-    """
-
-    def __init__(self, store: Any, check_mode: bool) -> None:
-        self._store = store
-        self._check_mode = check_mode
-        self._secrets: dict[tuple[str, str], dict[str, bytes]] = {}
-        self.values: set[str] = set()
-
-    def read(self, namespace: str, name: str, key: str, purpose: str) -> str | None:
+    def text(self, namespace: str, name: str, key: str, purpose: str) -> str | None:
         """Give a value; None in check mode where it is still to come.
 
-        :param purpose: what it is for, as the sentence of a failure says it
-        :raises KeycloakError: it is not there, empty or no text
+        Raises:
+            KeycloakError: it is not there, empty or no text.
         """
-        where = (namespace, name)
-        if where not in self._secrets:
-            stored = self._store.read(namespace, name)
-            self._secrets[where] = stored.data if stored else {}
-        value = self._secrets[where].get(key)
-        if not value:
-            if self._check_mode:
-                return None
-            raise KeycloakError(f"Secret {namespace}/{name} has no key {key}, which is to hold the {purpose}")
         try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            raise KeycloakError(f"Secret {namespace}/{name} has no text in its key {key}, the {purpose}") from None
-        self.values.add(text)
-        return text
+            return super().text(namespace, name, key, purpose)
+        except ApiError:
+            raise
+        except KubeError as error:
+            raise KeycloakError(str(error)) from None
 
     def for_reconciler(self, reference: dict[str, Any], purpose: str) -> str | None:
         """Give the value that a suboption of a client or user names."""
-        return self.read(reference["namespace"], reference["name"], reference["key"], purpose)
+        return self.text(reference["namespace"], reference["name"], reference["key"], purpose)
 
 
 def check(params: dict[str, Any]) -> None:
     """Find what contradicts itself before Keycloak is asked.
 
-    :raises KeycloakError: in one sentence, what and where
+    Raises:
+        KeycloakError: in one sentence, what and where.
     """
     for name in SMTP_SECRETS:
         smtp = params["settings"].get("smtpServer")
@@ -441,9 +423,9 @@ def check(params: dict[str, Any]) -> None:
             raise KeycloakError(f"settings.{name} cannot be set: a realm is known by it")
     for option, field in (("clients", "client_id"), ("users", "name")):
         names = Counter(each[field].lower() if option == "users" else each[field] for each in params[option])
-        twice = [name for name, count in names.items() if count > 1]
-        if twice:
-            raise KeycloakError(f"{option} declares {twice[0]} more than once")
+        repeated = [name for name, count in names.items() if count > 1]
+        if repeated:
+            raise KeycloakError(f"{option} declares {repeated[0]} more than once")
     for name in params["groups"]:
         if not name or "/" in name:
             raise KeycloakError(f"groups has '{name}': a name that is not empty and has no slash")
@@ -468,13 +450,14 @@ def declared(params: dict[str, Any]) -> dict[str, Any]:
 def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any]) -> None:
     """Log the administrator in.
 
-    :raises NotThereYet: in check mode, where the Secret is to come
-    :raises KeycloakError, Unreachable: Keycloak does not take the account, or is not reached
+    Raises:
+        NotThereYet: in check mode, where the Secret is to come.
+        KeycloakError, Unreachable: Keycloak does not take the account, or is not reached.
     """
     account = params["admin_secret"]
     where = f"{account['namespace']}/{account['name']}"
     username, password = (
-        reader.read(account["namespace"], account["name"], account[f"{part}_key"], f"administrator's {part}")
+        reader.text(account["namespace"], account["name"], account[f"{part}_key"], f"administrator's {part}")
         for part in ("username", "password")
     )
     if username is None or password is None:
@@ -492,12 +475,7 @@ def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any]) -> None:
         ) from None
 
 
-def show(things: dict[str, Any]) -> str:
-    """Give one side of a difference as text."""
-    return json.dumps(things, indent=2, sort_keys=True, default=str) + "\n" if things else ""
-
-
-def all_of_it(params: dict[str, Any]) -> list[str]:
+def sentences(params: dict[str, Any]) -> list[str]:
     """Name what would be made where there is nothing yet."""
     return [
         f"realm {params['realm']}: created",
@@ -516,7 +494,7 @@ def main() -> None:
     try:
         check(params)
         api = connect(params)
-        reader = SecretReader(KubernetesStore(api), module.check_mode)
+        reader = SecretReader(Secrets(api).read, module.check_mode)
         where = {"namespace": service["namespace"], "service": service["name"], "port": service["port"]}
         connection = ServiceConnection(api, **where)
         # A client of the API server is for one thread.
@@ -532,7 +510,7 @@ def main() -> None:
             unmask(module, *reader.values)
     except (NotThereYet, Unreachable) as error:
         if module.check_mode and (isinstance(error, NotThereYet) or error.absent or error.transient):
-            changes = all_of_it(params)
+            changes = sentences(params)
             module.exit_json(
                 changed=True,
                 realm=params["realm"],
@@ -545,13 +523,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except KubeError as error:
         module.fail_json(msg=f"The cluster cannot be used: {error}")
-    module.exit_json(
-        changed=bool(reconciler.changes),
-        realm=params["realm"],
-        changes=reconciler.changes,
-        requests=admin.requests,
-        diff={"before": show(reconciler.before), "after": show(reconciler.after)},
-    )
+    module.exit_json(realm=params["realm"], requests=admin.requests, **reconciler.changes.result())
 
 
 if __name__ == "__main__":

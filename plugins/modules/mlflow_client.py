@@ -91,36 +91,16 @@ requests:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import Accounts
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
-    CONSTRAINTS,
-    Changes,
-    MlflowApi,
-    MlflowError,
-    argument_spec,
-    run,
-)
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import CONSTRAINTS, argument_spec
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tokens import (
-    Delivery,
-    Tokens,
-    all_issued,
-    check,
-    default_instance,
-    delivery_options,
+    CLIENTS,
+    Wanted,
+    run_deliveries,
+    wanted_clients,
 )
-
-URI = "MLFLOW_TRACKING_URI"
-USERNAME = "MLFLOW_TRACKING_USERNAME"
-PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - the name of the variable
 
 ARGUMENT_SPEC = argument_spec(
-    clients=delivery_options(
-        name={"type": "str", "required": True},
-        user={"type": "str"},
-        namespaces={"type": "list", "elements": "str", "default": []},
-        secret_name={"type": "str", "default": "mlflow-credentials", "no_log": False},
-        tracking_uri={"type": "str"},
-    ),
+    clients={**CLIENTS, "required": True},
     tracking_uri={"type": "str"},
     exclusive={"type": "bool", "default": False},
     remove_accounts={"type": "bool", "default": False},
@@ -128,92 +108,17 @@ ARGUMENT_SPEC = argument_spec(
 )
 
 
-def deliveries(params: dict[str, Any]) -> list[Delivery]:
-    """Give what is declared, a Secret each.
-
-    :raises MlflowError: what is declared can't be
-    """
-    found = []
-    names = [client["name"] for client in params["clients"]]
-    for name in names:
-        if names.count(name) > 1:
-            raise MlflowError(f"clients declares {name} more than once")
-    for client in params["clients"]:
-        if client["state"] == "absent":
-            continue
-        if not client["namespaces"]:
-            raise MlflowError(f"clients: {client['name']} has no namespaces, so there is nowhere to put its Secret")
-        uri = client["tracking_uri"] or params["tracking_uri"] or params["url"]
-        if not uri:
-            raise MlflowError(f"clients: {client['name']} has no tracking_uri, the URL at which it reaches MLflow")
-        user = client["user"] or client["name"]
-        for namespace in dict.fromkeys(client["namespaces"]):
-            found.append(
-                Delivery(
-                    kind="client",
-                    owner=client["name"],
-                    user=user,
-                    token=f"{client['name']}/{namespace}",
-                    namespace=namespace,
-                    secret=client["secret_name"],
-                    values={URI: uri.rstrip("/"), USERNAME: user},
-                    password_key=PASSWORD,
-                    lifetime=client["lifetime_days"],
-                    renew_before=client["renew_before_days"],
-                    grace=client["grace_days"],
-                    take_over=client["take_over"],
-                )
-            )
-    check(found, "clients")
+def wanted(params: dict[str, Any]) -> Wanted:
+    """Read the options."""
+    found = wanted_clients(params["clients"], params["tracking_uri"] or params["url"])
+    found.exclusive, found.remove_accounts = params["exclusive"], params["remove_accounts"]
     return found
-
-
-def ensure_account(accounts: Accounts, user: str, client: str) -> None:
-    """Make the service account of a client if it is not there.
-
-    :raises MlflowError: the account is a person's
-    """
-    account = accounts.find(user)
-    if account is None:
-        accounts.ensure({"name": user, "display_name": user}, service=True)
-    elif account.service is False:
-        raise MlflowError(
-            f"client {client}: the account {user} is a person's, and a program gets one of its own: give another user"
-        )
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, **CONSTRAINTS)
-    params = module.params
-
-    def work(api: MlflowApi) -> dict[str, Any]:
-        wanted = deliveries(params)
-        changes = Changes(module.check_mode)
-        accounts = Accounts(api, changes)
-        instance = params["instance"] or default_instance(params)
-        tokens = Tokens(api, changes, accounts, "client", instance=instance)
-        tokens.look(wanted, every=params["exclusive"] or any(each["state"] == "absent" for each in params["clients"]))
-        places = {each.where for each in wanted}
-        declared = {client["name"] for client in params["clients"]}
-        gone = tokens.undeclared(places, None if params["exclusive"] else declared)
-        if not wanted and not gone:
-            return {**changes.result(), "clients": []}
-        api.require_admin()
-        for each in wanted:
-            ensure_account(accounts, each.user, each.owner)
-        results = tokens.ensure(wanted)
-        users = {accounts.key(each.user) for each in wanted}
-        for kept in gone:
-            user = kept.user
-            tokens.remove(kept, still=user in users)
-            account = accounts.find(user)
-            if params["remove_accounts"] and account and not account.admin and user not in users | tokens.users():
-                accounts.remove(account, f"service account {user}")
-        tokens.revoke_strays(wanted)
-        return {**changes.result(), "clients": results}
-
-    run(module, work, lambda: all_issued(deliveries(params), "clients"))
+    run_deliveries(module, "clients", wanted)
 
 
 if __name__ == "__main__":

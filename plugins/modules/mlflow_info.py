@@ -115,9 +115,11 @@ requests:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.access import roles, users
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import USERS, Accounts
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
     CONSTRAINTS,
+    SEARCH,
     Changes,
     MlflowApi,
     MlflowError,
@@ -125,10 +127,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import 
     run,
     segment,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.things import MODELS, V2, paged
 
-GROUPS = "/api/2.0/mlflow/permissions/groups"
-ROLES = "/api/3.0/mlflow/roles"
-PAGE = 500
+GROUPS = f"{V2}/permissions/groups"
 
 ARGUMENT_SPEC = argument_spec(
     gather={
@@ -177,12 +178,8 @@ def groups(api: MlflowApi) -> list[dict[str, Any]]:
             for name in names
         }
         return [{"name": name, "members": sorted(each["username"] for each in rows)} for name, rows in found.items()]
-    members: dict[str, list[str]] = {}
-    roles = api.request("GET", f"{ROLES}/list", what="list the roles")["roles"]
-    for role in roles:
-        if not role["name"].startswith("__user_"):  # what is granted to one person directly
-            members.setdefault(role["name"], [])
-    for user in api.request("GET", f"{USERS}/list", what="list the accounts")["users"]:
+    members: dict[str, list[str]] = {name: [] for name in roles(api)}
+    for user in users(api):
         for role in user["roles"]:
             if role["name"] in members:
                 members[role["name"]].append(user["username"])
@@ -190,17 +187,9 @@ def groups(api: MlflowApi) -> list[dict[str, Any]]:
 
 
 def pages(api: MlflowApi, path: str, key: str, most: int) -> list[dict[str, Any]]:
-    """Give a list that MLflow pages."""
-    found: list[dict[str, Any]] = []
-    token = None
-    while len(found) < most:
-        query = {"max_results": min(PAGE, most - len(found)), "page_token": token}
-        answer = api.request("GET", path, query=query, what=f"list {key.replace('_', ' ')}")
-        found += answer.get(key) or []
-        token = answer.get("next_page_token")
-        if not token:
-            break
-    return found
+    """Give what the account may see of a list."""
+    what = f"list {key.replace('_', ' ')}"
+    return paged(lambda page: api.request("GET", path, query=page, what=what), key, most)
 
 
 def gather(api: MlflowApi, what: list[str], most: int) -> dict[str, Any]:
@@ -219,12 +208,12 @@ def gather(api: MlflowApi, what: list[str], most: int) -> dict[str, Any]:
     if "experiments" in what:
         result["experiments"] = [
             {"id": each["experiment_id"], "name": each["name"], "stage": each["lifecycle_stage"]}
-            for each in pages(api, "/api/2.0/mlflow/experiments/search", "experiments", most)
+            for each in pages(api, SEARCH, "experiments", most)
         ]
     if "registered_models" in what:
         result["registered_models"] = [
             {"name": each["name"], "aliases": {alias["alias"]: alias["version"] for alias in each.get("aliases") or []}}
-            for each in pages(api, "/api/2.0/mlflow/registered-models/search", "registered_models", most)
+            for each in pages(api, f"{MODELS}/search", "registered_models", most)
         ]
     return result
 

@@ -8,22 +8,96 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mlflow_permission
-short_description: What single users may do on MLflow's experiments, models, prompts and gateway
+short_description: What groups and single users may do on MLflow's experiments, models, prompts and gateway
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Ensures the permissions of single users and service accounts, and with O(exclusive) that there are no others, all
-    in one call. Those of groups are for M(mlops.mlflow.mlflow_group_permission).
+  - Ensures the permissions of groups, users and service accounts, and with O(exclusive) that there are no others, all
+    in one call.
+  - Groups are mlflow-oidc-auth's groups, or with MLflow's basic-auth roles of that name in its default workspace.
   - Whoever makes an experiment, a model or another thing has MANAGE on it. Neither plugin keeps who made a thing, and
     this permission looks like any other. So O(exclusive) leaves a user's MANAGE on a name alone, but on what
     M(mlops.mlflow.mlflow_experiment) and M(mlops.mlflow.mlflow_registered_model) made, which is nobody's own.
-  - Everything is checked before the first change, such as the names of users and of what they may use.
+  - Everything is checked before the first change, such as the names of groups and users and of what they may use.
 extends_documentation_fragment:
-  - mlops.mlflow.mlflow_access.user
   - mlops.mlflow.mlflow
   - mlops.mlflow.mlflow.permissions
   - kubernetes.core.k8s_auth_options
+notes:
+  - With mlflow-oidc-auth a pattern is kept as such, and holds for what is made later. basic-auth keeps no patterns but
+    V(.*), so that others are written out for the names there are at the time of the run.
+  - A run that changes nothing reads lists only. A server of our own image gives all permissions in one answer, of
+    another mlflow-oidc-auth a few lists are read for each group or user, and of basic-auth two lists in all.
 options:
+  permissions:
+    description: Permissions that must be there, or must not.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      user:
+        description:
+          - The user, or the service account. It must be there.
+          - One of O(permissions[].user) and O(permissions[].group) is needed.
+        type: str
+      group:
+        description: The group.
+        type: str
+      resource:
+        description: What kind of thing the permission is for.
+        type: str
+        choices:
+          - experiment
+          - registered_model
+          - prompt
+          - scorer
+          - gateway_endpoint
+          - gateway_secret
+          - gateway_model_definition
+          - mcp_server
+        default: experiment
+      name:
+        description:
+          - The name of the thing, which must be there. A scorer is named C(EXPERIMENT/SCORER).
+          - One of O(permissions[].name) and O(permissions[].pattern) is needed.
+        type: str
+      pattern:
+        description:
+          - A regular expression that the names of the things match from their beginning; V($) at its end is that of the
+            name.
+          - mlflow-oidc-auth has no patterns for MCP servers, and basic-auth none for scorers.
+        type: str
+      permission:
+        description:
+          - With mlflow-oidc-auth V(NO_PERMISSIONS), V(READ), V(USE), V(EDIT) or V(MANAGE).
+          - With basic-auth V(DENY), which wins over every other one, V(READ), V(USE), V(EDIT) or V(MANAGE).
+        type: str
+      priority:
+        description: Of two patterns that match, the one with the lower number holds. 100 if not given.
+        type: int
+      state:
+        description: Whether the permission is to be there.
+        type: str
+        choices: [present, absent]
+        default: present
+  groups:
+    description:
+      - Groups that must be there. mlflow-oidc-auth makes one at the first login of somebody in it; before, nothing can
+        be granted to it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The group's name.
+        type: str
+        required: true
+      members:
+        description:
+          - Users that must be in the group, and with O(exclusive) no others.
+          - Only with basic-auth; with mlflow-oidc-auth the identity provider says who is in a group.
+        type: list
+        elements: str
   admins:
     description:
       - Users that are to administer MLflow, and with O(exclusive) no others but the account that asks. It is refused
@@ -33,11 +107,18 @@ options:
     elements: str
   exclusive:
     description:
-      - Whether to take away all permissions of all users that are not in O(permissions), but the makers' own.
+      - Whether to take away all permissions of O(subjects) that are not in O(permissions), but the makers' own.
       - With basic-auth also those on what cannot be declared, such as a workspace, on which MANAGE is MANAGE on
         everything.
     type: bool
     default: false
+  subjects:
+    description:
+      - Whose permissions O(exclusive) is about. By default groups where O(groups) or a group in O(permissions) is
+        given, and users where O(admins) or a user in O(permissions) is.
+    type: list
+    elements: str
+    choices: [group, user]
 """
 
 EXAMPLES = r"""
@@ -51,6 +132,29 @@ EXAMPLES = r"""
       - {user: nightly, resource: registered_model, name: churn, permission: EDIT}
       - {user: ada, resource: experiment, pattern: "^churn", permission: READ}
       - {user: bob, resource: experiment, name: churn, state: absent}
+
+- name: Let the data scientists work on their experiments, and others look on
+  mlops.mlflow.mlflow_permission:
+    url: https://mlflow.example.org
+    username: "{{ mlflow_admin }}"
+    password: "{{ mlflow_token }}"
+    groups:
+      - name: data-science
+      - name: reviewers
+    permissions:
+      - {group: data-science, resource: experiment, pattern: "^ds-", permission: EDIT}
+      - {group: data-science, resource: registered_model, name: churn, permission: MANAGE}
+      - {group: reviewers, resource: experiment, name: churn, permission: READ}
+
+- name: The same through the API server, and take away all else
+  mlops.mlflow.mlflow_permission:
+    kubeconfig: "{{ kubeconfig_path }}"
+    service: {namespace: mlflow, name: mlflow}
+    admin_secret: {namespace: mlflow, name: mlflow-admin}
+    exclusive: true
+    subjects: [group]
+    permissions:
+      - {group: reviewers, name: churn, permission: READ}
 """
 
 RETURN = r"""
@@ -83,27 +187,63 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import client as mlflow
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.access import (
-    TO_COME,
+    GROUP,
     USER,
-    all_of_it,
+    Permissions,
+    ensure,
     permission_options,
-    work_on,
+    sentences,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import Accounts
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.things import Catalogue
+
+ARGUMENT_SPEC = mlflow.argument_spec(
+    permissions=permission_options(),
+    groups={
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "members": {"type": "list", "elements": "str"},
+        },
+    },
+    admins={"type": "list", "elements": "str"},
+    exclusive={"type": "bool", "default": False},
+    subjects={"type": "list", "elements": "str", "choices": [GROUP, USER]},
 )
 
-ARGUMENT_SPEC: dict[str, Any] = {
-    "permissions": permission_options(USER),
-    "admins": {"type": "list", "elements": "str"},
-    "exclusive": {"type": "bool", "default": False},
-    "to_come": TO_COME,
-}
+
+def wanted(params: dict[str, Any]) -> Permissions:
+    """Read the options.
+
+    Raises:
+        MlflowError: it is open whose permissions are exclusive.
+    """
+    entries = {kind: [each for each in params["permissions"] if each[kind] is not None] for kind in (GROUP, USER)}
+    subjects = params["subjects"]
+    if subjects is None:
+        of_groups, of_users = entries[GROUP] or params["groups"], entries[USER] or params["admins"] is not None
+        subjects = [kind for kind, given in ((GROUP, of_groups), (USER, of_users)) if given]
+        if params["exclusive"] and not subjects:
+            raise mlflow.MlflowError("exclusive is true and nothing is declared: name in subjects whose permissions go")
+    exclusive = set(subjects) if params["exclusive"] else set()
+    return Permissions(entries, params["groups"], params["admins"], exclusive)
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec=mlflow.argument_spec(**ARGUMENT_SPEC), **mlflow.CONSTRAINTS, supports_check_mode=True
-    )
-    mlflow.run(module, work_on(module.params, module.check_mode, USER), lambda: all_of_it(USER, module.params))
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, **mlflow.CONSTRAINTS, supports_check_mode=True)
+
+    def work(api: mlflow.MlflowApi) -> dict[str, Any]:
+        declared = wanted(module.params)
+        api.require_admin()
+        api.remember()
+        changes = mlflow.Changes(module.check_mode)
+        kept = ensure(Accounts(api, changes), Catalogue(api), declared)
+        return {**changes.result(), "kept": kept}
+
+    mlflow.run(module, work, lambda: {"changes": sentences(wanted(module.params)), "kept": []})
 
 
 if __name__ == "__main__":

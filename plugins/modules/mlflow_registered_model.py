@@ -95,142 +95,20 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import client as mlflow
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.access import (
-    ANSIBLE,
-    CREATED_BY,
-    V2,
-    Outcome,
-    registered_models,
-    tag_changes,
-    tagged_options,
-    tags,
-    tags_of,
-    twice,
-)
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.things import REGISTERED_MODELS, Catalogue, Models
 
-ARGUMENT_SPEC = {
-    "models": tagged_options(
-        aliases={"type": "dict", "default": {}}, delete_versions={"type": "bool", "default": False}
-    )
-}
-
-BASE = f"{V2}/registered-models"
-
-
-class Models:
-    """Makes registered models as declared.
-
-    :param check_mode: only find out what would be done
-    """
-
-    def __init__(self, api: mlflow.MlflowApi, check_mode: bool) -> None:
-        self._api = api
-        self._check_mode = check_mode
-        self.outcome = Outcome()
-
-    def run(self, wanted: list[dict[str, Any]]) -> None:
-        """Ensure them. What cannot be is said before the first change.
-
-        :raises mlflow.MlflowError: something is declared that cannot be
-        """
-        if not wanted:
-            return
-        twice("registered model", wanted)
-        there = {each["name"]: each for each in registered_models(self._api)}
-        for each in wanted:
-            self._check(each, there.get(each["name"]))
-        for each in wanted:
-            found = there.get(each["name"])
-            if each["state"] == "absent":
-                self._remove(found)
-            else:
-                self._ensure(each, found)
-
-    def _check(self, each: dict[str, Any], found: dict[str, Any] | None) -> None:
-        name = each["name"]
-        if each["state"] == "absent":
-            if found and found.get("latest_versions") and not each["delete_versions"]:
-                raise mlflow.MlflowError(
-                    f"registered model {name} has versions: delete_versions must be true for it to be deleted"
-                )
-            return
-        have = _aliases(found)
-        for alias, version in each["aliases"].items():
-            if version is None or have.get(alias) == str(version):
-                continue
-            query = {"name": name, "version": str(version)}
-            if found is None or self._api.find(f"{V2}/model-versions/get", query) is None:
-                raise mlflow.MlflowError(
-                    f"registered model {name} has no version {version}, which is to have the alias {alias}"
-                )
-
-    def _do(self, method: str, path: str, body: dict[str, Any], what: str) -> None:
-        if not self._check_mode:
-            self._api.request(method, f"{BASE}/{path}", body, what=what)
-
-    def _remove(self, found: dict[str, Any] | None) -> None:
-        if found is not None:
-            self.outcome.changes.append(f"registered model {found['name']}: deleted")
-            try:
-                self._do("DELETE", "delete", {"name": found["name"]}, f"delete the registered model {found['name']}")
-            except mlflow.MlflowError as error:
-                if not error.absent:
-                    raise
-
-    def _ensure(self, each: dict[str, Any], found: dict[str, Any] | None) -> None:
-        name = each["name"]
-        thing = f"registered model {name}"
-        if found is None:
-            self.outcome.changes.append(f"{thing}: created")
-            wanted = tags_of(each) | {CREATED_BY: ANSIBLE}
-            body = {
-                "name": name,
-                "description": each["description"] or "",
-                "tags": [{"key": key, "value": value} for key, value in wanted.items()],
-            }
-            try:
-                self._do("POST", "create", body, f"make the {thing}")
-            except mlflow.MlflowError:
-                # mlflow-oidc-auth refuses its maker's permission where one is left of a former model of this name,
-                # but the model is there by then.
-                if self._api.find(f"{BASE}/get", {"name": name}) is None:
-                    raise
-            return
-        description = each["description"]
-        if description is not None and description != found.get("description", ""):
-            self.outcome.note(f"{thing}: description", found.get("description") or None, description)
-            self._do("PATCH", "update", {"name": name, "description": description}, f"describe the {thing}")
-        for key, before, after in tag_changes(tags_of(each), tags(found)):
-            self.outcome.note(f"{thing}: tag {key}", before, after)
-            self._do("POST", "set-tag", {"name": name, "key": key, "value": after}, f"set the tag {key} of the {thing}")
-        have = _aliases(found)
-        for alias, wish in each["aliases"].items():
-            version = None if wish is None else str(wish)
-            if have.get(alias) == version:
-                continue
-            self.outcome.note(f"{thing}: alias {alias}", have.get(alias), version)
-            body = {"name": name, "alias": alias}
-            if version is None:
-                self._do("DELETE", "alias", body, f"take away the alias {alias} of the {thing}")
-            else:
-                self._do("POST", "alias", body | {"version": version}, f"set the alias {alias} of the {thing}")
-
-
-def _aliases(found: dict[str, Any] | None) -> dict[str, str]:
-    return {each["alias"]: str(each["version"]) for each in (found or {}).get("aliases") or []}
+ARGUMENT_SPEC = mlflow.argument_spec(models=REGISTERED_MODELS)
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec=mlflow.argument_spec(**ARGUMENT_SPEC), **mlflow.CONSTRAINTS, supports_check_mode=True
-    )
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, **mlflow.CONSTRAINTS, supports_check_mode=True)
     wanted = module.params["models"]
 
     def work(api: mlflow.MlflowApi) -> dict[str, Any]:
-        its = Models(api, module.check_mode)
-        its.run(wanted)
-        return its.outcome.result()
+        changes = mlflow.Changes(module.check_mode)
+        Models(api, changes, Catalogue(api)).run(wanted)
+        return changes.result()
 
     def nothing_yet() -> dict[str, Any]:
         return {

@@ -32,7 +32,8 @@ options:
     type: bool
     default: false
   former_instances:
-    description: Other values of O(instance), by which Secrets of O(tokens) may be labelled. They are labelled anew.
+    description:
+      - Other values of O(instance), by which Secrets of O(tokens) may be labelled. They get the label of O(instance).
     type: list
     elements: str
     default: []
@@ -80,115 +81,33 @@ requests:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import secret_option
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import Accounts
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
-    CONSTRAINTS,
-    Changes,
-    MlflowApi,
-    MlflowError,
-    argument_spec,
-    run,
-)
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import CONSTRAINTS, argument_spec
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tokens import (
-    Delivery,
-    Tokens,
-    all_issued,
-    check,
-    default_instance,
-    delivery_options,
+    TOKENS,
+    Wanted,
+    run_deliveries,
+    wanted_tokens,
 )
 
 ARGUMENT_SPEC = argument_spec(
-    tokens={
-        **delivery_options(
-            user={"type": "str", "required": True},
-            name={"type": "str", "required": True},
-            secret=secret_option(username_key="username", password_key="password"),  # noqa: S106 - names of keys
-        ),
-        "no_log": False,
-    },
+    tokens={**TOKENS, "required": True},
     instance={"type": "str"},
     exclusive={"type": "bool", "default": False},
     former_instances={"type": "list", "elements": "str", "default": []},
 )
 
 
-def owner(token: dict[str, Any]) -> str:
-    """Give what a token is known by."""
-    return f"{token['user']}/{token['name']}"
-
-
-def deliveries(params: dict[str, Any]) -> list[Delivery]:
-    """Give what is declared.
-
-    :raises MlflowError: what is declared can't be
-    """
-    found = []
-    names = [owner(token) for token in params["tokens"]]
-    for token in params["tokens"]:
-        if names.count(owner(token)) > 1:
-            raise MlflowError(f"tokens declares {token['name']} of {token['user']} more than once")
-        if token["state"] == "absent":
-            continue
-        secret = token["secret"]
-        if not secret:
-            raise MlflowError(
-                f"tokens: {token['name']} of {token['user']} has no secret, and a token is kept nowhere else"
-            )
-        found.append(
-            Delivery(
-                kind="token",
-                owner=owner(token),
-                user=token["user"],
-                token=token["name"],
-                namespace=secret["namespace"],
-                secret=secret["name"],
-                values={secret["username_key"]: token["user"]},
-                password_key=secret["password_key"],
-                lifetime=token["lifetime_days"],
-                renew_before=token["renew_before_days"],
-                grace=token["grace_days"],
-                take_over=token["take_over"],
-            )
-        )
-    check(found, "tokens")
+def wanted(params: dict[str, Any]) -> Wanted:
+    """Read the options."""
+    found = wanted_tokens(params["tokens"])
+    found.exclusive = params["exclusive"]
     return found
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, **CONSTRAINTS)
-    params = module.params
-
-    def work(api: MlflowApi) -> dict[str, Any]:
-        wanted = deliveries(params)
-        changes = Changes(module.check_mode)
-        accounts = Accounts(api, changes)
-        instance = params["instance"] or default_instance(params)
-        owners = {owner(token) for token in params["tokens"]}
-        tokens = Tokens(api, changes, accounts, "token", instance=instance, former=params["former_instances"])
-        absent = [token for token in params["tokens"] if token["state"] == "absent"]
-        tokens.look(wanted, every=params["exclusive"] or bool(absent), owners=owners)
-        places = {each.where for each in wanted}
-        gone = tokens.undeclared(places, None if params["exclusive"] else owners)
-        if not params["tokens"] and not gone:
-            return {**changes.result(), "tokens": []}
-        api.require_admin()
-        for each in wanted:
-            if accounts.find(each.user) is None and not module.check_mode:
-                raise MlflowError(
-                    f"tokens: there is no account {each.user}, so make it first, by mlflow_service_account"
-                )
-        results = tokens.ensure(wanted)
-        users = {accounts.key(each.user) for each in wanted}
-        for kept in gone:
-            tokens.remove(kept, still=kept.user in users)
-        for token in absent:
-            tokens.revoke(token["user"], token["name"], f"token {owner(token)}")
-        return {**changes.result(), "tokens": results}
-
-    run(module, work, lambda: all_issued(deliveries(params), "tokens"))
+    run_deliveries(module, "tokens", wanted)
 
 
 if __name__ == "__main__":

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mlflow_user
-short_description: Make accounts of people in MLflow as declared
+short_description: Accounts of people and of programs in MLflow
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Ensures accounts of people, all in one call, with mlflow-oidc-auth and with MLflow's basic-auth.
+  - Ensures accounts of people and service accounts, all in one call, with mlflow-oidc-auth and with MLflow's
+    basic-auth.
   - What is not declared is left alone, other accounts as well as fields of a declared one.
   - With mlflow-oidc-auth a person's account is made at the first login, so that this is needed only to grant something
     to somebody beforehand, or to deactivate or remove an account.
+  - A new service account can do nothing until it has an access token (M(mlops.mlflow.mlflow_token),
+    M(mlops.mlflow.mlflow_client)) or an identity at a provider, and until something is granted to it.
 notes:
-  - With mlflow-oidc-auth, whether a person is an administrator is told anew at each login, by the provider's groups.
+  - With mlflow-oidc-auth, the provider's groups say at each login whether a person is an administrator.
   - With mlflow-oidc-auth, names are kept in lower case.
+  - MLflow's basic-auth knows no difference between people and programs. A service account there is an account whose
+    password nobody knows, until one is issued.
 extends_documentation_fragment:
-  - mlops.mlflow.mlflow_accounts.users
+  - mlops.mlflow.mlflow_accounts
   - mlops.mlflow.mlflow
   - mlops.mlflow.mlflow.accounts
   - kubernetes.core.k8s_auth_options
-options:
-  users:
-    description: Accounts of people.
-    type: list
-    elements: dict
-    required: true
 """
 
 EXAMPLES = r"""
@@ -50,6 +49,15 @@ EXAMPLES = r"""
     users:
       - name: ada
         password_secret: {namespace: mlflow, name: mlflow-people}
+
+- name: Accounts of two programs, one with a token of ours, one with Keycloak's (client credentials)
+  mlops.mlflow.mlflow_user:
+    url: https://mlflow.example.com
+    admin_secret: {namespace: mlflow, name: mlflow-admin}
+    service_accounts:
+      - name: nightly-training
+      - name: service-account-crawler
+        source: default
 """
 
 RETURN = r"""
@@ -65,6 +73,12 @@ users:
   type: list
   elements: dict
   sample: [{"name": "ada", "admin": false, "active": true, "service_account": false, "display_name": "Ada Lovelace"}]
+service_accounts:
+  description: The declared service accounts that are there, as MLflow has them.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"name": "nightly-training", "admin": false, "active": true, "service_account": true, "source": "internal"}]
 requests:
   description: How many requests were sent to MLflow.
   returned: success
@@ -72,17 +86,58 @@ requests:
   sample: 3
 """
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import account_options, run_accounts
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import CONSTRAINTS, argument_spec
+from typing import Any
 
-ARGUMENT_SPEC = argument_spec(users=account_options(create={"type": "bool", "default": True}))
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import (
+    SERVICE_ACCOUNTS,
+    USERS_OPTION,
+    Accounts,
+    check_names,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
+    CONSTRAINTS,
+    Changes,
+    MlflowApi,
+    argument_spec,
+    run,
+)
+
+ARGUMENT_SPEC = argument_spec(users=USERS_OPTION, service_accounts=SERVICE_ACCOUNTS)
+KINDS = {"users": "user", "service_accounts": "service account"}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, **CONSTRAINTS)
-    run_accounts(module, "users", service=False)
+    declared = {option: module.params[option] for option in KINDS}
+
+    def work(api: MlflowApi) -> dict[str, Any]:
+        for option, entries in declared.items():
+            check_names(option, [each["name"] for each in entries])
+        accounts = Accounts(api, Changes(module.check_mode))
+        if any(declared.values()):
+            api.require_admin()
+        for option, entries in declared.items():
+            for each in entries:
+                accounts.ensure(each, service=option == "service_accounts")
+        accounts.send()
+        found = {
+            option: [have.shown() for have in (accounts.find(each["name"]) for each in entries) if have]
+            for option, entries in declared.items()
+        }
+        return {**accounts.changes.result(), **found}
+
+    def nothing_yet() -> dict[str, Any]:
+        changes = [
+            f"{KINDS[option]} {each['name']}: created"
+            for option, entries in declared.items()
+            for each in entries
+            if each["state"] == "present" and each.get("create") is not False
+        ]
+        return {"changed": bool(changes), "changes": changes, **{option: [] for option in KINDS}}
+
+    run(module, work, nothing_yet)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def team(stack, modules, mark, numbers=itertools.count(1)):  # noqa: B008  one f
     yield name
     client = {"name": name, "state": "absent"}
     modules("mlflow_client", clients=[client])
-    modules("mlflow_service_account", service_accounts=[{"name": name, "state": "absent"}])
+    modules("mlflow_user", service_accounts=[{"name": name, "state": "absent"}])
     stack.kubectl("delete", "namespace", name, "--wait=false")
 
 
@@ -176,7 +176,7 @@ def test_accounts_are_created_changed_and_removed(stack, modules, plugin, mark):
     people = [{"name": person, "password_secret": secret}]
     assert modules("mlflow_user", users=people)["changed"]
     assert not modules("mlflow_user", users=people)["changed"]
-    assert modules("mlflow_service_account", service_accounts=[{"name": program}])["changed"]
+    assert modules("mlflow_user", service_accounts=[{"name": program}])["changed"]
 
     change = {"name": person, "admin": True, **({"active": False} if plugin == "oidc" else {})}
     planned = modules("mlflow_user", "--check", users=[change])
@@ -189,14 +189,14 @@ def test_accounts_are_created_changed_and_removed(stack, modules, plugin, mark):
     assert not found[program]["admin"]
     for module, option, name in (
         ("mlflow_user", "users", person),
-        ("mlflow_service_account", "service_accounts", program),
+        ("mlflow_user", "service_accounts", program),
     ):
         assert modules(module, **{option: [{"name": name, "state": "absent"}]})["changed"]
         assert not modules(module, **{option: [{"name": name, "state": "absent"}]})["changed"]
 
 
 def test_token_module(stack, modules, team):
-    modules("mlflow_service_account", service_accounts=[{"name": team}])
+    modules("mlflow_user", service_accounts=[{"name": team}])
     token = {"user": team, "name": "spark", "secret": {"namespace": team, "name": "spark"}, "take_over": True}
 
     modules("mlflow_token", tokens=[token])
@@ -206,7 +206,7 @@ def test_token_module(stack, modules, team):
     assert not modules("mlflow_token", tokens=[token])["changed"]
     modules("mlflow_token", tokens=[{"user": team, "name": "spark", "state": "absent"}])
     ends(stack, found["username"], found["password"])
-    modules("mlflow_service_account", service_accounts=[{"name": team, "state": "absent"}])
+    modules("mlflow_user", service_accounts=[{"name": team, "state": "absent"}])
 
 
 def test_tokens_cannot_issue_tokens_for_users_or_themselves(stack, modules, plugin, team):

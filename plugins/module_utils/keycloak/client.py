@@ -10,21 +10,20 @@ Paths and representations: https://www.keycloak.org/docs-api/latest/rest-api/ind
 from __future__ import annotations
 
 import copy
-import http.client
+import hashlib
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
+from ansible_collections.mlops.mlflow.plugins.module_utils.http import BROKEN, Answer, Wire, explain, in_parallel
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import Unreachable
 
-BROKEN = (http.client.HTTPException, OSError)
-"""What a connection that broke raises."""
-
-AT_ONCE = 8  # connections, where there is much to be read
 MANY = 20  # users for whom lists are read
+DIRECTORY = "org.keycloak.storage.UserStorageProvider"  # a component of the realm
+RECORD = "mlops.mlflow.first-passwords"  # attribute of the realm: who was given one
 PAGE = 500
 ATTEMPTS = 4
 PAUSE = 2.0  # seconds between them
@@ -37,8 +36,9 @@ class KeycloakError(Exception):
 class Refused(KeycloakError):
     """An answer that is an error.
 
-    :param status: HTTP status
-    :param reason: Keycloak's own words
+    Args:
+        status: HTTP status.
+        reason: Keycloak's own words.
     """
 
     def __init__(self, what: str, status: int, reason: str) -> None:
@@ -52,51 +52,55 @@ class Refused(KeycloakError):
         return self.status >= 500
 
 
-def explain_answer(body: bytes) -> str:
-    """Keycloak's own words in the body of an error: it has four shapes for them."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return body.decode(errors="replace").strip()[:200] or "no reason given"
-    if not isinstance(answer, dict):
-        return str(answer)[:200]
-    errors = [answer, *(answer.get("errors") or [])]
-    words = []
-    for error in errors:
-        message = error.get("errorMessage") or error.get("error_description") or error.get("error")
-        if message:
-            # Validation of user profiles: {"field": "email", "errorMessage": "error-invalid-email", "params": [...]}
-            words.append(f"{error['field']}: {message}" if error.get("field") else str(message))
-    return "; ".join(dict.fromkeys(words)) or "no reason given"
-
-
 class Admin:
     """A session with the admin REST API.
 
-    :param connection: an C(http.client.HTTPConnection), or what behaves like one; it is reopened after a failure
-    :param token_realm: the realm of the administrator's account
-    :param another: opens further connections, where there is much to be read
+    Args:
+        connection: an C(http.client.HTTPConnection), or what behaves like one; it is reopened after a failure.
+        token_realm: the realm of the administrator's account.
+        another: opens further connections, where there is much to be read.
     """
 
     def __init__(
         self,
-        connection,
+        connection: Any,
         token_realm: str = "master",  # noqa: S107 - a realm's name
         another: Callable[[], Any] | None = None,
     ) -> None:
-        self._connection = connection
+        self._wire = Wire(connection)
         self._another = another
         self._token_realm = token_realm
         self._token_path = f"/realms/{quote(token_realm, safe='')}/protocol/openid-connect/token"
         self._account: dict[str, str] = {}
         self._token = ""
-        self.requests = 0
+
+    @property
+    def requests(self) -> int:
+        """How many were sent to Keycloak."""
+        return self._wire.requests
+
+    @requests.setter
+    def requests(self, count: int) -> None:
+        self._wire.requests = count
+
+    def close(self) -> None:
+        """Drop the connection; the next request opens another."""
+        self._wire.close()
+
+    def another(self) -> Admin:
+        """Give a session of the same administrator with a connection of its own, for another thread."""
+        if self._another is None:
+            raise KeycloakError("Keycloak is reached over one connection only")
+        other = Admin(self._another(), self._token_realm)
+        other._account, other._token = self._account, self._token
+        return other
 
     def login(self, username: str, password: str, timeout: float = 0) -> None:
-        """Gets a token, and waits up to P(timeout) seconds for a server that is still starting.
+        """Gets a token, and waits up to `timeout` seconds for a server that is still starting.
 
-        :raises Refused: the account is not accepted
-        :raises Unreachable: no connection within the time limit
+        Raises:
+            Refused: the account is not accepted.
+            Unreachable: no connection within the time limit.
         """
         self._account = {"username": username, "password": password}
         deadline = time.monotonic() + timeout
@@ -116,37 +120,33 @@ class Admin:
     def _renew(self) -> None:
         form = urlencode({"grant_type": "password", "client_id": "admin-cli", **self._account})
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        status, _headers, body = self._exchange("POST", self._token_path, form.encode(), headers, repeatable=True)
+        status, _headers, body = self._exchange("POST", self._token_path, form.encode(), headers, safe=True)
         if status != 200:
-            raise Refused("log the administrator in", status, explain_answer(body))
+            raise Refused("log the administrator in", status, explain(body)[1])
         self._token = json.loads(body)["access_token"]
 
-    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict, repeatable: bool):
-        """One request and its whole answer, over one connection that is kept; a read is repeated once on a new one."""
-        for attempt in (1, 2):
-            try:
-                self.requests += 1
-                self._connection.request(method, path, body=body, headers=headers)
-                response = self._connection.getresponse()
-                return response.status, response.headers, response.read()
-            except BROKEN as error:
-                cause = str(error) or type(error).__name__
-                self._connection.close()
-                if not repeatable or attempt == 2:
-                    raise Unreachable(
-                        f"the connection broke during {method} {path.partition('?')[0]}: {cause}",
-                        transient=True,
-                    ) from None
-        raise AssertionError  # the loop returns or raises
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str], *, safe: bool) -> Answer:
+        try:
+            return self._wire.exchange(method, path, body, headers, safe=safe)
+        except BROKEN as error:
+            cause = str(error) or type(error).__name__
+            raise Unreachable(
+                f"the connection broke during {method} {path.partition('?')[0]}: {cause}", transient=True
+            ) from None
 
-    def call(self, what: str, method: str, path: str, body: Any = None, **query) -> tuple[int, Any, dict]:
+    def call(self, what: str, method: str, path: str, body: Any = None, **query: Any) -> tuple[int, Any, dict]:
         """One request below C(/admin/realms).
 
-        :param what: the deed in words, for the sentence of a refusal: "Keycloak refused to <what>"
-        :param query: parameters of the URL; booleans become C(true) and C(false)
-        :returns: status (2xx or 404), parsed answer or None, headers
-        :raises Refused: any other status
-        :raises Unreachable: the connection broke
+        Args:
+            what: the deed in words, for the sentence of a refusal: "Keycloak refused to <what>".
+            query: parameters of the URL; booleans become C(true) and C(false).
+
+        Returns:
+            status (2xx or 404), parsed answer or None, headers.
+
+        Raises:
+            Refused: any other status.
+            Unreachable: the connection broke.
         """
         url = f"/admin/realms{path}"
         if query:
@@ -156,7 +156,7 @@ class Admin:
             headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
             if data is not None:
                 headers["Content-Type"] = "application/json"
-            status, answer_headers, answer = self._exchange(method, url, data, headers, repeatable=method == "GET")
+            status, answer_headers, answer = self._exchange(method, url, data, headers, safe=method == "GET")
             if status == 401 and attempt == 1:
                 self._renew()  # an administrator's token lives for a minute
                 continue
@@ -164,36 +164,16 @@ class Admin:
         if status == 404 and method == "GET":
             return status, None, answer_headers
         if status >= 300:
-            raise Refused(what, status, explain_answer(answer))
+            raise Refused(what, status, explain(answer)[1])
         return status, json.loads(answer) if answer else None, answer_headers
 
-    def get(self, what: str, path: str, **query) -> Any:
+    def get(self, what: str, path: str, **query: Any) -> Any:
         """The answer, or None where there is no such thing (404)."""
         return self.call(what, "GET", path, **query)[1]
 
     def get_all(self, asked: list[tuple[str, str]]) -> list[Any]:
         """The answers of C(get) to pairs of what and path, in order; of many, over several connections."""
-        hands = min(AT_ONCE, len(asked) // 8 + 1)
-        if hands == 1 or self._another is None:
-            return [self.get(what, path) for what, path in asked]
-        answers: list[Any] = [None] * len(asked)
-
-        def work(hand: Admin, first: int) -> None:
-            try:
-                for number in range(first, len(asked), hands):
-                    answers[number] = hand.get(*asked[number])
-            finally:
-                hand._connection.close()
-
-        others = [Admin(self._another(), self._token_realm) for _ in range(hands)]
-        for other in others:
-            other._account, other._token = self._account, self._token
-        with ThreadPoolExecutor(hands) as pool:
-            running = [pool.submit(work, other, first) for first, other in enumerate(others)]
-        for other, future in zip(others, running, strict=True):
-            self.requests += other.requests
-            future.result()
-        return answers
+        return in_parallel(self, asked, lambda admin, each: admin.get(*each))
 
     def create(self, what: str, path: str, body: Any) -> str:
         """Creates a thing and returns its id, which is the last part of the answer's Location."""
@@ -232,7 +212,8 @@ def same(want: Any, have: Any) -> bool:
 
 def differing(want: dict, have: dict) -> tuple[dict, dict]:
     """The declared fields that differ, as they are and as they are to be."""
-    before, after = {}, {}
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
     for key, value in want.items():
         current = have.get(key)
         if same(value, current):
@@ -245,7 +226,7 @@ def differing(want: dict, have: dict) -> tuple[dict, dict]:
 
 
 def merged(have: dict, want: dict) -> dict:
-    """P(have) with the declared fields of P(want) laid over it, at any depth."""
+    """`have` with the declared fields of `want` laid over it, at any depth."""
     result = copy.deepcopy(have)
     for key, value in want.items():
         if isinstance(value, dict) and isinstance(result.get(key), dict):
@@ -320,12 +301,18 @@ def desired_user(user: dict) -> dict:
     return want
 
 
-class Reconciler:
-    """Makes one realm as declared and leaves alone what is not declared.
+def _recorded(user: str) -> str:
+    """Give a short name for a user's id."""
+    return hashlib.sha256(user.encode()).hexdigest()[:12]
 
-    :param admin: a session that is logged in
-    :param read_secret: reader of a value by (reference, purpose); returns None only in check mode, for a Secret to come
-    :param check_mode: only finds out what would be done
+
+class Reconciler:
+    """Applies what is declared of one realm, and leaves alone what is not declared.
+
+    Args:
+        admin: a session that is logged in.
+        read_secret: reader of a value by (reference, purpose); returns None only in check mode, for a Secret to come.
+        check_mode: only finds out what would be done.
     """
 
     def __init__(
@@ -345,18 +332,25 @@ class Reconciler:
         self._users: dict[str, dict] | None = None
         self._members: dict[str, dict[str, str]] = {}
         self._credentials: dict[str, list[dict]] = {}  # of those users by their ids
-        self.changes: list[str] = []
-        self.before: dict[str, Any] = {}
-        self.after: dict[str, Any] = {}
+        self._attributes: dict[str, str] = {}  # of the realm
+        self._passwords: set[str] = set()  # ids of those who have had a first password
+        self._new: list[Callable[[Admin], None]] = []  # makes users
+        self._made: dict[
+            str, tuple[str, dict]
+        ] = {}  # of users that were made what they are called and are to be, by id
+        self.changes = Changes(check_mode)
 
     def run(self, declared: dict) -> None:
-        """Reconciles settings, groups, clients and users, in this order; the changes are noted in the attributes.
+        """Reconciles settings, groups, clients and users, in this order; the changes are noted in C(changes).
 
         After a failure that may pass it begins again, which is safe since everything is read before it is written.
 
-        :param declared: C(settings), C(groups), C(clients), C(users) and C(exclusive) as the module's options
-        :raises KeycloakError: Keycloak refuses something, or what is declared can't be
-        :raises Unreachable: the connection broke, again and again
+        Args:
+            declared: C(settings), C(groups), C(clients), C(users) and C(exclusive) as the module's options.
+
+        Raises:
+            KeycloakError: Keycloak refuses something, or what is declared can't be.
+            Unreachable: the connection broke, again and again.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -379,17 +373,21 @@ class Reconciler:
         self._users = None
         self._members = {}
         self._credentials = {}
-        if self._exists and (exclusive or len(users) >= MANY):
+        self._new, self._made = [], {}
+        many = self._exists and len(users) >= MANY
+        if many or (self._exists and exclusive):
             self._read_members(groups)
-        if self._exists and len(users) >= MANY:
+        if many:
             # Lists, in place of two requests a user.
-            listed = self._pages("read the users", "/users", briefRepresentation=False)
-            self._users = {user["username"]: user for user in listed}
+            self._read_users([user["name"].lower() for user in users])
             self._read_credentials(users)
         for user in users:
             self._reconcile_user({**user, "groups": user.get("groups") or []} if exclusive else user, groups)
+        self._create_users()
         if exclusive:
-            self._remove_strangers({user["name"].lower() for user in users}, groups)
+            self._remove_undeclared({user["name"].lower() for user in users}, groups)
+        if many:
+            self._record_passwords()
 
     def _read_members(self, groups: dict[str, str | None]) -> None:
         self._members = {
@@ -401,28 +399,51 @@ class Reconciler:
             if group is not None
         }
 
+    def _read_users(self, names: list[str]) -> None:
+        listed = self._pages("read the users", "/users", briefRepresentation=False)
+        self._users = {user["username"]: user for user in listed}
+        others = [name for name in names if name not in self._users]
+        if not others or not self._get("read the directories", "/components", type=DIRECTORY):
+            return
+        # One of a directory such as LDAP may be in no list until it is asked for by name.
+        paths = [f"{self._path}/users?{urlencode({'username': name, 'exact': 'true'})}" for name in others]
+        found = self._admin.get_all([(f"read the user {name}", path) for name, path in zip(others, paths, strict=True)])
+        self._users |= {name: users[0] for name, users in zip(others, found, strict=True) if users}
+
     def _read_credentials(self, users: list[dict]) -> None:
-        """Keycloak has no list of them: a request a user, which the users' own turns would make one after the other."""
+        """Keycloak has no list of them: a request a user, of those who are not recorded to have had a password."""
         found = [self._find_listed(user["name"]) for user in users if user.get("password_secret")]
         ids = [user["id"] for user in found if user and not user.get("federationLink")]
+        recorded = set(self._attributes.get(RECORD, "").split())
+        self._passwords = {each for each in ids if _recorded(each) in recorded}
+        ids = [each for each in ids if each not in self._passwords]
         asked = [("read credentials", f"{self._path}/users/{each}/credentials") for each in ids]
         self._credentials = dict(zip(ids, self._admin.get_all(asked), strict=True))
 
-    def _remove_strangers(self, known: set[str], groups: dict[str, str | None]) -> None:
+    def _record_passwords(self) -> None:
+        """Keep in the realm who has had a first password, so that the next run need not ask for each."""
+        record = " ".join(sorted(map(_recorded, self._passwords)))
+        if self._check_mode or record == self._attributes.get(RECORD, ""):
+            return
+        realm = self._get("read the realm", "")
+        realm["attributes"] = {**(realm.get("attributes") or {}), RECORD: record}
+        self._admin.put("record the first passwords", self._path, realm)
+
+    def _remove_undeclared(self, known: set[str], groups: dict[str, str | None]) -> None:
         """Takes those out of the declared groups whom nobody declared."""
         for name, members in self._members.items():
-            strangers = {user: its for user, its in members.items() if its.lower() not in known}
-            if not strangers:
+            undeclared = {user: its for user, its in members.items() if its.lower() not in known}
+            if not undeclared:
                 continue
-            words = ", ".join(sorted(strangers.values()))
+            words = ", ".join(sorted(undeclared.values()))
             before = {"members": sorted(members.values())}
-            after = {"members": sorted(set(members.values()) - set(strangers.values()))}
+            after = {"members": sorted(set(members.values()) - set(undeclared.values()))}
             if self._note(f"group {name}", f"{words} removed", before, after):
-                for user, its in strangers.items():
+                for user, its in undeclared.items():
                     path = f"{self._path}/users/{user}/groups/{groups[name]}"
                     self._admin.delete(f"remove the user {its} from {name}", path)
 
-    def _pages(self, what: str, path: str, **query) -> list[dict]:
+    def _pages(self, what: str, path: str, **query: Any) -> list[dict]:
         found: list[dict] = []
         while True:
             page = self._get(what, path, first=len(found), max=PAGE, **query) or []
@@ -434,25 +455,18 @@ class Reconciler:
         return (self._users or {}).get(name.lower())
 
     def _find_user(self, name: str) -> dict | None:
-        # One of a directory such as LDAP may be in no list until it is asked for by name.
-        listed = self._find_listed(name)
-        if listed:
-            return listed
+        if self._users is not None:
+            return self._find_listed(name)
         found = self._get(f"read the user {name}", "/users", username=name, exact=True) or []
         return found[0] if found else None
 
     def _note(self, thing: str, what: str, before: Any = None, after: Any = None) -> bool:
-        """Notes a change, and returns whether it is to be made."""
-        change = f"{thing}: {what}"
-        if change not in self.changes:
-            self.changes.append(change)
-        if before is not None:
-            self.before.setdefault(thing, {}).update(before)
-        if after is not None:
-            self.after.setdefault(thing, {}).update(after)
-        return not self._check_mode
+        """Note a change, once however often it is tried, and return whether it is to be made."""
+        if f"{thing}: {what}" in self.changes.sentences:
+            return not self._check_mode
+        return self.changes.note(thing, what, before, after)
 
-    def _get(self, what: str, path: str, **query) -> Any:
+    def _get(self, what: str, path: str, **query: Any) -> Any:
         """A read within the realm; nothing is found in a realm that check mode did not make."""
         return self._admin.get(what, self._path + path, **query) if self._exists else None
 
@@ -469,6 +483,7 @@ class Reconciler:
         thing = f"realm {self._realm}"
         have = self._admin.get(f"read the {thing}", self._path)
         self._exists = have is not None
+        self._attributes = (have or {}).get("attributes") or {}
         if have is None:
             want = merged({"enabled": True}, settings)
             if self._note(thing, "created", after=want):
@@ -566,8 +581,24 @@ class Reconciler:
         body["groups"] = [f"/{group}" for group in memberships]
         if user.get("password_secret"):
             body["credentials"] = [self._credential(thing, user)]
-        uuid = self._admin.create(f"create the {thing}", f"{self._path}/users", body)
-        self._verify(thing, want, self._get(f"read the {thing}", f"/users/{uuid}"))
+
+        def create(admin: Admin) -> None:
+            uuid = admin.create(f"create the {thing}", f"{self._path}/users", body)
+            self._made[uuid] = (thing, want)
+            if "credentials" in body:
+                self._passwords.add(uuid)
+
+        self._new.append(create)
+
+    def _create_users(self) -> None:
+        """Make those that are not there, and see what Keycloak kept of them."""
+        in_parallel(self._admin, self._new, lambda admin, create: create(admin))
+        if len(self._made) >= MANY:
+            listed = {user["id"]: user for user in self._pages("read the users", "/users", briefRepresentation=False)}
+        else:
+            listed = {user: self._get(f"read the {made[0]}", f"/users/{user}") for user, made in self._made.items()}
+        for user, (thing, want) in self._made.items():
+            self._verify(thing, want, listed.get(user))
 
     def _credential(self, thing: str, user: dict) -> dict:
         value = self._read_secret(user["password_secret"], f"first password of {thing}")
@@ -600,11 +631,14 @@ class Reconciler:
 
     def _reconcile_password(self, thing: str, path: str, user: dict, uuid: str) -> None:
         """A first password for who has none, and no passkey either; one that is there is never touched."""
+        if uuid in self._passwords:
+            return
         if uuid not in self._credentials:
             self._credentials[uuid] = self._get(f"read the credentials of the {thing}", f"{path}/credentials")
         kinds = {credential["type"] for credential in self._credentials[uuid] or []}
-        if kinds & {"password", "webauthn-passwordless"}:
-            return
-        if self._note(thing, "first password set"):
+        if not kinds & {"password", "webauthn-passwordless"}:
+            if not self._note(thing, "first password set"):
+                return
             body = self._credential(thing, user)
             self._admin.put(f"set the password of the {thing}", f"{self._path}{path}/reset-password", body)
+        self._passwords.add(uuid)

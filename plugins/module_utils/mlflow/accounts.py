@@ -10,15 +10,17 @@ basic-auth keeps accounts with a password each, and knows no difference between 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import generate
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import secret_option
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError, secret_option
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import SecretValues
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
     Changes,
     MlflowApi,
     MlflowError,
-    run,
+    Writes,
+    listed,
     segment,
 )
 
@@ -27,15 +29,16 @@ INTERNAL = "internal"
 PASSWORD_LENGTH = 40
 
 
-def account_options(**own: Any) -> dict[str, Any]:
+def _account_options(**own: Any) -> dict[str, Any]:
     """Give the options of a list of accounts.
 
-    :param own: those that one kind of account has alone
+    Args:
+        own: those that one kind of account has alone.
     """
     return {
         "type": "list",
         "elements": "dict",
-        "required": True,
+        "default": [],
         "options": {
             "name": {"type": "str", "required": True},
             "display_name": {"type": "str"},
@@ -54,12 +57,17 @@ def account_options(**own: Any) -> dict[str, Any]:
     }
 
 
+USERS_OPTION = _account_options(create={"type": "bool", "default": True})
+SERVICE_ACCOUNTS = _account_options(source={"type": "str"}, subject={"type": "str"})
+
+
 @dataclass
 class Account:
     """An account as the server has it.
 
-    :param service: whether it is a program's; None where the server does not tell
-    :param source: how a service account gets in: C(internal) is by access tokens, else the id of a provider
+    Args:
+        service: whether it is a program's; None where the server does not tell.
+        source: how a service account gets in: C(internal) is by access tokens, else the id of a provider.
     """
 
     name: str
@@ -78,16 +86,18 @@ class Account:
 
 
 class Accounts:
-    """The accounts of one server.
+    """The accounts of one server. Changes are noted at once, and made by C(send).
 
-    :param changes: where changes are noted, and whether they are made
+    Args:
+        changes: where changes are noted, and whether they are made.
     """
 
     def __init__(self, api: MlflowApi, changes: Changes) -> None:
         self.api = api
         self.changes = changes
-        self.passwords = Passwords(api, changes.check_mode)
+        self._passwords = SecretValues(api.store.read, changes.check_mode)
         self.created: set[str] = set()  # by this call
+        self._writes = Writes(api)
         self._all: dict[str, Account] | None = None
 
     def key(self, name: str) -> str:
@@ -120,22 +130,33 @@ class Accounts:
         """Give an account by its name."""
         return self.all().get(self.key(name))
 
+    def send(self) -> None:
+        """Make the changes that were noted.
+
+        Raises:
+            MlflowError: MLflow refuses one.
+        """
+        self._writes.send()
+
     # What is declared
 
     def ensure(self, want: dict[str, Any], service: bool) -> None:
-        """Make an account as declared, or remove it.
+        """Make, change or remove an account.
 
-        :param want: C(name), C(state), C(display_name), C(admin), C(active); of service accounts C(source) and
-            C(subject); of basic-auth C(password_secret) and C(update_password)
-        :param service: whether a service account is declared
-        :raises MlflowError: MLflow refuses, or what is declared can't be
+        Args:
+            want: C(name), C(state), C(display_name), C(admin), C(active); of service accounts C(source) and C(subject);
+                of basic-auth C(password_secret) and C(update_password).
+            service: whether a service account is declared.
+
+        Raises:
+            MlflowError: MLflow refuses, or what is declared can't be.
         """
         have = self.find(want["name"])
         thing = f"{'service account' if service else 'user'} {want['name']}"
         if have and have.service is not None and have.service != service:
             there = "a service account" if have.service else "a person's account"
-            module = "mlflow_service_account" if have.service else "mlflow_user"
-            raise MlflowError(f"{thing}: there is {there} of that name, which is for the module {module}")
+            option = "service_accounts" if have.service else "users"
+            raise MlflowError(f"{thing}: there is {there} of that name, which belongs into {option}")
         if want.get("state") == "absent":
             if have:
                 self.remove(have, thing)
@@ -155,7 +176,8 @@ class Accounts:
             raise MlflowError(f"{thing}: it is the account that MLflow is called with, and cannot remove itself")
         if self.changes.note(thing, "removed", before=have.shown()):
             path = USERS if self.api.plugin == "oidc" else f"{USERS}/delete"
-            self.api.request("DELETE", path, {"username": have.name}, what=f"remove {thing}")
+            body = {"username": have.name}
+            self._writes.add(have.name, lambda api: api.request("DELETE", path, body, what=f"remove {thing}"))
         self.all().pop(have.name, None)
 
     def _note_created(self, want: dict[str, Any], thing: str, account: Account) -> bool:
@@ -184,19 +206,17 @@ class Accounts:
             body["service_account_source"] = account.source
             if want.get("subject"):
                 body["subject"] = want["subject"]
-        self.api.request("POST", USERS, body, what=f"create {thing}")
+        self._writes.add(account.name, lambda api: api.request("POST", USERS, body, what=f"create {thing}"))
         if not account.active:
             self._set_active(account, thing)
 
     def _set_active(self, account: Account, thing: str) -> None:
-        self.api.request(
-            "PATCH",
-            f"{USERS}/{segment(account.name)}/active",
-            {"active": account.active},
-            what=f"{'activate' if account.active else 'deactivate'} {thing}",
-        )
+        path, body = f"{USERS}/{segment(account.name)}/active", {"active": account.active}
+        what = f"{'activate' if account.active else 'deactivate'} {thing}"
+        self._writes.add(account.name, lambda api: api.request("PATCH", path, body, what=what))
 
     def _update_oidc(self, want: dict[str, Any], have: Account, thing: str) -> None:
+        before: dict[str, Any]
         admin, active, source = want.get("admin"), want.get("active"), want.get("source")
         if admin is not None and admin != have.admin:
             before, have.admin = {"admin": have.admin}, admin
@@ -209,7 +229,7 @@ class Accounts:
                     "is_admin": admin,
                     "is_service_account": have.service,
                 }
-                self.api.request("POST", USERS, body, what=f"change {thing}")
+                self._writes.add(have.name, lambda api: api.request("POST", USERS, body, what=f"change {thing}"))
         if active is not None and active != have.active:
             before, have.active = {"active": have.active}, active
             if self.changes.note(thing, "activated" if active else "deactivated", before, {"active": active}):
@@ -219,12 +239,8 @@ class Accounts:
             before, have.source = {"source": have.source}, source
             after = {"source": source, **({"subject": subject} if subject else {})}
             if self.changes.note(thing, f"signs in by {source}", before, after):
-                self.api.request(
-                    "PUT",
-                    f"{USERS}/{segment(have.name)}/service-account-source",
-                    after,
-                    what=f"change how {thing} signs in",
-                )
+                path, what = f"{USERS}/{segment(have.name)}/service-account-source", f"change how {thing} signs in"
+                self._writes.add(have.name, lambda api: api.request("PUT", path, after, what=what))
 
     def _is_bound(self, have: Account, source: str, subject: str) -> bool:
         bound = self.api.request("GET", f"{USERS}/{segment(have.name)}/identities", what=f"look at {have.name}")
@@ -239,7 +255,7 @@ class Accounts:
             )
         admin = want.get("admin")
         if have is None:
-            password = self.passwords.read(want, thing)
+            password = self._password(want, thing)
             if not (password or service or self.changes.check_mode):
                 raise MlflowError(f"{thing}: it is new, so password_secret must name a Secret with its first password")
             account = Account(want["name"], bool(admin))
@@ -247,7 +263,8 @@ class Accounts:
                 # A program's password that nobody knows: its token is issued by mlflow_token or mlflow_client.
                 first = password or generate("password", PASSWORD_LENGTH)
                 body = {"username": want["name"], "password": first.decode()}
-                self.api.request("POST", f"{USERS}/create", body, what=f"create {thing}")
+                path = f"{USERS}/create"
+                self._writes.add(account.name, lambda api: api.request("POST", path, body, what=f"create {thing}"))
                 if account.admin:
                     self._set_admin(account, thing)
             return
@@ -257,90 +274,81 @@ class Accounts:
                 thing, "made an administrator" if admin else "no administrator any more", before, {"admin": admin}
             ):
                 self._set_admin(have, thing)
-        password = self.passwords.read(want, thing) if want.get("update_password") == "always" else None
+        password = self._password(want, thing) if want.get("update_password") == "always" else None
         if password and not self.api.accepts(have.name, password.decode()) and self.changes.note(thing, "password set"):
-            self.set_password(have.name, password)
+            self._writes.add(have.name, lambda api: _set_password(api, have.name, password))
 
-    def _set_admin(self, account: Account, thing: str) -> None:
-        body = {"username": account.name, "is_admin": account.admin}
-        self.api.request("PATCH", f"{USERS}/update-admin", body, what=f"change {thing}")
-
-    def set_password(self, name: str, password: bytes) -> None:
-        """Set a password of basic-auth."""
-        body = {"username": name, "password": password.decode()}
-        self.api.request("PATCH", f"{USERS}/update-password", body, what=f"set the password of {name}")
-
-
-class Passwords:
-    """Reads the passwords that declarations name, each Secret once, and only those that are needed."""
-
-    def __init__(self, api: MlflowApi, check_mode: bool) -> None:
-        self._api = api
-        self._check_mode = check_mode
-        self._secrets: dict[tuple[str, str], dict[str, bytes]] = {}
-
-    def read(self, want: dict[str, Any], thing: str) -> bytes | None:
-        """Give a declared password; None where none is declared or, in check mode, it is to come.
-
-        :raises MlflowError: it is not there or no text
-        """
+    def _password(self, want: dict[str, Any], thing: str) -> bytes | None:
+        """Give a declared password; None where none is declared or, in check mode, it is to come."""
         reference = want.get("password_secret")
         if not reference:
             return None
-        where, key = (reference["namespace"], reference["name"]), reference.get("key") or want["name"]
-        if where not in self._secrets:
-            stored = self._api.store.read(*where)
-            self._secrets[where] = stored.data if stored else {}
-        value = self._secrets[where].get(key)
-        if not value:
-            if self._check_mode:
-                return None
-            raise MlflowError(f"{thing}: Secret {'/'.join(where)} has no key {key}, which is to hold the password")
+        place = (reference["namespace"], reference["name"], reference.get("key") or want["name"])
         try:
-            self._api.secrets.append(value.decode())
-        except UnicodeDecodeError:
-            raise MlflowError(f"{thing}: Secret {'/'.join(where)} has no text in its key {key}, the password") from None
-        return value
+            value = self._passwords.text(*place, "password")
+        except KubeError as error:
+            raise MlflowError(f"{thing}: {error}") from None
+        if value is None:
+            return None
+        self.api.secrets.append(value)
+        return value.encode()
+
+    def _set_admin(self, account: Account, thing: str) -> None:
+        path, body = f"{USERS}/update-admin", {"username": account.name, "is_admin": account.admin}
+        self._writes.add(account.name, lambda api: api.request("PATCH", path, body, what=f"change {thing}"))
+
+    def ensure_admins(self, wanted: list[str], *, exclusive: bool) -> None:
+        """Apply the declared administrators of basic-auth. All is checked before the first change.
+
+        Args:
+            exclusive: take the right from those who are not declared, but from the account that asks.
+
+        Raises:
+            MlflowError: it cannot be.
+        """
+        if self.api.plugin == "oidc":
+            raise MlflowError(
+                "admins is given: with the login by oidc, whoever is in the provider's group of administrators is one"
+            )
+        there = self.all()
+        unknown = set(wanted) - set(there)
+        if unknown:
+            raise MlflowError(
+                f"MLflow has no user {listed(unknown)}, who is to administer it: there are {listed(there)}"
+            )
+        me = self.api.whoami()["name"]
+        surplus = sorted(each.name for each in there.values() if each.admin and each.name not in {*wanted, me})
+        if exclusive and surplus and not set(wanted) - {me}:
+            raise MlflowError(
+                f"exclusive would take the right to administer from {listed(surplus)}, and leave nobody but {me}: "
+                "name one who is to keep it"
+            )
+        for name in [*sorted(set(wanted)), *(surplus if exclusive else [])]:
+            account, admin = there[name], name in wanted
+            if account.admin == admin:
+                continue
+            account.admin = admin
+            if self.changes.note(f"user {name}", f"administrator: {'no -> yes' if admin else 'yes -> no'}"):
+                self._set_admin(account, f"user {name}")
+
+    def set_password(self, name: str, password: bytes) -> None:
+        """Set a password of basic-auth at once."""
+        _set_password(self.api, name, password)
 
 
-def twice(option: str, names: list[str]) -> None:
+def _set_password(api: MlflowApi, name: str, password: bytes) -> None:
+    body = {"username": name, "password": password.decode()}
+    api.request("PATCH", f"{USERS}/update-password", body, what=f"set the password of {name}")
+
+
+def check_names(option: str, names: list[str]) -> None:
     """Fail for a name that is declared more than once.
 
-    :raises MlflowError: which
+    Raises:
+        MlflowError: which.
     """
     seen: set[str] = set()
     for name in names:
         if name.lower() in seen:
             raise MlflowError(f"{option} declares {name} more than once")
         seen.add(name.lower())
-
-
-def run_accounts(module: Any, option: str, service: bool) -> NoReturn:
-    """Run the module of people's or of service accounts.
-
-    :param option: the option that declares them
-    """
-    declared = module.params[option]
-    kind = "service account" if service else "user"
-
-    def work(api: MlflowApi) -> dict[str, Any]:
-        twice(option, [each["name"] for each in declared])
-        changes = Changes(module.check_mode)
-        accounts = Accounts(api, changes)
-        if declared:
-            api.require_admin()
-        for each in declared:
-            accounts.ensure(each, service)
-        there = accounts.all() if declared else {}
-        names = [accounts.key(each["name"]) for each in declared]
-        return {**changes.result(), option: [there[name].shown() for name in names if name in there]}
-
-    def nothing_yet() -> dict[str, Any]:
-        sentences = [
-            f"{kind} {each['name']}: created"
-            for each in declared
-            if each["state"] == "present" and each.get("create") is not False
-        ]
-        return {"changed": bool(sentences), "changes": sentences, option: []}
-
-    run(module, work, nothing_yet)

@@ -16,12 +16,15 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
+from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes as Record
+from ansible_collections.mlops.mlflow.plugins.module_utils.http import BROKEN, Answer, Wire, explain, in_parallel
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
+    ApiError,
     KubeError,
     auth_argument_spec,
     connect,
@@ -31,19 +34,19 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import ServiceConnection, Unreachable
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
-
-BROKEN = (http.client.HTTPException, OSError)
-"""What a connection that broke raises."""
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import SecretValues
 
 ATTEMPTS = 5
 PAUSE = 2.0  # seconds between them, where the server does not say
 LONGEST_PAUSE = 5.0
-IDLE = 3.0  # seconds after which a kept connection is not trusted with a write
 
 WHO_AM_I = "/api/2.0/mlflow/users/current"
 """Answered by both plugins, and differently: {"username": ...} by mlflow-oidc-auth, {"user": ...} by basic-auth."""
 
-Query = dict[str, Any] | list[tuple[str, Any]] | None
+SEARCH = "/api/2.0/mlflow/experiments/search"
+"""A list, although it is asked for by POST."""
+
+Query: TypeAlias = "dict[str, Any] | list[tuple[str, Any]] | None"
 """Parameters of a URL."""
 
 # Options of kubernetes.core that are MLflow's own here. The environment variables K8S_AUTH_* still mean the cluster.
@@ -67,7 +70,7 @@ def argument_spec(**own: Any) -> dict[str, Any]:
         "username": {"type": "str"},
         "password": {"type": "str", "no_log": True},
         "token": {"type": "str", "no_log": True},
-        "validate_certs": {"type": "bool", "default": True},
+        "validate_certs": {"type": "bool", "default": True, "aliases": ["verify_ssl"]},
         "ca_path": {"type": "path"},
         "timeout": {"type": "int", "default": 30},
         "auth_plugin": {"type": "str", "choices": ["auto", "oidc", "basic"], "default": "auto"},
@@ -78,9 +81,10 @@ def argument_spec(**own: Any) -> dict[str, Any]:
 class MlflowError(Exception):
     """One sentence on what MLflow refused, or on what was asked of it that can't be.
 
-    :param status: HTTP status; 0 where there was no answer
-    :param code: MLflow's error code, such as C(RESOURCE_DOES_NOT_EXIST); may be empty
-    :param reason: MLflow's own words; may be empty
+    Args:
+        status: HTTP status; 0 where there was no answer.
+        code: MLflow's error code, such as C(RESOURCE_DOES_NOT_EXIST); may be empty.
+        reason: MLflow's own words; may be empty.
     """
 
     def __init__(self, sentence: str, status: int = 0, code: str = "", reason: str = "") -> None:
@@ -104,25 +108,11 @@ class NotThereYet(Exception):
     """In check mode: what an earlier task would have made is not there."""
 
 
-def explain_answer(body: bytes) -> tuple[str, str]:
-    """Give the error code and the words of an answer that is an error: MLflow, FastAPI and basic-auth differ."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        text = "" if b"<" in body else " ".join(body.decode(errors="replace").split())
-        return "", text[:200] or "no reason given"
-    if not isinstance(answer, dict):
-        return "", str(answer)[:200]
-    code = str(answer.get("error_code") or "")
-    detail = answer.get("detail", answer.get("message", answer.get("error")))
-    if isinstance(detail, list):  # FastAPI's validation: what was sent is in it too, and is left out
-        words = [
-            f"{'.'.join(map(str, each.get('loc') or []))}: {each.get('msg')}"
-            for each in detail
-            if isinstance(each, dict)
-        ]
-        detail = "; ".join(words)
-    return code, " ".join(str(detail or code or "no reason given").split())
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """Give names for a sentence, and not more than so many."""
+    names = sorted(set(names))
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest if names else "none"
 
 
 def segment(name: str) -> str:
@@ -172,13 +162,15 @@ def _basic(username: str, password: str) -> str:
 class MlflowApi:
     """Requests to one MLflow over one kept-alive connection.
 
-    :param connection: an C(http.client.HTTPConnection), or what behaves like one; it is reopened after a failure
-    :param authorization: the header Authorization; empty sends none
-    :param where: how messages call the server
-    :param account: how messages call the account
-    :param plugin: C(oidc), C(basic), or C(auto) to ask the server when it matters
-    :param path: the path that the server's URL begins with
-    :param kube: gives a client of the cluster's API server, which is asked for only where a Secret is read or written
+    Args:
+        connection: an C(http.client.HTTPConnection), or what behaves like one; it is reopened after a failure.
+        authorization: the header Authorization; empty sends none.
+        where: how messages call the server.
+        account: how messages call the account.
+        plugin: C(oidc), C(basic), or C(auto) to ask the server when it matters.
+        path: the path that the server's URL begins with.
+        kube: gives a client of the cluster's API server, which is asked for only where a Secret is read or written.
+        another: gives a further connection, for a thread of its own.
     """
 
     def __init__(
@@ -191,58 +183,64 @@ class MlflowApi:
         plugin: str = "auto",
         path: str = "",
         kube: Callable[[], Api] | None = None,
+        another: Callable[[], Any] | None = None,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> None:
-        self._connection = connection
+        self._wire = Wire(connection)
         self._authorization = authorization
         self._account = account
         self._plugin = plugin
         self._path = path
         self._sleep = sleep
         self._is_forwarded = isinstance(connection, ServiceConnection)
-        self._used = float("-inf")
         self._me: dict[str, Any] | None = None
         self.where = where
-        self.requests = 0
         self._kube = kube
+        self._open = another
+        self._read: dict[str, bytes] | None = None
         self.secrets: list[str] = []  # what a module's output must not hold
         self.waits = True  # for a pod to be ready
 
+    @property
+    def requests(self) -> int:
+        """How many were sent to MLflow."""
+        return self._wire.requests
+
+    @requests.setter
+    def requests(self, count: int) -> None:
+        self._wire.requests = count
+
     def close(self) -> None:
         """Drop the connection; the next request opens another."""
-        self._connection.close()
+        self._wire.close()
+
+    def another(self) -> MlflowApi:
+        """Give a client of the same server and account with a connection of its own, for another thread."""
+        if self._open is None:
+            raise MlflowError(f"{self.where} is reached over one connection only")
+        other = MlflowApi(
+            self._open(),
+            self._authorization,
+            where=self.where,
+            account=self._account,
+            plugin=self.plugin,
+            path=self._path,
+            sleep=self._sleep,
+        )
+        other.waits, other._read = self.waits, self._read
+        return other
+
+    def remember(self) -> None:
+        """Ask for each list once from here on: what is read is for a plan, and holds until the plan is carried out."""
+        self._read = {}
 
     # Requests
-
-    def _send(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, Any, bytes]:
-        """Send one request and read the whole answer; only a read is repeated, once, on a new connection."""
-        if self._connection.sock is not None and method != "GET" and time.monotonic() - self._used > IDLE:
-            self._connection.close()
-        for attempt in (1, 2):
-            try:
-                if self._connection.sock is None:
-                    self._connection.connect()
-                self.requests += 1
-                self._connection.request(method, target, body=body, headers=headers)
-                response = self._connection.getresponse()
-                answer = response.status, response.headers, response.read()
-                self._used = time.monotonic()
-                return answer
-            except Unreachable:
-                self._connection.close()
-                raise
-            except BROKEN as error:
-                fresh = attempt == 2 or self._used == float("-inf")
-                self._connection.close()
-                if method != "GET" or fresh:
-                    raise self._unreachable(error) from None
-        raise AssertionError  # the loop returns or raises
 
     def _unreachable(self, error: Exception) -> Unreachable:
         strerror = getattr(error, "strerror", None) or str(error) or type(error).__name__
         for kind, words in (  # the special before the general
             (ConnectionRefusedError, "refused the connection"),
-            (TimeoutError, f"did not answer within {getattr(self._connection, 'timeout', 0):g} s"),
+            (TimeoutError, f"did not answer within {getattr(self._wire.connection, 'timeout', 0):g} s"),
             (socket.gaierror, "cannot be found: its name does not resolve"),
             (
                 ssl.SSLCertVerificationError,
@@ -277,7 +275,9 @@ class MlflowApi:
             last = attempt == ATTEMPTS
             sent = self.requests
             try:
-                status, answer_headers, answer = self._send(method, target, data, headers)
+                answer = self._wire.exchange(method, target, data, headers, safe=method == "GET")
+            except BROKEN as error:
+                raise self._unreachable(error) from None
             except Unreachable as error:
                 # A write that broke may have been done; where no pod was ready nothing was sent.
                 repeatable = method == "GET" or self.requests == sent
@@ -285,20 +285,21 @@ class MlflowApi:
                     raise
                 self._sleep(PAUSE)
                 continue
-            if status != 503 or last:
+            if answer.status != 503 or last:
                 break
-            self._sleep(_pause(answer_headers.get("Retry-After")))
-        self._check(status, answer_headers, answer, what or f"answer {method} {path}")
-        return answer
+            self._sleep(_pause(answer.headers.get("Retry-After")))
+        self._check(answer, what or f"answer {method} {path}")
+        return answer.body
 
-    def _check(self, status: int, headers: Any, answer: bytes, what: str) -> None:
+    def _check(self, answer: Answer, what: str) -> None:
         """Turn an answer other than success into an error."""
+        status = answer.status
         if 200 <= status < 300:
             return
         if 300 <= status < 400:
-            place = (headers.get("Location") or "").partition("?")[0]
+            place = (answer.headers.get("Location") or "").partition("?")[0]
             raise MlflowError(f"{self.where} sends the call on to {place}: give MLflow's own address", status)
-        code, reason = explain_answer(answer)
+        code, reason = explain(answer.body)
         if status == 401:
             raise MlflowError(f"{self.where} does not accept {self._account}: {reason}", status, code, reason)
         raise MlflowError(f"MLflow refused to {what}: {reason} (HTTP {status})", status, code, reason)
@@ -317,15 +318,26 @@ class MlflowApi:
 
         A server that says it is unavailable (503), or of which no pod is ready, is asked again for some seconds.
 
-        :param path: absolute path below the server's URL, quoted where needed (P(segment))
-        :param body: what is sent as JSON; None sends nothing
-        :param query: parameters of the URL; those that are None are left out, booleans become C(true) and C(false)
-        :param what: the deed in words, for the sentence of a refusal: "MLflow refused to <what>"
-        :param authorization: another header than the session's; for a look at somebody else's credentials
-        :raises MlflowError: the server answers with other than success
-        :raises Unreachable: it does not answer
+        Args:
+            path: absolute path below the server's URL, quoted where needed (`segment`).
+            body: what is sent as JSON; None sends nothing.
+            query: parameters of the URL; those that are None are left out, booleans become C(true) and C(false).
+            what: the deed in words, for the sentence of a refusal: "MLflow refused to <what>".
+            authorization: another header than the session's; for a look at somebody else's credentials.
+
+        Raises:
+            MlflowError: the server answers with other than success.
+            Unreachable: it does not answer.
         """
-        answer = self._ask(method, path, body, query, what=what, authorization=authorization)
+        asked = ""
+        if self._read is not None and authorization is None and (method == "GET" or path == SEARCH):
+            asked = json.dumps([method, path, body, query])
+        if asked and asked in (self._read or {}):
+            answer = (self._read or {})[asked]
+        else:
+            answer = self._ask(method, path, body, query, what=what, authorization=authorization)
+        if asked and self._read is not None:
+            self._read[asked] = answer
         if not answer.strip():
             return {}
         try:
@@ -356,7 +368,8 @@ class MlflowApi:
     def whoami(self) -> dict[str, Any]:
         """Give C(name) and C(admin) of the account, and find out which plugin answers; the server is asked once.
 
-        :raises MlflowError: the account is not accepted, or the server has no accounts
+        Raises:
+            MlflowError: the account is not accepted, or the server has no accounts.
         """
         if self._me is None:
             found = self.find(WHO_AM_I, what="say who the account is")
@@ -365,7 +378,7 @@ class MlflowApi:
                 raise MlflowError(
                     f"{self.where} knows no accounts: it runs neither mlflow-oidc-auth nor MLflow's basic-auth", 404
                 )
-            asked = "basic" if "user" in found else "oidc"
+            asked = "oidc" if user is found else "basic"
             if self._plugin not in ("auto", asked):
                 raise MlflowError(f"auth_plugin is {self._plugin}, and {self.where} runs {asked}")
             self._plugin = asked
@@ -382,7 +395,8 @@ class MlflowApi:
     def require_admin(self) -> None:
         """See that the account may do what only administrators may.
 
-        :raises MlflowError: it may not
+        Raises:
+            MlflowError: it may not.
         """
         me = self.whoami()
         if not me["admin"]:
@@ -402,7 +416,8 @@ class MlflowApi:
     def cluster(self) -> Api:
         """The cluster's API server.
 
-        :raises KubeError: there is no usable kubeconfig
+        Raises:
+            KubeError: there is no usable kubeconfig.
         """
         if self._kube is None:
             raise KubeError("this call needs a kubeconfig")
@@ -412,7 +427,8 @@ class MlflowApi:
     def store(self) -> KubernetesStore:
         """Secrets of the cluster.
 
-        :raises KubeError: there is no usable kubeconfig
+        Raises:
+            KubeError: there is no usable kubeconfig.
         """
         return KubernetesStore(self.cluster)
 
@@ -424,42 +440,53 @@ def _pause(retry_after: str | None) -> float:
         return PAUSE
 
 
-class Changes:
-    """What a module changes, or in check mode would, in words and for the difference.
+class Changes(Record):
+    """The record of changes, whose difference begins with a line for each."""
 
-    :param check_mode: only finds out what would be done
+    def turn(self, thing: str, before: Any, after: Any) -> bool:
+        """Note that one value becomes another, and return whether it is to be made; None is what is not there."""
+        return self.note(thing, f"{'none' if before is None else before} -> {'none' if after is None else after}")
+
+    @property
+    def diff(self) -> list[dict[str, str]]:
+        """The difference as Ansible shows it."""
+        lines = [{"prepared": "".join(f"{each}\n" for each in self.sentences)}] if self else []
+        return lines + super().diff
+
+
+class Writes:
+    """Requests that wait to be sent over several connections at once; those for one thing keep their order.
+
+    Args:
+        api: sends them.
     """
 
-    def __init__(self, check_mode: bool) -> None:
-        self.check_mode = check_mode
-        self.sentences: list[str] = []
-        self.before: dict[str, Any] = {}
-        self.after: dict[str, Any] = {}
+    def __init__(self, api: MlflowApi) -> None:
+        self._api = api
+        self._waiting: dict[str, list[Callable[[MlflowApi], Any]]] = {}
 
-    def note(self, thing: str, what: str, before: dict[str, Any] | None = None, after: Any = None) -> bool:
-        """Note a change, and return whether it is to be made.
+    def add(self, thing: str, write: Callable[[MlflowApi], Any]) -> None:
+        """Let a write wait.
 
-        :param thing: what is changed, such as C(user ada)
-        :param before: the fields that differ as they are, and P(after) as they are to be; never a secret
+        Args:
+            thing: what it is for.
+            write: sends it by the client that it is called with, in a thread.
         """
-        self.sentences.append(f"{thing}: {what}")
-        if before:
-            self.before.setdefault(thing, {}).update(before)
-        if after:
-            self.after.setdefault(thing, {}).update(after)
-        return not self.check_mode
+        self._waiting.setdefault(thing, []).append(write)
 
-    def result(self) -> dict[str, Any]:
-        """Give what every module returns."""
-        return {
-            "changed": bool(self.sentences),
-            "changes": self.sentences,
-            "diff": {"before": _shown(self.before), "after": _shown(self.after)},
-        }
+    def send(self) -> None:
+        """Send what waits.
 
+        Raises:
+            MlflowError: MLflow refuses one of them.
+        """
+        waiting, self._waiting = list(self._waiting.values()), {}
 
-def _shown(things: dict[str, Any]) -> str:
-    return json.dumps(things, indent=2, sort_keys=True, default=str) + "\n" if things else ""
+        def work(api: MlflowApi, writes: list[Callable[[MlflowApi], Any]]) -> None:
+            for write in writes:
+                write(api)
+
+        in_parallel(self._api, waiting, work, sum(map(len, waiting)))
 
 
 # --- a module's session -----------------------------------------------------------------------------------------------
@@ -476,29 +503,29 @@ def _credentials(params: dict[str, Any], kube: Callable[[], Api], check_mode: bo
     if params.get("username"):
         return _basic(params["username"], params["password"]), f"the account {params['username']}", [params["password"]]
     secret = params["admin_secret"]
-    where = f"{secret['namespace']}/{secret['name']}"
-    stored = KubernetesStore(kube()).read(secret["namespace"], secret["name"])
-    values = []
+    place = (secret["namespace"], secret["name"])
+    values = SecretValues(KubernetesStore(kube()).read, check_mode)
+    found = []
     for part in ("username", "password"):
-        key = secret[f"{part}_key"]
-        value = stored.data.get(key) if stored else None
-        if not value:
-            if check_mode:
-                raise NotThereYet(f"Secret {where} has no key {key}")
-            raise MlflowError(f"admin_secret: Secret {where} has no key {key}, which is to hold the account's {part}")
         try:
-            values.append(value.decode())
-        except UnicodeDecodeError:
-            raise MlflowError(f"admin_secret: Secret {where} has no text in its key {key}") from None
-    return _basic(*values), f"the account {values[0]} of Secret {where}", [values[1]]
+            value = values.text(*place, secret[f"{part}_key"], f"account's {part}")
+        except ApiError:
+            raise
+        except KubeError as error:
+            raise MlflowError(f"admin_secret: {error}") from None
+        if value is None:
+            raise NotThereYet(f"Secret {'/'.join(place)} has no key {secret[f'{part}_key']}")
+        found.append(value)
+    return _basic(*found), f"the account {found[0]} of Secret {'/'.join(place)}", [found[1]]
 
 
 def open_api(params: dict[str, Any], check_mode: bool = False) -> MlflowApi:
     """Give a client for a module's options; no request is sent to MLflow yet.
 
-    :raises MlflowError: an option is wrong, or a credential is not there
-    :raises NotThereYet: in check mode, where a credential is to come
-    :raises KubeError: the cluster is needed and cannot be used
+    Raises:
+        MlflowError: an option is wrong, or a credential is not there.
+        NotThereYet: in check mode, where a credential is to come.
+        KubeError: the cluster is needed and cannot be used.
     """
     opened: list[Api] = []
 
@@ -508,24 +535,30 @@ def open_api(params: dict[str, Any], check_mode: bool = False) -> MlflowApi:
         return opened[0]
 
     service = params.get("service")
+
+    def connection(own: Api | None = None) -> Any:
+        if not service:
+            return _url_connection(params)[0]
+        port, timeout = service["port"], params["timeout"]
+        return ServiceConnection(own or kube(), service["namespace"], service["name"], port=port, timeout=timeout)
+
     if service:
         where = f"MLflow (Service {service['namespace']}/{service['name']})"
-        connection: Any = ServiceConnection(
-            kube(), service["namespace"], service["name"], port=service["port"], timeout=params["timeout"]
-        )
         path = ""
     else:
-        connection, path = _url_connection(params)
+        _connection, path = _url_connection(params)
         where = f"MLflow at {params['url']}"
     authorization, account, secrets = _credentials(params, kube, check_mode)
     api = MlflowApi(
-        connection,
+        connection(),
         authorization,
         where=where,
         account=account,
         plugin=params.get("auth_plugin") or "auto",
         path=path,
         kube=kube,
+        # A client of the API server is for one thread.
+        another=lambda: connection(Api(kube().settings) if service else None),
     )
     api.secrets = secrets
     api.waits = not check_mode  # a dry run does not wait for what would have been started
@@ -536,11 +569,12 @@ def run(
     module: Any,
     work: Callable[[MlflowApi], dict[str, Any]],
     nothing_yet: Callable[[], dict[str, Any]] | None = None,
-) -> NoReturn:
+) -> None:
     """Run a module: open the API, do its work, and end with its result or with one sentence.
 
-    :param work: gives what the module returns; C(requests), how many were sent to MLflow, is added
-    :param nothing_yet: gives what the module returns in check mode where MLflow does not run yet
+    Args:
+        work: gives what the module returns; C(requests), how many were sent to MLflow, is added.
+        nothing_yet: gives what the module returns in check mode where MLflow does not run yet.
     """
     unmask(module)
     api: MlflowApi | None = None

@@ -7,12 +7,11 @@ mlflow-oidc-auth has tokens: several an account, each with a name and an end. A 
 the old one is honoured for as long as programs may still hold it. MLflow's basic-auth has one password an account: a
 renewed one replaces it at once, in MLflow first and in all its Secrets right after.
 
-What is in a Secret of ours is told by its labels and annotations, never by its name alone.
+A Secret of ours is known by its labels and annotations, never by its name alone.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable
@@ -24,13 +23,19 @@ from urllib.parse import urlsplit
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import KEY, NAME, NAMESPACE, generate
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     FIELD_MANAGER,
-    MERGE_PATCH,
     ApiError,
     KubeError,
-    quoted,
+    secret_option,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict, Secret, Secrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import PASSWORD_LENGTH, USERS, Accounts
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import Changes, MlflowApi, MlflowError, segment
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
+    Changes,
+    MlflowApi,
+    MlflowError,
+    run,
+    segment,
+)
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 KIND = "mlops.mlflow/access"  # label: client or token
@@ -46,18 +51,21 @@ PASSWORD_KEY = "mlops.mlflow/password-key"  # noqa: S105 - the name of the key
 LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 DATED = r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 PREFIX = re.compile(r"mlf_([0-9a-f]{8})_.+")
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+USER_VARIABLE = "MLFLOW_TRACKING_USERNAME"
+PASSWORD_VARIABLE = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - the name of the variable
 LONGEST_LIFETIME = 365  # days that mlflow-oidc-auth gives a token
 
 
-def delivery_options(**own: Any) -> dict[str, Any]:
+def _delivery_options(**own: Any) -> dict[str, Any]:
     """Give the options of a list of what gets tokens.
 
-    :param own: those that one module has alone
+    Args:
+        own: those that one module has alone.
     """
     return {
         "type": "list",
         "elements": "dict",
-        "required": True,
         "options": {
             **own,
             "lifetime_days": {"type": "int", "default": 90},
@@ -69,18 +77,36 @@ def delivery_options(**own: Any) -> dict[str, Any]:
     }
 
 
+CLIENTS = _delivery_options(
+    name={"type": "str", "required": True},
+    user={"type": "str"},
+    namespaces={"type": "list", "elements": "str", "default": []},
+    secret_name={"type": "str", "default": "mlflow-credentials", "no_log": False},
+    tracking_uri={"type": "str"},
+)
+TOKENS = {
+    **_delivery_options(
+        user={"type": "str", "required": True},
+        name={"type": "str", "required": True},
+        secret=secret_option(username_key="username", password_key="password"),  # noqa: S106 - names of keys
+    ),
+    "no_log": False,
+}
+
+
 @dataclass
 class Delivery:
     """A token that is to be in a Secret.
 
-    :param kind: C(client) or C(token), which module's Secret it is
-    :param owner: whose it is, such as the client's name
-    :param user: the account
-    :param token: the token's name, to which the date is added
-    :param values: further keys of the Secret
-    :param password_key: the Secret's key of the token
-    :param lifetime: days, as C(renew_before) and C(grace)
-    :param take_over: whether basic-auth may set the password of an account that was there before
+    Args:
+        kind: C(client) or C(token), which module's Secret it is.
+        owner: whose it is, such as the client's name.
+        user: the account.
+        token: the token's name, to which the date is added.
+        values: further keys of the Secret.
+        password_key: the Secret's key of the token.
+        lifetime: days, as C(renew_before) and C(grace).
+        take_over: whether basic-auth may set the password of an account that was there before.
     """
 
     kind: str
@@ -107,22 +133,8 @@ class Delivery:
         return f"{self.kind} {self.owner} in Secret {self.where}"
 
 
-@dataclass
-class Kept:
-    """A Secret as it is."""
-
-    namespace: str
-    name: str
-    version: str
-    labels: dict[str, str]
-    annotations: dict[str, str]
-    data: dict[str, bytes] = field(repr=False)
-    immutable: bool = False
-
-    @property
-    def where(self) -> str:
-        """How messages call it."""
-        return f"{self.namespace}/{self.name}"
+class IssuedSecret(Secret):
+    """A Secret as it is, with what its annotations tell."""
 
     @property
     def thing(self) -> str:
@@ -139,17 +151,8 @@ class Kept:
         return self.data.get(key, b"").decode(errors="replace")
 
 
-def _kept(found: dict[str, Any]) -> Kept:
-    metadata = found["metadata"]
-    return Kept(
-        metadata["namespace"],
-        metadata["name"],
-        metadata["resourceVersion"],
-        metadata.get("labels") or {},
-        metadata.get("annotations") or {},
-        {key: base64.b64decode(value or "") for key, value in (found.get("data") or {}).items()},
-        bool(found.get("immutable")),
-    )
+def _issued(secret: Secret) -> IssuedSecret:
+    return IssuedSecret(**vars(secret))
 
 
 def _digest(value: str) -> str:
@@ -172,7 +175,8 @@ def _day(moment: datetime | None) -> str:
 def check(deliveries: list[Delivery], option: str) -> None:
     """Find what is wrong in what is declared before anything is asked.
 
-    :raises MlflowError: in one sentence, what and where
+    Raises:
+        MlflowError: in one sentence, what and where.
     """
     places: dict[str, Delivery] = {}
     for each in deliveries:
@@ -199,26 +203,136 @@ def check(deliveries: list[Delivery], option: str) -> None:
             raise MlflowError(f"{option}: {other.owner} and {each.owner} both put Secret {each.where} there")
 
 
-def all_issued(deliveries: list[Delivery], option: str) -> dict[str, Any]:
-    """Give what a module returns in check mode where MLflow does not run yet."""
-    sentences = [f"{each.thing}: token issued" for each in deliveries]
-    return {"changed": bool(sentences), "changes": sentences, option: []}
+@dataclass
+class Wanted:
+    """What is declared of one kind of Secrets.
+
+    Args:
+        kind: C(client) or C(token).
+        owners: all that are declared, those that are to be absent too.
+        absent: whether some are to be absent.
+        revoked: accounts and names of tokens that are to be revoked wherever they are.
+        exclusive: whether the Secrets of others go.
+        remove_accounts: whether an account goes with its last Secret.
+    """
+
+    kind: str
+    deliveries: list[Delivery]
+    owners: set[str]
+    absent: bool = False
+    revoked: list[tuple[str, str]] = field(default_factory=list)
+    exclusive: bool = False
+    remove_accounts: bool = False
+
+    def sentences(self) -> list[str]:
+        """Give what would be issued where MLflow does not run yet."""
+        return [f"{each.thing}: token issued" for each in self.deliveries]
+
+
+def _delivery(declared: dict[str, Any], **own: Any) -> Delivery:
+    return Delivery(
+        lifetime=declared["lifetime_days"],
+        renew_before=declared["renew_before_days"],
+        grace=declared["grace_days"],
+        take_over=declared["take_over"],
+        **own,
+    )
+
+
+def wanted_clients(clients: list[dict[str, Any]], tracking_uri: str | None, option: str = "clients") -> Wanted:
+    """Read what is declared of programs, a Secret for each of their namespaces.
+
+    Args:
+        tracking_uri: of those that have none of their own.
+        option: how messages call the declaration.
+
+    Raises:
+        MlflowError: what is declared can't be.
+    """
+    found = []
+    names = [client["name"] for client in clients]
+    for client in clients:
+        name = client["name"]
+        if names.count(name) > 1:
+            raise MlflowError(f"{option} declares {name} more than once")
+        if client["state"] == "absent":
+            continue
+        if not client["namespaces"]:
+            raise MlflowError(f"{option}: {name} has no namespaces, so there is nowhere to put its Secret")
+        uri = client["tracking_uri"] or tracking_uri
+        if not uri:
+            raise MlflowError(f"{option}: {name} has no tracking_uri, the URL at which it reaches MLflow")
+        user = client["user"] or name
+        found += [
+            _delivery(
+                client,
+                kind="client",
+                owner=name,
+                user=user,
+                token=f"{name}/{namespace}",
+                namespace=namespace,
+                secret=client["secret_name"],
+                values={URI_VARIABLE: uri.rstrip("/"), USER_VARIABLE: user},
+                password_key=PASSWORD_VARIABLE,
+            )
+            for namespace in dict.fromkeys(client["namespaces"])
+        ]
+    check(found, option)
+    return Wanted("client", found, set(names), any(each["state"] == "absent" for each in clients))
+
+
+def wanted_tokens(tokens: list[dict[str, Any]], option: str = "tokens") -> Wanted:
+    """Read what is declared of tokens, a Secret each.
+
+    Args:
+        option: how messages call the declaration.
+
+    Raises:
+        MlflowError: what is declared can't be.
+    """
+    found = []
+    owners = [f"{token['user']}/{token['name']}" for token in tokens]
+    for token, owner in zip(tokens, owners, strict=True):
+        if owners.count(owner) > 1:
+            raise MlflowError(f"{option} declares {token['name']} of {token['user']} more than once")
+        if token["state"] == "absent":
+            continue
+        secret = token["secret"]
+        if not secret:
+            raise MlflowError(
+                f"{option}: {token['name']} of {token['user']} has no secret, and a token is kept nowhere else"
+            )
+        found.append(
+            _delivery(
+                token,
+                kind="token",
+                owner=owner,
+                user=token["user"],
+                token=token["name"],
+                namespace=secret["namespace"],
+                secret=secret["name"],
+                values={secret["username_key"]: token["user"]},
+                password_key=secret["password_key"],
+            )
+        )
+    check(found, option)
+    revoked = [(each["user"], each["name"]) for each in tokens if each["state"] == "absent"]
+    return Wanted("token", found, set(owners), bool(revoked), revoked)
 
 
 class Tokens:
     """Delivers tokens.
 
-    :param accounts: the accounts of the server
-    :param kind: which Secrets are looked at
-    :param instance: which MLflow it is, as the Secrets' label has it
-    :param former: what that label was before, for Secrets that are taken over where they are declared
-    :param now: gives the time; for tests
+    Args:
+        accounts: the accounts of the server, and where changes are noted.
+        kind: which Secrets are looked at.
+        instance: which MLflow it is, as the Secrets' label has it.
+        former: what that label was before, for Secrets that are taken over where they are declared.
+        now: gives the time; for tests.
     """
 
     def __init__(
         self,
-        api: MlflowApi,
-        changes: Changes,
         accounts: Accounts,
         kind: str,
         *,
@@ -228,32 +342,38 @@ class Tokens:
     ) -> None:
         if not LABEL.fullmatch(instance):
             raise MlflowError(f"instance is '{instance}', and must be a value of a label of Kubernetes")
-        self._api = api
-        self._changes = changes
+        self._api = accounts.api
+        self._changes = accounts.changes
         self._accounts = accounts
         self._labels = {MANAGED_BY: FIELD_MANAGER, KIND: kind, INSTANCE: instance}
         self._instances = [instance, *(each for each in former if LABEL.fullmatch(each) and each != instance)]
         self._now = now
-        self._ours: dict[str, Kept] = {}
-        self._seen: dict[str, Kept | None] = {}
+        self._ours: dict[str, IssuedSecret] = {}
+        self._seen: dict[str, IssuedSecret | None] = {}
         self._rows: dict[str, list[dict[str, Any]]] = {}
 
     # Secrets
 
+    @property
+    def _secrets(self) -> Secrets:
+        return Secrets(self._api.cluster)
+
     def look(self, deliveries: list[Delivery], every: bool, owners: Iterable[str] = ()) -> None:
         """Find the Secrets of ours in the whole cluster, in one request, and see that those declared are ours to write.
 
-        :param every: whether all of them must be known; else it does no harm if they may not be listed
-        :param owners: whose Secrets with a former label are ours too
-        :raises MlflowError: a Secret is somebody else's, or its namespace is not there
+        Args:
+            every: whether all of them must be known; else it does no harm if they may not be listed.
+            owners: whose Secrets with a former label are ours too.
+
+        Raises:
+            MlflowError: a Secret is somebody else's, or its namespace is not there.
         """
         fixed = [f"{key}={value}" for key, value in sorted(self._labels.items()) if key != INSTANCE]
         selector = ",".join([*fixed, f"{INSTANCE} in ({','.join(self._instances)})"])
         try:
-            found = self._api.cluster.get("/api/v1/secrets", labelSelector=selector).get("items") or []
             self._ours = {
                 each.where: each
-                for each in map(_kept, found)
+                for each in map(_issued, self._secrets.list(selector))
                 if each.labels[INSTANCE] == self._labels[INSTANCE] or each.annotations.get(OWNER) in set(owners)
             }
         except ApiError as error:
@@ -262,11 +382,12 @@ class Tokens:
         for want in deliveries:
             self._seen[want.where] = self._read(want)
 
-    def undeclared(self, places: set[str], owners: set[str] | None) -> list[Kept]:
+    def undeclared(self, places: set[str], owners: set[str] | None) -> list[IssuedSecret]:
         """Give the Secrets of ours that are at none of these places.
 
-        :param places: namespace/name of those that are declared
-        :param owners: whose are looked at; None are everybody's
+        Args:
+            places: namespace/name of those that are declared.
+            owners: whose are looked at; None are everybody's.
         """
         return [
             each
@@ -278,18 +399,16 @@ class Tokens:
         """Give the accounts whose credentials are in Secrets of ours."""
         return {each.user for each in self._ours.values()}
 
-    def _path(self, namespace: str, name: str = "") -> str:
-        return f"/api/v1/namespaces/{quoted(namespace)}/secrets" + (f"/{quoted(name)}" if name else "")
-
-    def _read(self, want: Delivery) -> Kept | None:
+    def _read(self, want: Delivery) -> IssuedSecret | None:
         """Give the Secret of a delivery, and see that it is ours to write.
 
-        :raises MlflowError: it is somebody else's, or its namespace is not there
+        Raises:
+            MlflowError: it is somebody else's, or its namespace is not there.
         """
         kept = self._ours.get(want.where)
         if kept is None:
-            found = self._api.cluster.find(self._path(want.namespace, want.secret))
-            kept = _kept(found) if found else None
+            found = self._secrets.read(want.namespace, want.secret)
+            kept = _issued(found) if found else None
         if kept is None:
             if not self._api.store.has_namespace(want.namespace):
                 raise MlflowError(f"{want.thing}: there is no namespace {want.namespace}, so make it first")
@@ -311,29 +430,19 @@ class Tokens:
         self._ours[want.where] = kept
         return kept
 
-    def _write(self, want: Delivery, kept: Kept | None, data: dict[str, str], annotations: dict[str, str]) -> None:
-        encoded = {key: base64.b64encode(value.encode()).decode("ascii") for key, value in data.items()}
-        metadata: dict[str, Any] = {"labels": self._labels, "annotations": annotations}
+    def _write(
+        self, want: Delivery, kept: IssuedSecret | None, data: dict[str, str], annotations: dict[str, str]
+    ) -> None:
+        values = {key: value.encode() for key, value in data.items()}
         try:
             if kept is None:
-                metadata.update(name=want.secret, namespace=want.namespace)
-                body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}
-                method, path, form = "POST", self._path(want.namespace), "application/json"
+                secret = Secret(want.namespace, want.secret, values, labels=self._labels, annotations=annotations)
+                written = self._secrets.create(secret)
             else:
-                metadata["resourceVersion"] = kept.version
-                body = {"metadata": metadata, "data": encoded}
-                method, path, form = "PATCH", self._path(want.namespace, want.secret), MERGE_PATCH
-            written = self._api.cluster.json(
-                method, path, query={"fieldManager": FIELD_MANAGER}, body=body, content_type=form
-            )
-        except ApiError as error:
-            if error.status == 409:
-                raise MlflowError(
-                    f"{want.thing}: somebody else has just written that Secret, so run it again"
-                ) from None
-            # What the API server says of a body it does not take may hold a value.
-            raise KubeError(f"Secret {want.where} cannot be written, the API server answers {error.status}") from None
-        self._ours[want.where] = _kept(written)
+                written = self._secrets.patch(kept, values, self._labels, annotations)
+        except Conflict:
+            raise MlflowError(f"{want.thing}: somebody else has just written that Secret, so run it again") from None
+        self._ours[want.where] = _issued(written)
 
     def _annotations(
         self, want: Delivery, value: str, *, issued: datetime | None, expires: datetime | None
@@ -353,8 +462,11 @@ class Tokens:
     def ensure(self, deliveries: list[Delivery]) -> list[dict[str, Any]]:
         """See that each Secret that was looked at holds a token that is good for long enough.
 
-        :returns: for each, its names and dates
-        :raises MlflowError: MLflow refuses
+        Returns:
+            for each, its names and dates.
+
+        Raises:
+            MlflowError: MLflow refuses.
         """
         found = [(want, self._seen[want.where]) for want in deliveries]
         if self._api.plugin == "oidc":
@@ -367,13 +479,15 @@ class Tokens:
     def _tokens(self, user: str, base: str) -> list[dict[str, Any]]:
         """Give the tokens of an account that have a name and a date after it."""
         name = self._accounts.key(user)
+        if name in self._accounts.created:
+            self._rows.setdefault(name, [])
         if name not in self._rows:
             found = self._api.find(f"{USERS}/{segment(name)}/tokens", what=f"list the tokens of {user}")
             self._rows[name] = found["tokens"] if found else []
         dated = re.compile(re.escape(base) + DATED)
         return [row for row in self._rows[name] if dated.fullmatch(row["name"])]
 
-    def _why(self, want: Delivery, kept: Kept | None, value: str, expires: datetime | None) -> str:
+    def _why(self, want: Delivery, kept: IssuedSecret | None, value: str, expires: datetime | None) -> str:
         """Say in a few words why a credential is due; empty where it is not."""
         if kept is None or not value:
             return f"there is no {want.password_key} in it" if kept else "there is none"
@@ -388,10 +502,9 @@ class Tokens:
             return f"it would live until {_day(expires)}"
         return ""
 
-    def _ensure_token(self, want: Delivery, kept: Kept | None) -> dict[str, Any]:
+    def _ensure_token(self, want: Delivery, kept: IssuedSecret | None) -> dict[str, Any]:
         value = kept.text(want.password_key) if kept else ""
         prefix = PREFIX.fullmatch(value)
-        # An account that check mode did not make has no tokens.
         rows = self._tokens(want.user, want.token) if self._accounts.find(want.user) else []
         current = next((row for row in rows if prefix and row["token_prefix"] == prefix[1]), None)
         expires = _time(current["expires_at"]) if current else None
@@ -407,7 +520,9 @@ class Tokens:
                     self._delete_token(want.user, row, want.thing)
         return self._result(want, expires, renewed=False)
 
-    def _renew_token(self, want: Delivery, kept: Kept | None, expired: datetime | None, why: str) -> dict[str, Any]:
+    def _renew_token(
+        self, want: Delivery, kept: IssuedSecret | None, expired: datetime | None, why: str
+    ) -> dict[str, Any]:
         now = self._now().replace(microsecond=0)
         expires = now + timedelta(days=want.lifetime)
         if self._changes.note(
@@ -479,12 +594,12 @@ class Tokens:
                 if not error.absent:
                     raise
 
-    def _align(self, want: Delivery, kept: Kept, issued: datetime | None, expires: datetime | None) -> None:
+    def _align(self, want: Delivery, kept: IssuedSecret, issued: datetime | None, expires: datetime | None) -> None:
         """Put right what is in a Secret beside the token."""
         value = kept.text(want.password_key)
         before = {key: kept.text(key) or None for key, wanted in want.values.items() if kept.text(key) != wanted}
         annotations = self._annotations(want, value, issued=issued, expires=expires)
-        for name in (ISSUED, EXPIRES):  # told to people only; MLflow knows them to the microsecond
+        for name in (ISSUED, EXPIRES):  # for people only; MLflow knows them to the microsecond
             if kept.annotations.get(name):
                 annotations.pop(name)
         drifted = any(kept.annotations.get(name) != text for name, text in annotations.items())
@@ -510,9 +625,9 @@ class Tokens:
 
     # basic-auth
 
-    def _ensure_password(self, user: str, found: list[tuple[Delivery, Kept | None]]) -> list[dict[str, Any]]:
+    def _ensure_password(self, user: str, found: list[tuple[Delivery, IssuedSecret | None]]) -> list[dict[str, Any]]:
         """See that all Secrets of an account hold the one password that it has."""
-        newest: tuple[datetime, str, datetime, Kept, Delivery] | None = None
+        newest: tuple[datetime, str, datetime, IssuedSecret, Delivery] | None = None
         for want, kept in found:
             issued = _time(kept.annotations.get(ISSUED, "")) if kept else None
             value = kept.text(want.password_key) if kept else ""
@@ -547,7 +662,7 @@ class Tokens:
         return results
 
     def _renew_password(
-        self, user: str, found: list[tuple[Delivery, Kept | None]], why: str, is_known: bool
+        self, user: str, found: list[tuple[Delivery, IssuedSecret | None]], why: str, is_known: bool
     ) -> list[dict[str, Any]]:
         first = found[0][0]
         if not is_known and not any(want.take_over for want, _kept in found):
@@ -572,10 +687,11 @@ class Tokens:
 
     # What is not declared any more
 
-    def remove(self, kept: Kept, still: bool = False) -> None:
+    def remove(self, kept: IssuedSecret, still: bool = False) -> None:
         """Revoke what a Secret of ours holds, then remove the Secret.
 
-        :param still: whether the account is still declared, and gets another password
+        Args:
+            still: whether the account is still declared, and gets another password.
         """
         user, base = kept.user, kept.annotations.get(TOKEN, "")
         thing = kept.thing
@@ -591,7 +707,7 @@ class Tokens:
             try:
                 self._api.cluster.json(
                     "DELETE",
-                    self._path(kept.namespace, kept.name),
+                    Secrets.path(kept.namespace, kept.name),
                     body={
                         "apiVersion": "v1",
                         "kind": "DeleteOptions",
@@ -611,3 +727,78 @@ def default_instance(params: dict[str, Any]) -> str:
     service = params.get("service")
     text = f"{service['namespace']}.{service['name']}" if service else urlsplit(params.get("url") or "").netloc
     return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-._") or "mlflow"
+
+
+def ensure(accounts: Accounts, wanted: Wanted, *, instance: str, former: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Deliver what is declared, and remove what is not.
+
+    Args:
+        instance: which MLflow it is, as the Secrets' label has it.
+        former: what that label was before.
+
+    Returns:
+        names and dates of what was delivered.
+
+    Raises:
+        MlflowError: a Secret is somebody else's, or MLflow refuses something.
+    """
+    tokens = Tokens(accounts, wanted.kind, instance=instance, former=former)
+    tokens.look(wanted.deliveries, every=wanted.exclusive or wanted.absent, owners=wanted.owners)
+    places = {each.where for each in wanted.deliveries}
+    gone = tokens.undeclared(places, None if wanted.exclusive else wanted.owners)
+    if not wanted.deliveries and not wanted.revoked and not gone:
+        return []
+    accounts.api.require_admin()
+    for each in wanted.deliveries:
+        _ensure_account(accounts, each)
+    accounts.send()
+    results = tokens.ensure(wanted.deliveries)
+    users = {accounts.key(each.user) for each in wanted.deliveries}
+    for secret in gone:
+        tokens.remove(secret, still=secret.user in users)
+        account = accounts.find(secret.user)
+        if wanted.remove_accounts and account and not account.admin and secret.user not in users | tokens.users():
+            accounts.remove(account, f"service account {secret.user}")
+    for user, name in wanted.revoked:
+        tokens.revoke(user, name, f"{wanted.kind} {user}/{name}")
+    tokens.revoke_strays(wanted.deliveries)
+    accounts.send()
+    return results
+
+
+def _ensure_account(accounts: Accounts, want: Delivery) -> None:
+    """Make the account of a client; that of a token has to be there."""
+    account = accounts.find(want.user)
+    if want.kind == "token":
+        if account is None and not accounts.changes.check_mode:
+            raise MlflowError(f"tokens: there is no account {want.user}, so make it first, by mlflow_user")
+    elif account is None:
+        accounts.ensure({"name": want.user, "display_name": want.user}, service=True)
+    elif account.service is False:
+        raise MlflowError(
+            f"client {want.owner}: the account {want.user} is a person's, and a program gets one of its own: "
+            "give another user"
+        )
+
+
+def run_deliveries(module: Any, option: str, read: Callable[[dict[str, Any]], Wanted]) -> None:
+    """Run the module of clients or of tokens.
+
+    Args:
+        option: how it calls what was delivered.
+        read: reads the module's options.
+    """
+    params = module.params
+
+    def work(api: MlflowApi) -> dict[str, Any]:
+        changes = Changes(module.check_mode)
+        instance = params["instance"] or default_instance(params)
+        former = params.get("former_instances") or ()
+        found = ensure(Accounts(api, changes), read(params), instance=instance, former=former)
+        return {**changes.result(), option: found}
+
+    def nothing_yet() -> dict[str, Any]:
+        changes = read(params).sentences()
+        return {"changed": bool(changes), "changes": changes, option: []}
+
+    run(module, work, nothing_yet)

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from ansible_collections.mlops.mlflow.plugins.modules import mlflow_access
 
 from tests.lib import rendering
 
@@ -28,7 +29,7 @@ ADA = {"name": "ada", "email": "Ada@example.org"}
 
 
 @pytest.mark.parametrize(("claim", "member"), [("preferred_username", "ada"), ("email", "ada@example.org")])
-def test_members_are_called_as_mlflow_knows_them(keycloak, mlflow, claim, member):
+def test_members_are_called_as_mlflow_knows_them(keycloak, claim, member):
     options = {
         "mlflow_oidc_username_claim": claim,
         "keycloak_users": [{**ADA, "groups": ["mlflow-users"]}, {"name": "bob"}],
@@ -39,8 +40,6 @@ def test_members_are_called_as_mlflow_knows_them(keycloak, mlflow, claim, member
     ada, bob = keycloak.value("__keycloak_all_users", options)
 
     assert (ada["groups"], "groups" in bob) == (["mlflow-users", "mlflow-admins"], False)
-    assert mlflow.value("__mlflow_access_admins", options) == ["ada"]
-    assert member in mlflow.value("__mlflow_access_people", options)
 
 
 @pytest.mark.parametrize("auth", ["basic", "oauth2_proxy"])
@@ -71,36 +70,34 @@ def test_nobody_who_logs_in_by_the_proxy_is_taken_for_a_program(mlflow):
     assert sorted(reserved.split(",")) == ["ci", "nightly", "ops", "robot"]
 
 
-FOUND = {
-    "groups": {"changes": []},
-    "users": {"skipped": True},
-    "clients": {"changes": ["x"]},
-    "tokens": {"msg": "no MLflow"},
-}
-
-
-def test_a_module_is_called_again_only_where_its_check_found_something(mlflow):
-    found = {f"__mlflow_access_{name}_found": {"changed": False, **its} for name, its in FOUND.items()}
-
-    differ = {name: mlflow.value(f"__mlflow_access_{name}_differ | bool", found) for name in FOUND}
-
-    assert differ == {"groups": False, "users": False, "clients": True, "tokens": True}
-
-
-@pytest.mark.parametrize("which", ["users", "clients", "accounts", "experiments", "models", ""])
-def test_what_was_made_may_have_permissions_to_follow(mlflow, which):
-    parts = ("users", "clients", "accounts", "experiments", "models")
-    made = {f"__mlflow_access_made_{part}": {"changed": part == which, "skipped": True} for part in parts}
-
-    assert mlflow.value("__mlflow_access_made | bool", made) is bool(which)
-
-
-@pytest.mark.parametrize(("auth", "parts", "told"), [("oidc", True, 1), ("oidc", False, 0), ("basic", True, 0)])
-def test_who_may_log_in_is_keycloaks_to_say_where_it_is_asked(mlflow, auth, parts, told):
+@pytest.mark.parametrize(
+    ("auth", "parts", "known"), [("oidc", True, True), ("oidc", False, False), ("basic", True, False)]
+)
+def test_people_are_those_of_our_keycloak_where_it_logs_them_in(mlflow, auth, parts, known):
     options = {
         "mlflow_auth": auth,
         "keycloak_users": [{"name": "ada", "enabled": False}],
+        "keycloak_groups": ["science"],
         "platform_components": ["keycloak", "mlflow"] if parts else ["mlflow"],
     }
 
-    assert len(mlflow.value("__mlflow_access_plan", options)["users"]) == told
+    found = mlflow.value("__mlflow_access_options", options)
+
+    people, groups = options["keycloak_users"], ["mlflow-admins", "mlflow-users", "science"]
+    if known:
+        assert (found["people"], found["groups"]) == (people, groups)
+    else:
+        assert not {"people", "groups"} & set(found)
+
+
+def test_options_are_the_modules(mlflow):
+    assert set(mlflow.value("__mlflow_access_options")) <= set(mlflow_access.ARGUMENT_SPEC)
+
+
+@pytest.mark.parametrize("auth", ["basic", "oidc"])
+def test_first_passwords_are_those_of_mlflows_own_people(mlflow, auth):
+    found = mlflow.value("__mlflow_access_secrets", {"mlflow_auth": auth, "mlflow_access": {"users": {"ada": None}}})
+
+    password = {"generate": "password", "length": 24}
+    secret = {"name": "mlflow-users", "namespaces": ["mlflow"], "keys": {"ada": password}}
+    assert found == ([secret] if auth == "basic" else [])

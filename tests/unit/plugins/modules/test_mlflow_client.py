@@ -68,7 +68,7 @@ def test_second_run_changes_nothing(run, mlflow, cluster):
     result = call(run, mlflow, TRAINING)
 
     assert not result["changed"]
-    assert result["diff"] == {"before": "", "after": ""}
+    assert result["diff"] == []
     assert mlflow.writes() == []
     assert cluster.writes() == []
     assert cluster.values(SECRET) == before
@@ -86,7 +86,7 @@ def test_check_mode_changes_nothing_and_says_what_it_would(run, mlflow, cluster)
 
     assert result["changes"][0] == "service account training: created"
     assert result["changes"][1].startswith(f"client training in Secret {SECRET}: ")
-    assert URI in result["diff"]["after"]
+    assert URI in result["diff"][-1]["after"]
     assert mlflow.writes() == []
     assert cluster.writes() == []
 
@@ -307,11 +307,15 @@ def test_server_that_issues_no_tokens_is_said(run, oidc, cluster):
 
 
 def test_token_that_cannot_be_kept_is_taken_back(run, oidc, cluster):
-    cluster.answers["POST /api/v1/namespaces/team-a/secrets"] = (507, {"kind": "Status", "message": "planted-token-1"})
+    cluster.answers["POST /api/v1/namespaces/team-a/secrets"] = (
+        507,
+        {"kind": "Status", "message": "no room for mlf_00000001_planted-token-1"},
+    )
 
     result = call(run, oidc, TRAINING)
 
-    assert "cannot be written, the API server answers 507" in result["msg"]
+    assert "cannot be written, the API server answered with 507" in result["msg"]
+    assert "planted-token-1" not in result["_output"]
     assert oidc.tokens["training"] == []
 
 

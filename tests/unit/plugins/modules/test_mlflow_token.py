@@ -8,11 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.filter.access import access_plan
 
 ACCOUNT = {"username": "mlflow-admin", "password": "the-admins-planted-password"}
 SPARK = {"user": "training", "name": "spark", "secret": {"namespace": "team-a", "name": "spark"}, "take_over": True}
-NIGHTLY = {"name": "ci", "secret": {"namespace": "team-a", "name": "nightly"}}
 GONE = {"user": "training", "name": "spark", "state": "absent"}
 
 
@@ -89,18 +87,6 @@ def test_moved_secret_leaves_none_behind(run, mlflow, cluster):
 def test_wrong_input_is_one_sentence(run, mlflow, token, sentence):
     assert sentence in call(run, mlflow, token)["msg"]
     assert mlflow.writes() == []
-
-
-def test_token_of_an_account_that_another_module_has_just_made(run, mlflow, cluster):
-    """With basic-auth it takes what the tree of mlflow_access says of its tokens."""
-    run("mlflow_service_account", url=mlflow.url, service_accounts=[{"name": "nightly"}], **ACCOUNT)
-    (token,) = access_plan({"service_accounts": {"nightly": {"tokens": [NIGHTLY]}}}, mlflow.plugin)["tokens"]
-
-    assert call(run, mlflow, token)["changed"]
-
-    values = {key: value.decode() for key, value in cluster.values("team-a/nightly").items()}
-    assert mlflow.lets_in(values["username"], values["password"])
-    assert not call(run, mlflow, token)["changed"]
 
 
 def test_exclusive_revokes_what_is_not_declared(run, mlflow, cluster):

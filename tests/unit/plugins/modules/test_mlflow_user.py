@@ -44,7 +44,7 @@ def test_check_mode_makes_nothing(run, mlflow):
     result = call(run, mlflow, {"name": "ada", "password_secret": REFERENCE}, check=True)
 
     assert result["changes"] == ["user ada: created"]
-    assert '"name": "ada"' in result["diff"]["after"]
+    assert '"name": "ada"' in result["diff"][-1]["after"]
     assert mlflow.writes() == []
 
 
@@ -65,7 +65,7 @@ def test_only_what_is_declared_is_changed(run, oidc):
     result = call(run, oidc, {"name": "ada", "admin": False, "active": True})
 
     assert result["changes"] == ["user ada: no administrator any more", "user ada: activated"]
-    assert '"admin": true' in result["diff"]["before"]
+    assert '"admin": true' in result["diff"][-1]["before"]
     assert oidc.accounts["ada"]["admin"] is False
     assert oidc.accounts["ada"]["active"] is True
 
@@ -154,3 +154,78 @@ def test_ordinary_account_is_no_administrator(run, mlflow):
     result = call(run, mlflow, {"name": "bob"}, username="ada", password="adas")
 
     assert "ada is no administrator of MLflow at" in result["msg"]
+
+
+# Programs
+
+
+def programs(run, mlflow, *accounts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return run("mlflow_user", url=mlflow.url, service_accounts=list(accounts), **ACCOUNT, **more)
+
+
+def test_program_is_made_once_and_is_no_person(run, oidc):
+    result = programs(run, oidc, {"name": "training"})
+
+    assert result["changes"] == ["service account training: created"]
+    assert result["service_accounts"][0]["source"] == "internal"
+    assert oidc.accounts["training"]["service"] is True
+    assert not programs(run, oidc, {"name": "training"})["changed"]
+
+
+def test_programs_of_a_provider_are_bound_to_its_subject(run, oidc):
+    crawler = {"name": "crawler", "source": "default", "subject": "abc"}
+    programs(run, oidc, {"name": "crawler"})
+
+    result = programs(run, oidc, crawler)
+
+    assert result["changes"] == ["service account crawler: signs in by default"]
+    assert oidc.identities["crawler"] == [{"provider_id": "default", "subject": "abc"}]
+    assert not programs(run, oidc, crawler)["changed"]
+    oidc.identities["crawler"] = [{"provider_id": "default", "subject": "somebody else"}]
+    assert programs(run, oidc, crawler)["changed"]
+
+
+def test_person_is_not_made_a_program(run, oidc):
+    oidc.account("ada")
+
+    assert "there is a person's account of that name" in programs(run, oidc, {"name": "ada"})["msg"]
+    assert "there is a person's account" in programs(run, oidc, {"name": "ada", "state": "absent"})["msg"]
+
+
+def test_program_of_basic_auth_has_a_password_that_nobody_knows(run, basic):
+    result = programs(run, basic, {"name": "one"}, {"name": "two"})
+
+    first, second = basic.accounts["one"]["password"], basic.accounts["two"]["password"]
+    assert len(first) >= 32
+    assert first != second
+    assert first not in result["_output"]
+    assert not programs(run, basic, {"name": "one"}, {"name": "two"})["changed"]
+
+
+@pytest.mark.parametrize("wrong", [{"source": "default"}, {"subject": "abc"}])
+def test_basic_auth_has_no_providers(run, basic, wrong):
+    assert "knows no identity providers" in programs(run, basic, {"name": "one", **wrong})["msg"]
+
+
+def test_check_mode_makes_no_program(run, mlflow):
+    assert programs(run, mlflow, {"name": "one"}, check=True)["changed"]
+    assert mlflow.writes() == []
+
+
+def test_people_and_programs_are_made_in_one_call(run, oidc):
+    lists = {"users": [{"name": "ada"}], "service_accounts": [{"name": "nightly"}]}
+
+    result = run("mlflow_user", url=oidc.url, **ACCOUNT, **lists)
+
+    assert result["changes"] == ["user ada: created", "service account nightly: created"]
+    assert [result[name][0]["service_account"] for name in lists] == [False, True]
+
+
+def test_many_are_made_over_several_connections(run, mlflow):
+    programs = [{"name": f"program-{number}"} for number in range(40)]
+
+    assert len(run("mlflow_user", url=mlflow.url, **ACCOUNT, service_accounts=programs)["changes"]) == 40
+
+    result = run("mlflow_user", url=mlflow.url, **ACCOUNT, service_accounts=programs)
+    assert (result["changed"], result["requests"]) == (False, 2)
+    assert len(result["service_accounts"]) == 40

@@ -77,33 +77,6 @@ def test_what_differs_is_not_the_same(want, have):
     assert bool(keycloak.differing(want, have)[1]) is not keycloak.same(want, have)
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (b'{"error": "unknown_error"}', "unknown_error"),
-        (b'{"error": "invalid_grant", "error_description": "Invalid user credentials"}', "Invalid user credentials"),
-        (b'{"errorMessage": "User exists with same email"}', "User exists with same email"),
-        (b'{"field": "email", "errorMessage": "error-invalid-email", "params": []}', "email: error-invalid-email"),
-        (
-            b'{"errors": [{"field": "a", "errorMessage": "x"}, {"field": "b", "errorMessage": "y"}]}',
-            "a: x; b: y",
-        ),
-        (b"", "no reason given"),
-        (b"{}", "no reason given"),
-        (b"[1]", "[1]"),
-        (b"<html>Bad gateway</html>", "<html>Bad gateway</html>"),
-        (b"\xff\xfe" + b"x" * 500, "\ufffd\ufffd" + "x" * 198),
-    ],
-)
-def test_keycloaks_own_words(body, words):
-    assert keycloak.explain_answer(body) == words
-
-
-@given(st.binary(max_size=60))
-def test_any_body_is_explained(body):
-    assert keycloak.explain_answer(body)
-
-
 def test_a_client_owns_what_is_declared_only():
     options = {
         "client_id": "c",
