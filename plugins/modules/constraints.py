@@ -20,9 +20,9 @@ notes:
   - A path is a variable with what leads to its parts. C([]) is each element of a list, C({}) each key of a mapping,
     C(.*) each of its values, and C(.name) one of them, where it is there.
   - A constraint has C(format) or C(pattern), or C(min) and C(max) for a number, and C(description), which messages use.
-    C(excluding) lists values that are refused, C(unique) refuses a value that is there more than once, C(empty) allows an
-    empty value or refuses an empty list, C(string) refuses what is no string, C(no_log) keeps the value out of messages, and
-    C(when) is a condition.
+  - C(excluding) lists values that are refused, and C(unique) refuses a value that is there more than once.
+  - C(empty) allows an empty value or refuses an empty list, and C(string) refuses what is no string.
+  - C(no_log) keeps the value out of messages, and C(when) is a condition.
 attributes:
   check_mode:
     description: Checks the same in check mode.

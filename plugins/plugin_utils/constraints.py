@@ -85,17 +85,15 @@ class Constraint:
     when: str | bool = True
 
     def allows(self, value: Any) -> bool:
-        """Tell whether a value that is no list and no mapping is one of those described."""
+        """Tell whether a value is one of those described; what is in a list or mapping has paths of its own."""
         if isinstance(value, (list, dict)):
-            # What is in it has paths of its own.
             return bool(value) or self.empty is not False
-        if self.string and not isinstance(value, str):
-            return False
         text = "" if value is None else str(value)
         if not text and self.empty is not None:
             return self.empty
-        if text in self.excluding:
-            return False
+        return text not in self.excluding and (isinstance(value, str) or not self.string) and self._fits(text)
+
+    def _fits(self, text: str) -> bool:
         if self.format == "quantity":
             return self._is_quantity(text)
         if self.min is not None or self.max is not None:
@@ -138,8 +136,8 @@ def check(constraints: Mapping[str, Constraint], values: Mapping[str, Any]) -> l
     """Give a sentence for each value that is not what its constraint describes.
 
     Args:
-        constraints: by the path of what they are for: "name", "name[]" (each element), "name{}" (each key), "name.*" (each
-            value of a mapping), "name.field", and these one after the other, such as "name[].field[]".
+        constraints: by the path of what they are for: "name", "name[]" (each element), "name{}" (each key), "name.*"
+            (each value of a mapping), "name.field", and these one after the other, such as "name[].field[]".
         values: of each variable.
     """
     hidden = {variable(path) for path, constraint in constraints.items() if constraint.no_log}

@@ -36,8 +36,11 @@ def get_role(name):
 
 
 def refusal(given):
-    """What site.yml would say, of the first role that refuses."""
-    order = [(rendering.COMPONENTS[0], "platform"), *((name, name) for name in rendering.COMPONENTS)]
+    """What site.yml would say, of the first role that refuses. Roles check their own variables, and what is shared."""
+    own = {name: checks.specification(name) for name in rendering.COMPONENTS}
+    shared = any(each in checks.specification("platform") for each in given) or not given
+    order = [("mlflow", "platform")] if shared else []
+    order += [(name, name) for name in rendering.COMPONENTS if shared or own[name].keys() & given.keys()]
     return next((said for name, of in order if (said := checks.refusal(get_role(name), GIVEN | given, of))), "")
 
 

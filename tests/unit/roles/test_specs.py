@@ -1,10 +1,13 @@
 """A role's argument specification is its reference: it names what defaults/main.yml holds, no more and no less."""
 
 import pathlib
+import re
 
+import checks
 import pytest
 import rendering
 import yaml
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.constraints import FORMATS
 
 ROLES = sorted(path.name for path in rendering.ROLES.iterdir() if (path / "defaults" / "main.yml").exists())
 # Values that roles share and roles' own states stand in one role's defaults, whatever their prefix.
@@ -78,25 +81,65 @@ def test_entry_points_ask_for_the_same(specification):
         assert specification["preflight"]["options"] == specification["main"]["options"]
 
 
-def test_components_have_a_preflight(role):
-    if role in rendering.COMPONENTS:
-        assert (rendering.ROLES / role / "tasks" / "preflight.yml").exists()
-        assert "preflight" in load(rendering.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
+def test_entry_points_are_files_of_tasks(role, specification):
+    assert [name for name in specification if not (rendering.ROLES / role / "tasks" / f"{name}.yml").exists()] == []
+
+
+def parts(options, prefix=""):
+    """The paths of all options, with those of dictionaries."""
+    for name, option in options.items():
+        path = prefix + name
+        yield path, option
+        yield from parts(option.get("options", {}), f"{path}[]." if option["type"] == "list" else f"{path}.")
+
+
+@pytest.fixture(scope="module")
+def known():
+    """All options of all roles, by their paths."""
+    return {path: option for role in ROLES for path, option in parts(checks.specification(role))}
+
+
+def test_constraints_are_of_options_that_there_are(role, known):
+    if not (rendering.ROLES / role / "meta" / "constraints.yml").exists():
+        return
+    for path, constraint in checks.constraints(role).items():
+        assert re.sub(r"(\[\]|\{\}|\.\*)+$", "", path) in known, path
+        assert not constraint.format or constraint.format in {*FORMATS, "quantity"}, path
+        re.compile(constraint.pattern)
+
+
+# Those of mlflow_access and mlflow_clients have checks of their own, and images_* are the module's.
+LEFT = ("mlflow_access", "mlflow_clients", "images_")
+
+
+def test_lists_and_dictionaries_are_not_made_of_texts(role):
+    """Ansible's own check takes "a" for [a] and "a=b" for {a: b}, and leaves the variable as it is."""
+    paths = list(checks.constraints(role)) if (rendering.ROLES / role / "meta" / "constraints.yml").exists() else []
+    wanted = {
+        path: f"{path}[]" if option["type"] == "list" else path
+        for path, option in parts(checks.specification(role))
+        if option["type"] in ("list", "dict") and not path.startswith(LEFT)
+    }
+    missing = [
+        path
+        for path, beginning in wanted.items()
+        if not any(re.match(re.escape(beginning) + r"([.{\[]|$)", each) for each in paths)
+    ]
+    assert missing == []
 
 
 def test_every_option_is_told(specification):
-    def options(entries, prefix=""):
-        for name, option in entries.items():
-            yield prefix + name, option
-            yield from options(option.get("options", {}), f"{prefix}{name}.")
-
-    for name, option in options(specification["main"]["options"]):
+    for name, option in parts(specification["main"]["options"]):
         assert option.get("description"), name
         assert option.get("type"), name
         if option["type"] == "list":
             assert option.get("elements"), name
-        if "choices" in option and "default" in option:
-            assert option["default"] in option["choices"], name
+        default = option.get("default")
+        if "choices" in option and default is not None:
+            listed = option["type"] == "list"
+            # A list that is made of other variables is described by a text.
+            assert listed or default in option["choices"], name
+            assert not isinstance(default, list) or set(default) <= set(option["choices"]), name
 
 
 def test_names_carry_their_role(role, defaults):
