@@ -41,6 +41,8 @@ FORMATS = {
         r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
         "the name of a Secret, lower-case letters, digits, dots and hyphens",
     ),
+    # What the filter `bool` knows; an argument spec takes "t" and "y" for true too.
+    "switch": (r"(?i:true|yes|on|1|false|no|off|0)", "true or false"),
     "url": (
         r"https?://([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?",
         "http:// or https://, a host and perhaps a port, without a path",
@@ -87,7 +89,8 @@ class Constraint:
     def allows(self, value: Any) -> bool:
         """Tell whether a value is one of those described; what is in a list or mapping has paths of its own."""
         if isinstance(value, (list, dict)):
-            return bool(value) or self.empty is not False
+            one = self.format or self.pattern or self.string or self.min is not None or self.max is not None
+            return not one and (bool(value) or self.empty is not False)
         text = "" if value is None else str(value)
         if not text and self.empty is not None:
             return self.empty

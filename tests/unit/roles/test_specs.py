@@ -108,6 +108,16 @@ def test_constraints_are_of_options_that_there_are(role, known):
         re.compile(constraint.pattern)
 
 
+def test_numbers_and_switches_are_what_filters_take_for_them(role):
+    """Ansible's own check takes 3.0 for an int and "y" for true, and leaves the variable as it is."""
+    if (rendering.ROLES / role / "meta" / "constraints.yml").exists():
+        kinds = {
+            path: option["type"] for path, option in parts(checks.specification(role)) if not path.startswith(LEFT)
+        }
+        missing = {path for path, kind in kinds.items() if kind in ("int", "bool")} - checks.constraints(role).keys()
+        assert missing == set()
+
+
 # Those of mlflow_access and mlflow_clients have checks of their own, and images_* are the module's.
 LEFT = ("mlflow_access", "mlflow_clients", "images_")
 

@@ -30,6 +30,7 @@ def said(path: str, value: Any, **entry: Any) -> list[str]:
         ("line", ["x", "a b"], ["", " ", " x", "a\n"]),
         ("namespace", ["a", "a-1"], ["A", "a_b", "-a", "a.b", "x" * 64, "a\n"]),
         ("secret", ["a", "a.b-1"], ["A", "a_b", ".a", "x" * 254]),
+        ("switch", [True, False, "yes", "No", 1, "off"], ["y", "t", "maybe", "", None]),
         ("url", ["http://a", "https://a.b:8443/", "http://[::1]:80"], ["a:80", "ftp://a", "http://a/b", "http://"]),
         ("word", ["*.example.com"], ["a b", "a,b", ""]),
     ],
@@ -88,6 +89,13 @@ def test_what_is_excluded_or_empty():
     assert said("x", "", format="secret")
     assert said("x", [], empty=False, description="one group or more") == ["x is []: one group or more"]
     assert said("x", []) == []
+
+
+@pytest.mark.parametrize("entry", [{"format": "line"}, {"pattern": ".*"}, {"min": 1}, {"max": 1}, {"string": True}])
+@pytest.mark.parametrize("value", [["a"], {"a": 1}])
+def test_a_list_is_no_text(entry, value):
+    """Ansible's own check takes any value for a string."""
+    assert said("x", value, **entry)
 
 
 def test_a_string_is_asked_for_in_earnest():
