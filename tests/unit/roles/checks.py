@@ -19,8 +19,9 @@ def specification(role):
 
 
 def constraints(role):
-    """The constraints of a role, by their paths."""
-    return {path: Constraint(**entry) for path, entry in _loaded(role, "constraints").items()}
+    """The constraints of a role, by their paths; none where it has no such file."""
+    found = (rendering.ROLES / role / "meta" / "constraints.yml").exists() and _loaded(role, "constraints")
+    return {path: Constraint(**entry) for path, entry in (found or {}).items()}
 
 
 def refusal(role, options=None, of=None):

@@ -100,8 +100,6 @@ def known():
 
 
 def test_constraints_are_of_options_that_there_are(role, known):
-    if not (rendering.ROLES / role / "meta" / "constraints.yml").exists():
-        return
     for path, constraint in checks.constraints(role).items():
         assert re.sub(r"(\[\]|\{\}|\.\*)+$", "", path) in known, path
         assert not constraint.format or constraint.format in {*FORMATS, "quantity"}, path
@@ -124,7 +122,7 @@ LEFT = ("mlflow_access", "mlflow_clients", "images_")
 
 def test_lists_and_dictionaries_are_not_made_of_texts(role):
     """Ansible's own check takes "a" for [a] and "a=b" for {a: b}, and leaves the variable as it is."""
-    paths = list(checks.constraints(role)) if (rendering.ROLES / role / "meta" / "constraints.yml").exists() else []
+    paths = checks.constraints(role)
     wanted = {
         path: f"{path}[]" if option["type"] == "list" else path
         for path, option in parts(checks.specification(role))
@@ -218,3 +216,47 @@ def test_what_is_exported_is_what_is_deployed(role):
     assert collected["vars"]["platform_manifests"] == rooms["main"]["absent"]["vars"]["platform_manifests"]
     deployed = rooms["main"].get("credentials", {"vars": {"platform_secrets": []}})
     assert collected["vars"]["platform_secrets"] == deployed["vars"]["platform_secrets"]
+
+
+@pytest.mark.parametrize(
+    ("path", "good", "bad"),
+    [
+        ("platform_timeout", [10], [9]),
+        ("mlflow_db_port", [1, 65535], [0, 65536]),
+        ("sealed_secrets_output_dir", ["", "/a", "~/a"], ["a", "./a"]),
+        ("sealed_secrets_key_renew_period", ["0", "720h"], ["1", "-1h"]),
+        ("postgres_memory", ["256Mi"], ["255Mi"]),
+        ("postgres_storage_size", ["1Gi"], ["999Mi"]),
+        ("postgres_max_connections", [20, 10000], [19, 10001]),
+        ("postgres_settings{}", ["work_mem", "pg_stat_statements.max"], ["port", "Work", "a.b.c"]),
+        ("postgres_roles[].name", ["a-1_b"], ["1a", "pg_a", "public", "A", "a" * 64]),
+        ("minio_replicas", [1, 4, 16], [0, 2, 3, 17, "04"]),
+        ("minio_memory", ["512Mi"], ["511Mi"]),
+        ("minio_storage_size", ["1G"], ["953Mi"]),
+        ("minio_settings{}", ["MINIO_A"], ["minio", "MINIO_VOLUMES"]),
+        ("keycloak_replicas", [1], [0]),
+        ("keycloak_memory", ["768Mi"], ["767Mi"]),
+        ("keycloak_db_pool_size", [5, 1000], [4, 1001]),
+        ("keycloak_extra_env{}", ["KC_LOG_LEVEL"], ["KC_DB_PASSWORD", "my_secret", "A-B"]),
+        ("keycloak_session_idle_timeout", [60], [59]),
+        ("keycloak_realm", ["a.B-1"], ["master", "", "a" * 37]),
+        ("keycloak_users[].name", ["ada", "a.b"], ["ab", "Ada", "a" * 64]),
+        ("keycloak_users[].email", ["Ada@example.org"], ["ada", "a@b@c", "a b@c"]),
+        ("keycloak_groups[]", ["data science"], ["a/b", " a", ""]),
+        ("mlflow_replicas", [1, 100], [0, 101]),
+        ("mlflow_workers", [1, 64], [0, 65]),
+        ("mlflow_oidc_session_lifetime", [300], [299]),
+        ("mlflow_oidc_allowed_groups", [["a"]], [[]]),
+        ("mlflow_oidc_allowed_groups[]", ["a b"], ["a,b", " a", ""]),
+        ("mlflow_oidc_scopes[]", ["openid"], ['a"b', "a b", "a\\b"]),
+        ("mlflow_permission_cache_seconds", [0], ["", -1]),
+        ("mlflow_oauth2_proxy_session_lifetime", [300, 31536000], [299, 31536001]),
+        ("mlflow_oauth2_proxy_session_refresh", [30], [29]),
+        ("kind_cluster_name", ["a", "a" * 50], ["A", "-a", "a" * 51]),
+        ("kind_cluster_node_ports[]", [30000, 32767], [29999, 32768]),
+    ],
+)
+def test_limits(path, good, bad):
+    constraint = next(found[path] for role in ROLES if path in (found := checks.constraints(role)))
+    assert [each for each in good if not constraint.allows(each)] == []
+    assert [each for each in bad if constraint.allows(each)] == []
