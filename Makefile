@@ -13,6 +13,7 @@ RUN := $(VENV)/.ready-$(shell cat requirements.txt requirements-test.txt 2>/dev/
 
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_FORCE_COLOR ?= $(if $(TERM),1,)
 unexport VIRTUAL_ENV
 
@@ -93,7 +94,7 @@ test-other-core: venv ## Run test-core by the other supported ansible-core; OTHE
 
 .PHONY: bench
 bench: venv ## Print the figures of a running quickstart, as ratios against a peer; also makes and removes the tests' cluster, about 3 minutes (ARGS='--only memory access' leaves it out, ARGS=--help lists all)
-	@python tests/bench/bench.py --directory build/quickstart $(ARGS)
+	@PYTHONPATH=docs/examples python -m tests.bench.bench --directory build/quickstart $(ARGS)
 
 .PHONY: clean
 clean: venv ## Remove both clusters with their data, build/ and .venv; what was built for them stays for the next time

@@ -12,11 +12,7 @@ from typing import ClassVar
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultSecretsContext
 from ansible.utils.display import Display
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
-    KubeError,
-    auth_argument_spec,
-    connect,
-)
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError, auth_argument_spec
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import BACKED_UP
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action, sealing_keys
@@ -49,7 +45,7 @@ class ActionModule(local_action.LocalAction):
         backup = sealing_keys.Backup(path, list(context.secrets or []) if context else [], options["vault_id"])
         doing = "backed up" if options["state"] == "exported" else "restored"
         try:
-            api = connect(options)
+            api = self.connect(options)
             if options["state"] == "exported":
                 return self._export(api, options, backup)
             return self._import(api, options, backup)

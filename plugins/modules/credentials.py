@@ -283,6 +283,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import (
     KEY,
     NAME,
@@ -298,12 +299,11 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     unmask,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
-    Changed,
-    Kept,
+    CentralWrite,
     KubernetesStore,
     Store,
-    Stored,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import ATTEMPTS, Secret, retried
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import SERVICE, Controller
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import SCOPES, STRICT
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.store import SealedStore
@@ -312,7 +312,6 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import r
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import ExternalSecrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.store import ExternalStore, VaultStore
 
-ATTEMPTS = 10  # how often a Secret is read again because somebody else wrote it at the same time
 LONGEST_DIGEST = 16  # characters of a fingerprint
 
 
@@ -333,8 +332,8 @@ class Key:
 
 
 @dataclass
-class Wanted:
-    """A Secret that is asked for."""
+class SecretRequest:
+    """A Secret that is asked for, in all its namespaces."""
 
     name: str
     namespaces: list[str]
@@ -344,9 +343,13 @@ class Wanted:
     variable: str
     keys: list[Key]
 
+    def secret(self, namespace: str, values: dict[str, bytes]) -> Secret:
+        """Give the Secret to create in a namespace."""
+        return Secret(namespace, self.name, values, self.type, self.labels)
+
 
 @dataclass
-class Outcome:
+class EnsuredSecret:
     """What was done to a Secret in one namespace."""
 
     name: str
@@ -409,12 +412,12 @@ def parse_key(secret: str, name: str, given: Any) -> Key:
     return Key(name, generate=kind, length=length)
 
 
-def parse(params: dict[str, Any]) -> list[Wanted]:
+def parse(params: dict[str, Any]) -> list[SecretRequest]:
     """Read the options secrets and supplied.
 
     :raises WrongInputError: in one sentence, what is wrong with them
     """
-    wanted: list[Wanted] = []
+    wanted: list[SecretRequest] = []
     supplied = read_all_supplied(params["supplied"] or {})
     for each in params["secrets"]:
         name = each["name"]
@@ -445,7 +448,7 @@ def parse(params: dict[str, Any]) -> list[Wanted]:
             if key.name in given:
                 key.supplied = given[key.name]
         wanted.append(
-            Wanted(
+            SecretRequest(
                 name=name,
                 namespaces=list(dict.fromkeys(each["namespaces"])),
                 type=each["type"],
@@ -487,9 +490,9 @@ class Ensurer:
         self._namespaces: set[str] = set()  # known to be there
         self.namespaces_created: list[str] = []
         self.fingerprints: dict[str, str] = {}
-        self.kept: list[Kept] = []  # what was written in the central place
+        self.kept: list[CentralWrite] = []  # what was written in the central place
 
-    def ensure(self, wanted: Wanted) -> list[Outcome]:
+    def ensure(self, wanted: SecretRequest) -> list[EnsuredSecret]:
         """Ensure one Secret in all its namespaces.
 
         :raises KubeError: in one sentence with Secret, namespace and key, why it cannot be
@@ -498,38 +501,44 @@ class Ensurer:
             return self._verify(wanted)
         generated: dict[str, bytes] = {}
         outcomes = {
-            namespace: Outcome(wanted.name, namespace, [key.name for key in wanted.keys])
+            namespace: EnsuredSecret(wanted.name, namespace, [key.name for key in wanted.keys])
             for namespace in wanted.namespaces
         }
         # A Secret that is released from what made it is read again too, once in each namespace.
-        for _attempt in range(ATTEMPTS + len(wanted.namespaces)):
-            try:
-                central = self._store.central(wanted.name, [key.name for key in wanted.keys])
-                stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
-                if any(outcome.recoverable for outcome in outcomes.values()):
-                    return self._unknown(wanted, stored, outcomes)
-                values, fresh = self._values(wanted, central, stored, generated)
-                for namespace in wanted.namespaces:
-                    outcomes[namespace].drift = self._check(wanted, namespace, stored[namespace], values)
-                kept = self._store.keep(wanted.name, values, write=not self._check_mode)
-                if kept is not None:
-                    self.kept.append(kept)
-                # In this order: the first namespace decides which of two generated values stays.
-                for namespace in wanted.namespaces:
-                    self._write(wanted, stored[namespace], values, fresh, outcomes[namespace])
-            except Changed:
-                continue
-            for namespace in wanted.namespaces:
-                unknown = self._check_mode and fresh
-                digest = "" if unknown else fingerprint(namespace, wanted.name, values)
-                self.fingerprints[f"{namespace}/{wanted.name}"] = digest
-            return list(outcomes.values())
-        raise KubeError(
-            f"Secret {wanted.namespaces[0]}/{wanted.name} is written by somebody else all the time: "
-            f"gave up after {ATTEMPTS + len(wanted.namespaces)} attempts"
+        retried(
+            lambda: self._attempt(wanted, outcomes, generated),
+            f"Secret {wanted.namespaces[0]}/{wanted.name}",
+            ATTEMPTS + len(wanted.namespaces),
         )
+        return list(outcomes.values())
 
-    def _read(self, wanted: Wanted, outcome: Outcome) -> Stored | None:
+    def _attempt(self, wanted: SecretRequest, outcomes: dict[str, EnsuredSecret], generated: dict[str, bytes]) -> None:
+        """Read, decide and write once.
+
+        :param outcomes: by namespace; what is done is noted in them
+        :param generated: what was generated in earlier attempts, and is used again
+        :raises Conflict: somebody else wrote meanwhile
+        """
+        central = self._store.central(wanted.name, [key.name for key in wanted.keys])
+        stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
+        if any(outcome.recoverable for outcome in outcomes.values()):
+            self._note_unknown(wanted, stored, outcomes)
+            return
+        values, fresh = self._values(wanted, central, stored, generated)
+        for namespace in wanted.namespaces:
+            outcomes[namespace].drift = self._check(wanted, namespace, stored[namespace], values)
+        kept = self._store.keep(wanted.name, values, write=not self._check_mode)
+        if kept is not None:
+            self.kept.append(kept)
+        # In this order: the first namespace decides which of two generated values stays.
+        for namespace in wanted.namespaces:
+            self._write(wanted, stored[namespace], values, fresh, outcomes[namespace])
+        for namespace in wanted.namespaces:
+            unknown = self._check_mode and fresh
+            digest = "" if unknown else fingerprint(namespace, wanted.name, values)
+            self.fingerprints[f"{namespace}/{wanted.name}"] = digest
+
+    def _read(self, wanted: SecretRequest, outcome: EnsuredSecret) -> Secret | None:
         """Read the Secret of one namespace; bring it back if the store can."""
         namespace, name = outcome.namespace, wanted.name
         stored = self._store.read(namespace, name)
@@ -543,17 +552,18 @@ class Ensurer:
             return None
         return self._store.recover(namespace, name)
 
-    def _unknown(self, wanted: Wanted, stored: dict[str, Stored | None], outcomes: dict[str, Outcome]) -> list[Outcome]:
-        """Say in check mode what is known of a Secret whose values only the controller can tell."""
+    def _note_unknown(
+        self, wanted: SecretRequest, stored: dict[str, Secret | None], outcomes: dict[str, EnsuredSecret]
+    ) -> None:
+        """Note in check mode what is known of a Secret whose values only the controller can tell."""
         for namespace, outcome in outcomes.items():
             self.fingerprints[f"{namespace}/{wanted.name}"] = ""
             if stored[namespace] is None:
                 self._ensure_namespace(namespace, f"Secret {namespace}/{wanted.name}")
                 outcome.created = True
                 outcome.after = [key.name for key in wanted.keys]
-        return list(outcomes.values())
 
-    def _verify(self, wanted: Wanted) -> list[Outcome]:
+    def _verify(self, wanted: SecretRequest) -> list[EnsuredSecret]:
         """Verify somebody else's Secret."""
         outcomes = []
         whose = f"{wanted.variable} is '{wanted.name}': " if wanted.variable else ""
@@ -573,14 +583,14 @@ class Ensurer:
             self.fingerprints[f"{namespace}/{wanted.name}"] = fingerprint(
                 namespace, wanted.name, {name: stored.data[name] for name in names}
             )
-            outcomes.append(Outcome(wanted.name, namespace, names))
+            outcomes.append(EnsuredSecret(wanted.name, namespace, names))
         return outcomes
 
     @staticmethod
     def _values(
-        wanted: Wanted,
+        wanted: SecretRequest,
         central: dict[str, bytes],
-        stored: dict[str, Stored | None],
+        stored: dict[str, Secret | None],
         generated: dict[str, bytes],
     ) -> tuple[dict[str, bytes], set[str]]:
         """Decide on the values; also gives the names of the keys that are generated.
@@ -609,7 +619,9 @@ class Ensurer:
                 fresh.add(key.name)
         return values, fresh
 
-    def _check(self, wanted: Wanted, namespace: str, stored: Stored | None, values: dict[str, bytes]) -> list[str]:
+    def _check(
+        self, wanted: SecretRequest, namespace: str, stored: Secret | None, values: dict[str, bytes]
+    ) -> list[str]:
         """See that the Secret of one namespace can be written, before any is; give what drifted in how it is kept."""
         where = f"Secret {namespace}/{wanted.name}"
         if stored is None:
@@ -625,10 +637,15 @@ class Ensurer:
         data = {key for key, value in values.items() if stored.data.get(key) != value}
         if data and stored.immutable:
             raise KubeError(f"{where} is immutable, so that its key {min(data)} cannot be written: delete it first")
-        return self._store.drift(namespace, wanted.name, stored)
+        return self._store.drift(stored)
 
     def _write(
-        self, wanted: Wanted, stored: Stored | None, values: dict[str, bytes], fresh: set[str], outcome: Outcome
+        self,
+        wanted: SecretRequest,
+        stored: Secret | None,
+        values: dict[str, bytes],
+        fresh: set[str],
+        outcome: EnsuredSecret,
     ) -> None:
         """Bring the Secret of one namespace in line, and note in the outcome what that took."""
         namespace, where = outcome.namespace, f"Secret {outcome.namespace}/{wanted.name}"
@@ -637,7 +654,7 @@ class Ensurer:
                 self._store.check()
             self._ensure_namespace(namespace, where)
             if not self._check_mode:
-                self._store.create(namespace, wanted.name, Stored(wanted.type, values, wanted.labels))
+                self._store.create(wanted.secret(namespace, values))
             outcome.created = True
             outcome.generated = sorted(fresh)
             outcome.after = sorted(values)
@@ -647,7 +664,7 @@ class Ensurer:
         if not data and not labels and not outcome.drift:
             return
         if not self._check_mode:
-            self._store.update(namespace, wanted.name, stored, data, labels)
+            self._store.update(stored, data, labels)
         # An attempt that was repeated may have written some already, hence the union.
         outcome.updated = sorted({*outcome.updated, *data} if not outcome.created else set())
         outcome.generated = sorted({*outcome.generated, *(fresh & set(data))})
@@ -669,28 +686,20 @@ class Ensurer:
         self._namespaces.add(namespace)
 
 
-def difference(outcomes: list[Outcome], namespaces: list[str], kept: list[Kept]) -> list[dict[str, str]]:
-    """Give Ansible's form of a difference, with the names of keys."""
-    lines = [
-        {"before_header": f"Namespace {each}", "after_header": f"Namespace {each}", "before": "", "after": f"{each}\n"}
-        for each in namespaces
-    ]
-    for entry in kept:
+def changes_of(ensurer: Ensurer, outcomes: list[EnsuredSecret]) -> Changes:
+    """Give what was changed, with the names of keys."""
+    changes = Changes()
+    for each in ensurer.namespaces_created:
+        changes.note_lines(f"Namespace {each}", "created", [], [each])
+    for entry in ensurer.kept:
         header = f"Vault {entry.path} (names of keys that are written)"
-        after = "".join(f"{key}\n" for key in entry.updated) if entry.updated else "a new entry\n"
-        lines.append({"before_header": header, "after_header": header, "before": "", "after": after})
-    for each in outcomes:
-        if each.changed:
-            header = f"Secret {each.namespace}/{each.name} (names of keys)"
-            lines.append(
-                {
-                    "before_header": header,
-                    "after_header": header,
-                    "before": "".join(f"{key}\n" for key in each.before),
-                    "after": "".join(f"{line}\n" for line in [*each.after, *(f"({way})" for way in each.converted)]),
-                }
-            )
-    return lines
+        changes.note_lines(header, "written", [], entry.updated or ["a new entry"])
+    for outcome in outcomes:
+        if outcome.changed:
+            header = f"Secret {outcome.namespace}/{outcome.name} (names of keys)"
+            after = [*outcome.after, *(f"({way})" for way in outcome.converted)]
+            changes.note_lines(header, "created" if outcome.created else "changed", outcome.before, after)
+    return changes
 
 
 # --- the module -------------------------------------------------------------------------------------------------------
@@ -763,7 +772,7 @@ def redacted(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_store(
-    params: dict[str, Any], wanted: list[Wanted], stack: contextlib.ExitStack
+    params: dict[str, Any], wanted: list[SecretRequest], stack: contextlib.ExitStack
 ) -> tuple[Store, Controller | None, VaultKV | None]:
     """Give the store of the backend that is asked for, and whom it stands on.
 
@@ -834,8 +843,9 @@ def main() -> None:
             msg=f"The credentials are not ensured: {type(error).__name__}, not shown since it may hold a value",
             invocation=invocation,
         )
+    changes = changes_of(ensurer, outcomes)
     result: dict[str, Any] = {
-        "changed": any(each.changed for each in outcomes) or bool(ensurer.namespaces_created or ensurer.kept),
+        "changed": bool(changes),
         "secrets": [
             {
                 "name": each.name,
@@ -853,8 +863,7 @@ def main() -> None:
         "namespaces_created": ensurer.namespaces_created,
         "fingerprints": ensurer.fingerprints,
     }
-    diff = difference(outcomes, ensurer.namespaces_created, ensurer.kept)
-    module.exit_json(**result, diff=diff, invocation=invocation)
+    module.exit_json(**result, diff=changes.diff, invocation=invocation)
 
 
 if __name__ == "__main__":

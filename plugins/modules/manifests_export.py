@@ -127,7 +127,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
@@ -137,6 +136,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     quoted,
     unmask,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import dump
 
 # The first lines by which a later export knows its own files.
 FILE_MARK = "# Written by mlops.mlflow.export: the next one writes it anew, so change the inventory instead."
@@ -169,38 +169,6 @@ FORMS = (
     Form("SealedSecret", "/apis/bitnami.com/v1alpha1/namespaces/{}/sealedsecrets/{}", "Synced"),
     Form("ExternalSecret", "/apis/external-secrets.io/v1/namespaces/{}/externalsecrets/{}", "Ready"),
 )
-
-
-# --- YAML -------------------------------------------------------------------------------------------------------------
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes YAML that Go's readers take as PyYAML does: the two differ on which plain words are strings."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-    def string(self, text: str) -> yaml.Node:
-        """Put a string in quotes unless it begins with a letter or slash and is no word of YAML 1.1."""
-        style = None
-        if re.search(r"[\r\x85\u2028\u2029]", text):  # line ends to YAML, which turns them into its own
-            style = '"'
-        elif "\n" in text:
-            style = "|"
-        elif not re.match(r"[A-Za-z/]", text) or re.fullmatch(r"(?i)y|n|yes|no|on|off|true|false|null", text):
-            style = '"'
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.string)
-
-
-def dump(thing: dict[str, Any]) -> str:
-    """Give an object as YAML, the same for the same object; keys stay in their order."""
-    return yaml.dump(thing, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=10**6)
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------

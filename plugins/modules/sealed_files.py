@@ -116,6 +116,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     connect,
     unmask,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import parse
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import files as sealed_files
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import SERVICE, Controller
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import (
@@ -125,7 +126,6 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import
     bare,
     dump,
     load,
-    parse,
     scope_of,
 )
 

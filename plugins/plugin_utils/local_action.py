@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, connect
 
+PATHS = ("kubeconfig", "ca_cert", "client_cert", "client_key")
 display = Display()
 
 
@@ -30,9 +33,9 @@ class LocalAction(ActionBase):
     ELSEWHERE = "this runs on the control node"
     INSTEAD = "set ansible_connection to local"
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the options and the connection, then act."""
-        result = super().run(tmp, task_vars)
+        result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(argument_spec=self.ARGUMENTS)
         if self._connection.transport != "local":
             raise AnsibleActionFail(
@@ -44,10 +47,26 @@ class LocalAction(ActionBase):
             raise AnsibleActionFail(str(error)) from error
         return result
 
-    def act(self, options, task_vars):
+    def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Do what was asked for, and give the result."""
         raise NotImplementedError
 
-    def say(self, text):
+    def connect(self, options: dict[str, Any]) -> Api:
+        """Give a client of the API server. As for modules, a relative path begins at the playbook's folder.
+
+        Raises:
+            KubeError: In one sentence, what is missing or wrong.
+        """
+        base = self._loader.get_basedir()
+        placed = {
+            name: os.pathsep.join(
+                os.path.join(base, os.path.expanduser(path)) for path in options[name].split(os.pathsep)
+            )
+            for name in PATHS
+            if isinstance(options.get(name), str) and options[name]
+        }
+        return connect({**options, **placed})
+
+    def say(self, text: str) -> None:
         """A line of progress, outside of the task's own result."""
         display.display(f"    {time.strftime('%H:%M:%S')} {text}", color="bright gray")

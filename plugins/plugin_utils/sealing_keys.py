@@ -24,7 +24,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, is_encrypted
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
@@ -35,6 +34,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     KubeError,
     quoted,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import dump as write_yaml
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import parse
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import (
     BACKED_UP,
     KEY_LABEL,
@@ -171,7 +172,7 @@ def dump(keys: list[SealingKey]) -> str:
     """Write keys as YAML that kubectl takes; equal keys give equal texts."""
     items = [key.manifest() for key in in_order(keys)]
     body = {"apiVersion": "v1", "kind": "List", "items": items}
-    return HEADER + yaml.safe_dump(body, sort_keys=False, width=2**20)
+    return HEADER + write_yaml(body)
 
 
 def load(text: bytes, where: str) -> list[SealingKey]:
@@ -181,8 +182,8 @@ def load(text: bytes, where: str) -> list[SealingKey]:
     :raises SealingKeysError: it holds something else, or what is no sealing key, or none
     """
     try:
-        documents = [each for each in yaml.safe_load_all(text) if each is not None]
-    except (yaml.YAMLError, ValueError, RecursionError):  # not chained: it quotes the lines
+        documents = [each for each in parse(text) if each is not None]
+    except Exception:  # of many kinds; not chained: it quotes the lines
         raise SealingKeysError(f"{where} is opened, but holds no YAML") from None
     secrets: list[Any] = []
     for each in documents:

@@ -7,8 +7,9 @@ import pathlib
 import tempfile
 
 import requests
-from converge import ConvergeError, play
-from report import Figure, Part
+
+from tests.bench.converge import ConvergeError, play
+from tests.bench.report import Figure, Part
 
 USERS, GROUPS, PERMISSIONS = 200, 20, 500
 EXPERIMENTS, MODELS = 60, 20

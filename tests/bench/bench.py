@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints how fast and how large a running stack is, as ratios against a peer wherever there is one.
 
-Usage: python bench.py --directory build/quickstart
+Usage: python -m tests.bench.bench --directory build/quickstart
 
 Nothing here passes or fails by a time: an aim stands beside its figure, and the exit code only tells whether everything
 could be measured. All traffic stays on this machine and inside its cluster, and what is made there is removed again.
@@ -14,17 +14,11 @@ import pathlib
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
-
-import access
-import converge
 import kubernetes
-import memory
-import report
 import requests
-import server
-import stack as stacks
+
+from tests.bench import access, converge, memory, report, server
+from tests.lib import stack as stacks
 
 COLD = "cold"
 PARTS = ("memory", "second-run", "log-batch", "artifact", "access", COLD)

@@ -2,8 +2,8 @@
 
 import json
 
-import stack as stacks
-from report import MEBIBYTE, Figure, Part
+from tests.bench.report import MEBIBYTE, Figure, Part
+from tests.lib import stack as stacks
 
 AIM = 2560  # MiB
 

@@ -10,8 +10,9 @@ import time
 import urllib.parse
 
 import requests
-import stack as stacks
-from report import Figure, Part
+
+from tests.bench.report import Figure, Part
+from tests.lib import stack as stacks
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent / "in_pod"
 NAMESPACE = stacks.NAMESPACES["mlflow"]

@@ -3,9 +3,12 @@
 import contextlib
 
 import pytest
-from drill import KIND, REPOSITORY, Drill, announcer
 
-MARK = "used"  # as extensions/molecule/shared/ marks a cluster that something was deployed on
+from tests.lib import DIRECTORY, INVENTORY
+from tests.lib.drill import KIND, Drill
+
+pytest_plugins = ["tests.lib.fixtures"]
+MARK = "used"  # as molecule/shared/ marks a cluster that something was deployed on
 
 
 def pytest_addoption(parser):
@@ -16,19 +19,13 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="session")
-def say(request):
-    """Shows a line with the time while a drill runs."""
-    return announcer(request.config)
-
-
-@pytest.fixture(scope="session")
 def drill(request, say):
     """The tests' cluster, made for the drills and removed after them, as is one that a run which was killed left."""
-    made = Drill(REPOSITORY / "build" / "test", REPOSITORY / "tests" / "inventory", say)
+    made = Drill(DIRECTORY, INVENTORY, say)
     keep = request.config.getoption("--keep-cluster")
     if not keep:
         say("making the cluster of the drills ...")
-        made.run("extensions/molecule/shared/destroy.yml").expect_success("removing what an earlier run left")
+        made.run("molecule/shared/destroy.yml").expect_success("removing what an earlier run left")
     made.run(KIND).expect_success("making the cluster")
     (made.directory / MARK).write_text("drills\n")
     if not keep:
@@ -37,7 +34,7 @@ def drill(request, say):
     yield made
     if not keep:
         say("removing the cluster of the drills ...")
-        made.run("extensions/molecule/shared/destroy.yml").expect_success("removing the cluster")
+        made.run("molecule/shared/destroy.yml").expect_success("removing the cluster")
 
 
 @pytest.fixture

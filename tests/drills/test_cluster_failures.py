@@ -3,8 +3,9 @@
 import re
 
 import pytest
-import stack as stacks
-from drill import SITE
+
+from tests.lib import stack as stacks
+from tests.lib.drill import SITE
 
 TIMEOUT = 40
 AFTER = 30  # seconds that the last look and the report may take

@@ -1,15 +1,11 @@
 """The collection as it is published, installed apart from the checkout, knows the stack that the checkout deployed."""
 
 import re
-import sys
 
 import pytest
-from drill import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tests"))
-
-import installed
-import stack as stacks
+from tests.lib import installed
+from tests.lib import stack as stacks
 
 
 @pytest.fixture(scope="module")

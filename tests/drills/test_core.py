@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from drill import SITE
+from tests.lib.drill import SITE
 
 
 def test_core_is_the_newest_for_its_python(drill):

@@ -10,8 +10,9 @@ import kubernetes
 import pytest
 import requests
 import requests.adapters
-import stack as stacks
 import urllib3
+
+from tests.lib import stack as stacks
 
 RATE = 20  # requests per second
 SECONDS = 30

@@ -1,7 +1,8 @@
 """The very first run, which makes the credentials, shows none: not in its output, its differences or its arguments."""
 
 import pytest
-from test_leaks import Watcher, leaks
+
+from tests.lib.leaks import Watcher, leaks
 
 
 @pytest.mark.parametrize("backend", ["kubernetes", "sealed_secrets"])

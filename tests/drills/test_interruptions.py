@@ -1,7 +1,8 @@
 """site.yml is killed, at moments that are spread over its run on an empty cluster, and run again."""
 
 import pytest
-from drill import SITE, differing
+
+from tests.lib.drill import SITE, differing
 
 MOMENTS = 10
 

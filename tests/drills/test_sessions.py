@@ -1,24 +1,19 @@
 """A person who comes back after a quarter of an hour is still logged in: access tokens end after five minutes."""
 
-import contextlib
-import shutil
 import time
 
-import pages
-import stack as stacks
-from keycloak_admin import Keycloak
+from tests.lib import pages
+from tests.lib import stack as stacks
+from tests.lib.keycloak_admin import Keycloak
 
 IDLE = 15 * 60
 TOKEN = 5 * 60
 
 
-def test_idle_quarter_of_an_hour(deployed, say):
+def test_idle_quarter_of_an_hour(deployed, say, page):
     stack = deployed.stack
     client = stack.variables.get("mlflow_oidc_client_id", "mlflow")
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with contextlib.ExitStack() as during:
-        during.enter_context(Keycloak(stack, "drill").access_tokens_last(client, TOKEN))
-        page = during.enter_context(pages.fresh(during.enter_context(pages.running(browser))))
+    with Keycloak(stack, "drill").access_tokens_last(client, TOKEN):
         pages.enter(stack, page, stacks.USER)
         page.goto("about:blank")
         say(f"nobody does anything for {IDLE // 60} minutes ...")

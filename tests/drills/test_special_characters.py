@@ -7,7 +7,8 @@ import urllib.parse
 
 import pytest
 import requests
-import stack as stacks
+
+from tests.lib import stack as stacks
 
 # What shells, templates, URIs, expressions and configuration files take for something else, and all other characters.
 TRICKS = "{{ 6*7 }}{% x %}{#c#}${HOME}$$(POD_IP)\\${x}\\\\%41%s%%+&amp;'\"`id`\"';--"

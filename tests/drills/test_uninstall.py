@@ -2,8 +2,8 @@
 
 import json
 
-import stack as stacks
-from drill import UNINSTALL, differing
+from tests.lib import stack as stacks
+from tests.lib.drill import UNINSTALL, differing
 
 LABEL = "-l=app.kubernetes.io/part-of=mlflow-platform"
 WORKLOADS = "deployments,statefulsets,replicasets,jobs,pods,services,poddisruptionbudgets"

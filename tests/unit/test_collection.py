@@ -2,13 +2,10 @@
 
 import pathlib
 import re
-import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
-import installed
+from tests.lib import installed
 
 
 @pytest.fixture(scope="module")

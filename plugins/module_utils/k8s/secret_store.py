@@ -3,15 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where credentials are kept: what a store must do, and the store that is Kubernetes itself.
 
-The stores of other backends are in sealed_store.py and vault_store.py.
-
-Values stay in the process. No error of this file holds one: what an API server says about a write is passed on only
-where no value stands in it.
+The stores of other backends are in sealing/store.py and vault/store.py. Values stay in the process.
 """
 
 from __future__ import annotations
 
-import base64
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -27,6 +23,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     KubeError,
     quoted,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict, Secret, Secrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import Controller, owned
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import KIND as SEALED_SECRET
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import KIND as EXTERNAL_SECRET
@@ -36,27 +33,15 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret
 TERMINATING_TIMEOUT = 120.0  # seconds that a namespace may take to be gone before its Secrets are made again
 
 
-class Changed(Exception):
-    """Somebody else wrote a Secret between our reading and our writing: read again."""
-
-
 @dataclass
-class Stored:
-    """A Secret as it is kept."""
+class CentralWrite:
+    """What was written where a Secret's values are kept outside of the cluster.
 
-    type: str
-    data: dict[str, bytes] = field(repr=False)
-    labels: dict[str, str] = field(default_factory=dict)
-    immutable: bool = False
-    version: str = ""  # what a write must find unchanged
-    annotations: dict[str, str] = field(default_factory=dict)
-    owner: str = ""  # the kind that makes it, SealedSecret or ExternalSecret; empty where it stands alone
-    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass
-class Kept:
-    """What was done in the central place of a Secret's values."""
+    Attributes:
+        path: The entry.
+        created: Whether the entry was not there.
+        updated: Names of the keys that were added to it or changed in it.
+    """
 
     path: str
     created: bool = False
@@ -73,11 +58,11 @@ class Store(ABC):
         """
         return {}
 
-    def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> Kept | None:
+    def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> CentralWrite | None:
         """Write a Secret's values where C(central) reads them, before they are delivered; None where nothing is to do.
 
         :param write: false only says what would be done
-        :raises Changed: somebody else has written there since
+        :raises Conflict: somebody else has written there since
         """
         return None
 
@@ -85,14 +70,14 @@ class Store(ABC):
         """Say whether a Secret that is not in the cluster can be had from what this store keeps of it."""
         return False
 
-    def recover(self, namespace: str, name: str) -> Stored:
+    def recover(self, namespace: str, name: str) -> Secret:
         """Bring back a Secret that is recoverable.
 
         :raises KubeError: it cannot be
         """
         raise NotImplementedError
 
-    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
+    def drift(self, secret: Secret) -> list[str]:
         """Say in a few words each what differs in the way a Secret is kept from how this store keeps it."""
         return []
 
@@ -104,22 +89,22 @@ class Store(ABC):
         return
 
     @abstractmethod
-    def read(self, namespace: str, name: str) -> Stored | None:
+    def read(self, namespace: str, name: str) -> Secret | None:
         """Give a Secret, or None where there is none."""
 
     @abstractmethod
-    def create(self, namespace: str, name: str, secret: Stored) -> None:
+    def create(self, secret: Secret) -> None:
         """Write a Secret that is not there.
 
-        :raises Changed: it is there by now
+        :raises Conflict: it is there by now
         """
 
     @abstractmethod
-    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+    def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
         """Write some keys and labels of a Secret, keep all others, and mend what C(drift) says.
 
         :param secret: what was read
-        :raises Changed: it is no longer what was read
+        :raises Conflict: it is no longer what was read
         """
 
     @abstractmethod
@@ -140,28 +125,12 @@ class KubernetesStore(Store):
 
     def __init__(self, api: Api, clock: Any = time.monotonic, sleep: Any = time.sleep) -> None:
         self._api = api
+        self._secrets = Secrets(api)
         self._clock = clock
         self._sleep = sleep
 
-    @staticmethod
-    def _path(namespace: str, name: str = "") -> str:
-        return f"/api/v1/namespaces/{quoted(namespace)}/secrets" + (f"/{quoted(name)}" if name else "")
-
-    def read(self, namespace: str, name: str) -> Stored | None:
-        found = self._api.find(self._path(namespace, name))
-        if found is None:
-            return None
-        metadata = found.get("metadata") or {}
-        return Stored(
-            type=found.get("type") or "Opaque",
-            data={key: base64.b64decode(value or "") for key, value in (found.get("data") or {}).items()},
-            labels=metadata.get("labels") or {},
-            immutable=bool(found.get("immutable")),
-            version=metadata.get("resourceVersion") or "",
-            annotations=metadata.get("annotations") or {},
-            owner=_owner(metadata),
-            metadata=metadata,
-        )
+    def read(self, namespace: str, name: str) -> Secret | None:
+        return self._secrets.read(namespace, name)
 
     def recoverable(self, namespace: str, name: str) -> bool:
         try:
@@ -171,46 +140,35 @@ class KubernetesStore(Store):
                 return False
             raise
 
-    def recover(self, namespace: str, name: str) -> Stored:
+    def recover(self, namespace: str, name: str) -> Secret:
         # The controller makes it soon: a value of ours would be another one.
         controller = self._controller()
         controller.wait_synced(namespace, name)
         controller.wait_secret(namespace, name)
         stored = self.read(namespace, name)
         if stored is None:
-            raise Changed  # it is gone again
+            raise Conflict  # it is gone again
         return stored
 
     def _controller(self) -> Controller:
         """Give what is known of SealedSecrets: the controller itself is not asked."""
         return Controller(self._api, "sealed-secrets", clock=self._clock, sleep=self._sleep)
 
-    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
-        return [f"released from its {stored.owner}"] if stored.owner else []
+    def drift(self, secret: Secret) -> list[str]:
+        owner = made_by(secret)
+        return [f"released from its {owner}"] if owner else []
 
-    def create(self, namespace: str, name: str, secret: Stored) -> None:
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "namespace": namespace, "labels": secret.labels},
-            "type": secret.type,
-            "data": _encode(secret.data),
-        }
-        # A create and not an apply: of two at once, the API server lets only one through.
-        self._write("POST", self._path(namespace), body, where=f"{namespace}/{name}", data=secret.data)
+    def create(self, secret: Secret) -> None:
+        self._secrets.create(secret)
 
-    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
-        if secret.owner:
-            self.release(namespace, name, secret.owner)
+    def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        owner = made_by(secret)
+        if owner:
+            self.release(secret.namespace, secret.name, owner)
             if not data and not labels:
                 return
-            raise Changed  # it has another version by now
-        # A merge and not an apply, which would take away keys that an earlier version of us applied.
-        body = {
-            "metadata": {"resourceVersion": secret.version, **({"labels": labels} if labels else {})},
-            **({"data": _encode(data)} if data else {}),
-        }
-        self._write("PATCH", self._path(namespace, name), body, where=f"{namespace}/{name}", data=data)
+            raise Conflict  # it has another version by now
+        self._secrets.patch(secret, data, labels)
 
     def release(self, namespace: str, name: str, owner: str) -> None:
         """Delete what makes a Secret, and leave the Secret as it is.
@@ -221,27 +179,15 @@ class KubernetesStore(Store):
             self._controller().release(namespace, name)
             return
         ExternalSecrets(self._api, clock=self._clock, sleep=self._sleep).release(namespace, name)
-        found = self._api.find(self._path(namespace, name)) or {}
-        left = [each for each in (found.get("metadata") or {}).get("labels") or {} if each.startswith(OPERATORS)]
+        found = self.read(namespace, name)
+        left = [each for each in (found.labels if found else {}) if each.startswith(OPERATORS)]
         self._api.json(
             "PATCH",
-            self._path(namespace, name),
+            Secrets.path(namespace, name),
             query={"fieldManager": FIELD_MANAGER},
             body={"metadata": {"labels": dict.fromkeys(left)}},
             content_type=MERGE_PATCH,
         )
-
-    def _write(self, method: str, path: str, body: dict[str, Any], *, where: str, data: dict[str, bytes]) -> None:
-        kind = MERGE_PATCH if method == "PATCH" else "application/json"
-        try:
-            self._api.json(method, path, query={"fieldManager": FIELD_MANAGER}, body=body, content_type=kind)
-        except ApiError as error:
-            if error.status == 409 or (method == "PATCH" and error.status == 404):
-                raise Changed from None
-            detail = f": {error.detail}" if error.detail and not _holds(error.detail, data) else ""
-            raise KubeError(
-                f"Secret {where} cannot be written, the API server answered with {error.status}{detail}"
-            ) from None
 
     def has_namespace(self, namespace: str) -> bool:
         return self._phase(namespace) == "Active"
@@ -277,18 +223,8 @@ class KubernetesStore(Store):
         )
 
 
-def _owner(metadata: dict[str, Any]) -> str:
-    """Give the kind that makes a Secret; empty where none of those that we know does."""
-    if owned({"metadata": metadata}):
+def made_by(secret: Secret) -> str:
+    """Give the kind that makes a Secret, SealedSecret or ExternalSecret; empty where it stands alone."""
+    if owned({"metadata": secret.metadata}):
         return SEALED_SECRET
-    return EXTERNAL_SECRET if EXTERNALLY_MANAGED in (metadata.get("labels") or {}) else ""
-
-
-def _encode(data: dict[str, bytes]) -> dict[str, str]:
-    return {key: base64.b64encode(value).decode("ascii") for key, value in data.items()}
-
-
-def _holds(text: str, data: dict[str, bytes]) -> bool:
-    """Say whether a text holds one of the values, as it is or in base64."""
-    forms = [value.decode("utf-8", "replace") for value in data.values()] + list(_encode(data).values())
-    return any(form in text for form in forms if form)
+    return EXTERNAL_SECRET if EXTERNALLY_MANAGED in secret.labels else ""

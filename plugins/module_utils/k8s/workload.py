@@ -35,6 +35,8 @@ REASONS = {
     "CreateContainerError": "crash",
     "PostStartHookError": "crash",
 }
+WAIT_FOR = "wait-for-"  # how the names of init containers begin that wait for a dependency, and end once it answers
+CANNOT_RUN = (126, 127, 128)  # exit codes of what did not run at all
 STARTING = ("PodInitializing", "ContainerCreating", "")
 
 
@@ -56,16 +58,18 @@ class Verdict:
 class Problem:
     """What is wrong with a pod.
 
-    :param nature: C(hopeless), C(config), C(pull), C(crash), C(mount), C(schedule), C(create) or C(slow)
+    :param nature: C(hopeless), C(config), C(pull), C(crash), C(mount), C(schedule), C(dependency) or C(slow)
     :param text: the words after the pod's name
     :param container: name of the container; empty where it is the pod as a whole
     :param acute: whether it shows at this moment; a crashing container runs in between
+    :param dependency: what the pod waits for by an init container; empty where it does not
     """
 
     nature: str
     text: str
     container: str = ""
     acute: bool = True
+    dependency: str = ""
 
 
 def one_line(text: str | None, limit: int = 400) -> str:
@@ -252,6 +256,21 @@ def _running(status: dict[str, Any], times: str) -> Problem:
     return Problem("slow", f"container {name} is running but not ready", name)
 
 
+def _dependency_problem(status: dict[str, Any]) -> Problem | None:
+    """Say what an init container waits for that is there to wait; None where it does not, or cannot."""
+    name, state = status["name"], status.get("state") or {}
+    waiting = state.get("waiting") or {}
+    ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
+    if not name.startswith(WAIT_FOR) or ended.get("exitCode") in CANNOT_RUN or (ended.get("exitCode") == 0):
+        return None
+    if not ("running" in state or "terminated" in state or waiting.get("reason") == "CrashLoopBackOff"):
+        return None
+    dependency, restarts = name.removeprefix(WAIT_FOR), status.get("restartCount", 0)
+    times = f", {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
+    text = f"it waits for {dependency} (init container {name}{times})"
+    return Problem("dependency", text, name, acute=False, dependency=dependency)
+
+
 def _container_problem(status: dict[str, Any]) -> Problem | None:
     """Say what is wrong with one container; None where it is ready or done."""
     name, state = status["name"], status.get("state") or {}
@@ -271,10 +290,11 @@ def pod_problem(pod: dict[str, Any]) -> Problem | None:
     if pod_is_done(pod):
         return None
     status = pod.get("status") or {}
-    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    problems = [problem for problem in map(_container_problem, statuses) if problem is not None]
+    init = status.get("initContainerStatuses") or []
+    found = [*(_dependency_problem(each) or _container_problem(each) for each in init)]
+    found += map(_container_problem, status.get("containerStatuses") or [])
     # What is broken tells more than what waits for it.
-    problems.sort(key=lambda problem: problem.nature == "slow")
+    problems = sorted(filter(None, found), key=lambda problem: problem.nature in ("dependency", "slow"))
     if problems:
         return problems[0]
     scheduled = condition(pod, "PodScheduled")

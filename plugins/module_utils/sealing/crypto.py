@@ -22,11 +22,13 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import struct
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import dump as write_yaml
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import parse
 
 API_VERSION = "bitnami.com/v1alpha1"
 KIND = "SealedSecret"
@@ -38,7 +40,6 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # holds the v
 _SESSION_KEY_BYTES = 32
 _NONCE = bytes(12)
 _TAG_BYTES = 16
-_NO_TEXT_IN_GO = re.compile(r"([yYnN]|[-+.]*[0-9].*|[-+]?\.(inf|Inf|INF|nan|NaN|NAN))$")
 _SHORTEST_KEY = 1024  # bits; the controller's language refuses shorter ones
 
 
@@ -276,29 +277,7 @@ def bare(sealed: dict[str, Any]) -> dict[str, Any]:
 
 def dump(sealed: dict[str, Any]) -> str:
     """Write a SealedSecret as YAML; the same one gives the same text."""
-    import yaml  # noqa: PLC0415  only files need it
-
-    class Dumper(yaml.SafeDumper):
-        """Puts into quotes what Kubernetes' YAML takes for a truth value or a number, and Python's does not."""
-
-    Dumper.add_implicit_resolver("!go", _NO_TEXT_IN_GO, list("yYnN-+.0123456789"))
-    return "---\n" + yaml.dump(bare(sealed), Dumper=Dumper, sort_keys=True, width=2**20, allow_unicode=True)
-
-
-def parse(text: str) -> list[Any]:
-    """Read all documents of a YAML or JSON text; what looks like a date is a text, as for Kubernetes.
-
-    :raises Exception: of many kinds, it is no YAML
-    """
-    import yaml  # noqa: PLC0415  only files need it
-
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {  # noqa: RUF012  the name that PyYAML asks for
-            first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    return list(yaml.load_all(text, Loader))
+    return "---\n" + write_yaml(bare(sealed), sort_keys=True)
 
 
 def load(text: str, where: str) -> dict[str, Any]:

@@ -10,16 +10,12 @@ opening it: the controller has opened the same in the cluster, and the Secret th
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import ApiError, KubeError
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
-    Changed,
-    KubernetesStore,
-    Store,
-    Stored,
-)
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore, Store, made_by
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict, Secret
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing import files as sealed_files
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import (
     Controller,
@@ -43,8 +39,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import
 
 
 @dataclass
-class _Sealed(Stored):
-    """A Secret with the SealedSecret that it comes of, if it does."""
+class _UnsealedSecret(Secret):
+    """A Secret with the SealedSecret of its name, if there is one."""
 
     sealed: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -68,14 +64,14 @@ class SealedStore(Store):
 
     # --- reading
 
-    def read(self, namespace: str, name: str) -> Stored | None:
+    def read(self, namespace: str, name: str) -> Secret | None:
         # First the SealedSecret: a write must find it unchanged, so that it seals no older values.
         sealed = self._controller.find(namespace, name)
         found = self._secrets.read(namespace, name)
         if found is not None and sealed is not None and not synced(sealed)[0]:
             sealed = self._settled(namespace, name)
             found = self._secrets.read(namespace, name)
-        return None if found is None else _Sealed(**vars(found), sealed=sealed)
+        return None if found is None else _UnsealedSecret(**vars(found), sealed=sealed)
 
     def _settled(self, namespace: str, name: str) -> dict[str, Any]:
         """Wait until the controller has opened a SealedSecret or refused it: before, its Secret has older values."""
@@ -122,7 +118,7 @@ class SealedStore(Store):
     def recoverable(self, namespace: str, name: str) -> bool:
         return self._controller.find(namespace, name) is not None or self._file(namespace, name) is not None
 
-    def recover(self, namespace: str, name: str) -> Stored:
+    def recover(self, namespace: str, name: str) -> Secret:
         file = self._file(namespace, name)
         source = f"SealedSecret {namespace}/{name}"
         if self._controller.find(namespace, name) is None and file is not None:
@@ -141,24 +137,24 @@ class SealedStore(Store):
         self._controller.wait_secret(namespace, name)
         stored = self.read(namespace, name)
         if stored is None:
-            raise Changed  # it is gone again
+            raise Conflict  # it is gone again
         return stored
 
     # --- writing
 
-    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
-        sealed = stored.sealed if isinstance(stored, _Sealed) else None
+    def drift(self, secret: Secret) -> list[str]:
+        sealed = secret.sealed if isinstance(secret, _UnsealedSecret) else None
         words = []
-        why = self._unfit(sealed, stored)
+        why = self._unfit(sealed, secret)
         if why:
             words.append(why)
         if self._output_dir:
-            file = self._file(namespace, name)
+            file = self._file(secret.namespace, secret.name)
             if why or file is None or not _same(file, sealed or {}):
-                words.append(f"file {self._path(namespace, name)}")
+                words.append(f"file {self._path(secret.namespace, secret.name)}")
         return words
 
-    def _unfit(self, sealed: dict[str, Any] | None, stored: Stored) -> str:
+    def _unfit(self, sealed: dict[str, Any] | None, stored: Secret) -> str:
         """Say why a SealedSecret has to be made anew; empty where it may stay."""
         if sealed is None:
             return "sealed"
@@ -175,22 +171,23 @@ class SealedStore(Store):
                 return words
         return ""
 
-    def create(self, namespace: str, name: str, secret: Stored) -> None:
-        sealed = self._seal(namespace, name, secret, secret.data, {})
+    def create(self, secret: Secret) -> None:
+        sealed = self._seal(secret, secret.data, {})
         try:
             self._controller.create(sealed)
         except ApiError as error:
             if error.status == 409:
-                raise Changed from None
+                raise Conflict from None
             raise
-        self._finish(namespace, name, secret.data)
+        self._finish(secret.namespace, secret.name, secret.data)
 
-    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
-        if secret.owner not in ("", KIND):
+    def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        namespace, name, owner = secret.namespace, secret.name, made_by(secret)
+        if owner not in ("", KIND):
             self.check()
-            self._secrets.release(namespace, name, secret.owner)
-            raise Changed  # it has another version by now
-        old = secret.sealed if isinstance(secret, _Sealed) else None
+            self._secrets.release(namespace, name, owner)
+            raise Conflict  # it has another version by now
+        old = secret.sealed if isinstance(secret, _UnsealedSecret) else None
         unfit = self._unfit(old, secret)
         values = {**secret.data, **data}
         if not data and not labels and not unfit:
@@ -198,14 +195,14 @@ class SealedStore(Store):
             return
         kept = {} if unfit or old is None else old["spec"]["encryptedData"]
         anew = {key: value for key, value in values.items() if key in data or key not in kept}
-        wanted = Stored(secret.type, values, {**secret.labels, **labels}, secret.immutable)
-        wanted.annotations = without_scope(secret.annotations)
-        sealed = self._seal(namespace, name, wanted, anew, kept)
+        wanted = replace(
+            secret, labels={**secret.labels, **labels}, annotations=without_scope(secret.annotations), data=values
+        )
+        sealed = self._seal(wanted, anew, kept)
         try:
             if old is None or not _owns(old, secret):
                 # An owner that is gone would take the Secret along.
-                owners = secret.metadata.get("ownerReferences") or []
-                left = [each for each in owners if each.get("kind") != KIND] if secret.owner else None
+                left = [each for each in secret.owners if each.get("kind") != KIND] if owner else None
                 self._controller.take_over(namespace, name, secret.version, left)
             if old is None:
                 self._controller.create(sealed)
@@ -216,7 +213,7 @@ class SealedStore(Store):
                 self._controller.replace({**sealed, "metadata": own}, old["metadata"]["resourceVersion"])
         except ApiError as error:
             if error.status in (404, 409):
-                raise Changed from None
+                raise Conflict from None
             raise
         self._finish(namespace, name, values)
 
@@ -226,19 +223,17 @@ class SealedStore(Store):
         except SealingError as error:
             raise KubeError(f"nothing can be sealed: {error}") from None
 
-    def _seal(
-        self, namespace: str, name: str, secret: Stored, values: dict[str, bytes], kept: dict[str, str]
-    ) -> dict[str, Any]:
+    def _seal(self, secret: Secret, values: dict[str, bytes], kept: dict[str, str]) -> dict[str, Any]:
         """Build a SealedSecret of values that are sealed now and of others that were before."""
         try:
             certificate = self._controller.certificate()
-            bound_to = label(self._scope, namespace, name)
+            bound_to = label(self._scope, secret.namespace, secret.name)
             encrypted = {**kept, **{key: seal(certificate, value, bound_to) for key, value in values.items()}}
         except SealingError as error:
-            raise KubeError(f"Secret {namespace}/{name} cannot be sealed: {error}") from None
+            raise KubeError(f"Secret {secret.where} cannot be sealed: {error}") from None
         return manifest(
-            namespace,
-            name,
+            secret.namespace,
+            secret.name,
             encrypted,
             type=secret.type,
             labels=secret.labels,
@@ -252,7 +247,7 @@ class SealedStore(Store):
         sealed = self._controller.wait_synced(namespace, name)
         stored = self._secrets.read(namespace, name)
         if stored is None or stored.data != values:
-            raise Changed  # somebody else wrote it meanwhile
+            raise Conflict  # somebody else wrote it meanwhile
         self._write_file(namespace, name, sealed)
 
     def _write_file(self, namespace: str, name: str, sealed: dict[str, Any]) -> None:
@@ -266,11 +261,10 @@ class SealedStore(Store):
             raise KubeError(str(error)) from None
 
 
-def _owns(sealed: dict[str, Any], stored: Stored) -> bool:
+def _owns(sealed: dict[str, Any], secret: Secret) -> bool:
     """Say whether a Secret belongs to this very SealedSecret, and not to one of its name that was there before."""
     uid = sealed["metadata"].get("uid")
-    owners = stored.metadata.get("ownerReferences") or []
-    return any(each.get("kind") == KIND and each.get("uid") == uid for each in owners)
+    return any(each.get("kind") == KIND and each.get("uid") == uid for each in secret.owners)
 
 
 def _same(file: dict[str, Any], sealed: dict[str, Any]) -> bool:

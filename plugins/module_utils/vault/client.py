@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import SERVICE_ACCOUNT
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import Changed
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict
 
 AUTH_METHODS = ("token", "approle", "kubernetes")
 SUPPLIED = ("token", "secret_id", "jwt")  # options that hold a secret
@@ -166,7 +166,7 @@ class VaultKV:
         """Write some keys of an entry, keep all others, and give the new version.
 
         :param version: what C(read) gave
-        :raises Changed: somebody else has written since
+        :raises Conflict: somebody else has written since
         :raises VaultError: in one sentence, why it cannot be written
         """
         texts: dict[str, str] = {}
@@ -183,7 +183,7 @@ class VaultKV:
         if known is None or known[0] != version:
             values, found = self._read(name)
             if found != version:
-                raise Changed
+                raise Conflict
         else:
             values = known[1]
         merged = {**values, **texts}
@@ -456,7 +456,7 @@ class VaultKV:
         elif login:
             error = self._login_refused(refusal, detail)
         elif "check-and-set parameter" in said:
-            error = Changed()
+            error = Conflict()
         elif forbidden:
             error = self._forbidden(doing, capability, mount)
         elif mount or "no handler for route" in said:

@@ -4,7 +4,7 @@
 """Credentials whose values live in Vault, and are delivered to a cluster.
 
 One entry holds the values of a Secret, whatever the number of its namespaces. They are delivered either as Secrets, by
-the store of secret_store.py, or as ExternalSecrets, of which somebody else's operator makes Secrets.
+the store of k8s/secret_store.py, or as ExternalSecrets, of which somebody else's operator makes Secrets.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
-    Changed,
-    Kept,
+    CentralWrite,
     KubernetesStore,
     Store,
-    Stored,
+    made_by,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict, Secret
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import VaultKV
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import (
     KIND,
@@ -51,7 +51,7 @@ class VaultStore(Store):
         self._complete[name] = all(self._found[name][0].get(key) for key in keys)
         return self._found[name][0]
 
-    def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> Kept | None:
+    def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> CentralWrite | None:
         there, version = self._found[name]
         lacking = {key: value for key, value in values.items() if there.get(key) != value}
         others = {key: value for key, value in self._others[name].items() if key not in {**there, **values}}
@@ -66,15 +66,15 @@ class VaultStore(Store):
             return None
         if write:
             self._found[name] = ({**there, **lacking}, self._vault.write(name, lacking, version))
-        return Kept(self._vault.place(name), created=not there, updated=sorted(lacking) if there else [])
+        return CentralWrite(self._vault.place(name), created=not there, updated=sorted(lacking) if there else [])
 
     def recoverable(self, namespace: str, name: str) -> bool:
         return not self._complete.get(name) and self._delivery.recoverable(namespace, name)
 
-    def recover(self, namespace: str, name: str) -> Stored:
+    def recover(self, namespace: str, name: str) -> Secret:
         return self._delivery.recover(namespace, name)
 
-    def read(self, namespace: str, name: str) -> Stored | None:
+    def read(self, namespace: str, name: str) -> Secret | None:
         found = self._delivery.read(namespace, name)
         if found is not None and name in self._others and isinstance(self._delivery, ExternalStore):
             # The operator takes away what Vault lacks: keys that are there beside ours go there too.
@@ -83,18 +83,18 @@ class VaultStore(Store):
             self._others[name] = {**found.data, **others}
         return found
 
-    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
-        return self._delivery.drift(namespace, name, stored)
+    def drift(self, secret: Secret) -> list[str]:
+        return self._delivery.drift(secret)
 
-    def create(self, namespace: str, name: str, secret: Stored) -> None:
-        self._delivery.create(namespace, name, secret)
+    def create(self, secret: Secret) -> None:
+        self._delivery.create(secret)
 
-    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
+    def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
         if isinstance(self._delivery, ExternalStore):
             # The operator writes all keys, those beside ours too, with what stands in Vault.
-            central = self._found[name][0]
+            central = self._found[secret.name][0]
             secret = replace(secret, data={key: central.get(key, value) for key, value in secret.data.items()})
-        self._delivery.update(namespace, name, secret, data, labels)
+        self._delivery.update(secret, data, labels)
 
     def has_namespace(self, namespace: str) -> bool:
         return self._delivery.has_namespace(namespace)
@@ -120,14 +120,14 @@ class ExternalStore(Store):
         self._vault = vault
         self._store = store
 
-    def _manifest(self, namespace: str, name: str, secret: Stored) -> dict[str, Any]:
+    def _manifest(self, secret: Secret) -> dict[str, Any]:
         labels = {label: value for label, value in secret.labels.items() if not label.startswith(OPERATORS)}
         return manifest(
-            namespace,
-            name,
+            secret.namespace,
+            secret.name,
             secret.data,
             store=self._store,
-            remote_key=self._vault.key(name),
+            remote_key=self._vault.key(secret.name),
             labels=labels,
             secret_type=secret.type,
         )
@@ -135,41 +135,41 @@ class ExternalStore(Store):
     def recoverable(self, namespace: str, name: str) -> bool:
         return self._secrets.recoverable(namespace, name)
 
-    def recover(self, namespace: str, name: str) -> Stored:
+    def recover(self, namespace: str, name: str) -> Secret:
         return self._secrets.recover(namespace, name)
 
-    def read(self, namespace: str, name: str) -> Stored | None:
+    def read(self, namespace: str, name: str) -> Secret | None:
         return self._secrets.read(namespace, name)
 
-    def drift(self, namespace: str, name: str, stored: Stored) -> list[str]:
-        if stored.owner not in ("", KIND):
-            return [f"released from its {stored.owner}", "an ExternalSecret"]
-        changes = self._external.apply(self._manifest(namespace, name, stored), dry_run=True)
-        return ["an ExternalSecret"] if changes else []
+    def drift(self, secret: Secret) -> list[str]:
+        owner = made_by(secret)
+        if owner not in ("", KIND):
+            return [f"released from its {owner}", "an ExternalSecret"]
+        return ["an ExternalSecret"] if self._external.apply(self._manifest(secret), dry_run=True) else []
 
-    def create(self, namespace: str, name: str, secret: Stored) -> None:
-        self._deliver(namespace, name, secret)
+    def create(self, secret: Secret) -> None:
+        self._deliver(secret)
 
-    def update(self, namespace: str, name: str, secret: Stored, data: dict[str, bytes], labels: dict[str, str]) -> None:
-        if secret.owner not in ("", KIND):
-            self._secrets.release(namespace, name, secret.owner)
-            raise Changed  # it has another version by now
-        wanted = Stored(secret.type, {**secret.data, **data}, {**secret.labels, **labels})
-        self._deliver(namespace, name, wanted)
+    def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        owner = made_by(secret)
+        if owner not in ("", KIND):
+            self._secrets.release(secret.namespace, secret.name, owner)
+            raise Conflict  # it has another version by now
+        self._deliver(replace(secret, data={**secret.data, **data}, labels={**secret.labels, **labels}))
 
-    def _deliver(self, namespace: str, name: str, secret: Stored) -> None:
+    def _deliver(self, secret: Secret) -> None:
         """Have the operator make a Secret, and wait until it holds the values.
 
         :raises KubeError: it does not in time
         """
 
         def delivered() -> bool:
-            found = self._secrets.read(namespace, name)
+            found = self._secrets.read(secret.namespace, secret.name)
             return found is not None and found.data == secret.data
 
-        self._external.apply(self._manifest(namespace, name, secret))
-        self._external.force_sync(namespace, name)
-        self._external.wait_ready(namespace, name, satisfied=delivered)
+        self._external.apply(self._manifest(secret))
+        self._external.force_sync(secret.namespace, secret.name)
+        self._external.wait_ready(secret.namespace, secret.name, satisfied=delivered)
 
     def has_namespace(self, namespace: str) -> bool:
         return self._secrets.has_namespace(namespace)

@@ -1,8 +1,8 @@
 """What the roles make of the variables that say who may do what."""
 
-import checks
 import pytest
-import rendering
+
+from tests.lib import checks, rendering
 
 
 @pytest.fixture(scope="module")

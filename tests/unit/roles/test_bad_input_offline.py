@@ -1,16 +1,16 @@
-"""Wrong inventories of tests/integration/bad_input, checked without a cluster: all but those that a module finds."""
+"""Wrong inventories of the scenario default, checked without a cluster: all but those that a module finds."""
 
 import functools
 
-import checks
-import options as variants
 import pytest
-import rendering
 import yaml
+
+from tests.lib import checks, rendering
+from tests.lib import options as variants
 
 CASES = [
     case
-    for case in yaml.safe_load((rendering.REPOSITORY / "tests/integration/bad_input/cases.yml").read_text())
+    for case in yaml.safe_load((rendering.REPOSITORY / "molecule/default/tests/bad_input/cases.yml").read_text())
     if "playbook" not in case and "by" not in case
 ]
 # What the runs against a cluster find there.

@@ -4,7 +4,8 @@ import os
 import subprocess
 
 import pytest
-from rendering import Role
+
+from tests.lib.rendering import Role
 
 NAMES = ("KC_BOOTSTRAP_ADMIN_USERNAME", "KC_BOOTSTRAP_ADMIN_PASSWORD", "KC_DB_USERNAME", "KC_DB_PASSWORD")
 

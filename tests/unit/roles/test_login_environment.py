@@ -1,7 +1,8 @@
 """What the server is told of the login, and of another provider than Keycloak, by the role's options."""
 
 import pytest
-import rendering
+
+from tests.lib import rendering
 
 BASE = {"mlflow_image": "localhost/mlflow:1"}
 

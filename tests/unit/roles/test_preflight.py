@@ -2,10 +2,11 @@
 
 import functools
 
-import checks
-import options as variants
 import pytest
-import rendering
+from ansible_collections.mlops.mlflow.plugins.filter.components import removals
+
+from tests.lib import checks, rendering
+from tests.lib import options as variants
 
 CONTROLLER = "sealed-secrets/sealed-secrets-controller"
 
@@ -132,7 +133,9 @@ def test_each_service_has_a_port_of_its_own(options, names):
 
 def provided(role, **options):
     """Names of the Secrets that preflight looks for, with what else is in the inventory."""
-    return [each["name"] for each in get_role(role).value(f"__{role}_provided_secrets", options)]
+    return [
+        each["name"] for each in get_role(role).value(f"{role}_component", options)["secrets"] if each.get("existing")
+    ]
 
 
 def test_the_secret_of_another_database_is_looked_for():
@@ -343,14 +346,12 @@ def test_a_secret_that_no_role_has_is_refused(supplied, said):
 @pytest.mark.parametrize("others", [[], ["team/own"]])
 def test_an_uninstall_leaves_others_their_sealed_secrets(others):
     role = get_role("sealed_secrets")
-    tasks = {each["name"]: each for each in rendering.tasks_of("platform", "absent")}
-    task = tasks["Remove what the manifests made"]
-    given = rendering.tasks_of("sealed_secrets", "main")[-1]["vars"] | {"platform_remove_data": True}
-    kept = {"__platform_kept": task["vars"]["__platform_kept"], "__platform_objects": role.manifests()}
-    expression = task["kubernetes.core.k8s"]["definition"]
-    removed = role.template(expression, given | kept | seen(sealed_secrets=["mlflow/a", *others]))
+    options = {"sealed_secrets_delete_data": True} | seen(sealed_secrets=["mlflow/a", *others])
+    component = role.value("sealed_secrets_component", options)
+    removed = removals([role.manifests(options)], [component])
     names = {(each["kind"], each["metadata"]["name"]) for each in removed}
     assert ("CustomResourceDefinition" in {kind for kind, _ in names}) == (not others)
     assert ("ClusterRole", "mlops-mlflow-sealed-secrets-unsealer") in names
     assert "secrets-unsealer" not in {name for _, name in names}
-    assert ("Namespace", "sealed-secrets") not in names
+    assert ("Namespace", "sealed-secrets") in names
+    assert "Deployment" not in {kind for kind, _ in names}, "it goes with its namespace"

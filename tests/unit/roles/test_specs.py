@@ -3,11 +3,11 @@
 import pathlib
 import re
 
-import checks
 import pytest
-import rendering
 import yaml
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.constraints import FORMATS
+
+from tests.lib import checks, rendering
 
 ROLES = sorted(path.name for path in rendering.ROLES.iterdir() if (path / "defaults" / "main.yml").exists())
 # Values that roles share and roles' own states stand in one role's defaults, whatever their prefix.
@@ -169,7 +169,7 @@ def test_no_name_stands_twice():
     "path",
     sorted(
         path.relative_to(rendering.REPOSITORY)
-        for folder in ("roles", "playbooks", "inventory", "extensions", "tests/inventory")
+        for folder in ("roles", "playbooks", "inventory", "molecule", ".config", "tests/inventory")
         for path in (rendering.REPOSITORY / folder).rglob("*.yml")
         if "files" not in path.parts
     ),
@@ -196,26 +196,6 @@ def test_roles_have_their_rooms(role):
     place: pathlib.Path = rendering.ROLES / role
     for room in ("README.md", "defaults/main.yml", "meta/main.yml", "tasks/main.yml", "vars/main.yml", "templates"):
         assert (place / room).exists(), room
-
-
-def test_what_is_exported_is_what_is_deployed(role):
-    """tasks/export.yml names the same manifests and Secrets as tasks/main.yml."""
-    if role not in rendering.COMPONENTS:
-        return
-    tasks = {name: load(rendering.ROLES / role / "tasks" / f"{name}.yml") for name in ("main", "export")}
-    rooms = {
-        name: {
-            task["ansible.builtin.import_role"]["tasks_from"]: task
-            for task in listed
-            if "ansible.builtin.import_role" in task
-        }
-        for name, listed in tasks.items()
-    }
-    collected = rooms["export"]["collect"]
-    assert collected["when"] == f"{role}_state == 'present'"
-    assert collected["vars"]["platform_manifests"] == rooms["main"]["absent"]["vars"]["platform_manifests"]
-    deployed = rooms["main"].get("credentials", {"vars": {"platform_secrets": []}})
-    assert collected["vars"]["platform_secrets"] == deployed["vars"]["platform_secrets"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whom the bridge takes a call for. tests/oauth2_proxy asks the same of a server with a proxy in front."""
+"""Whom the bridge takes a call for. molecule/oauth2_proxy/tests asks the same of a server with a proxy in front."""
 
 import base64
 import sys

@@ -61,6 +61,7 @@ def act(kubeconfig, path, password, said):
     def do(state, check=False, task_vars=None, **options):
         module = action.ActionModule.__new__(action.ActionModule)
         module._task = SimpleNamespace(check_mode=check, diff=True)
+        module._loader = SimpleNamespace(get_basedir=lambda: "/")
         defaults = {name: option.get("default") for name, option in action.ActionModule.ARGUMENTS.items()}
         given = {"kubeconfig": kubeconfig, "path": str(path), "wait_timeout": 2, **options}
         return module.act({**defaults, "state": state, **given}, task_vars or {})

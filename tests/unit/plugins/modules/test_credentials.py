@@ -15,12 +15,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, KubeError, Settings
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
-    Changed,
-    KubernetesStore,
-    Store,
-    Stored,
-)
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore, Store
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict, Secret
 from ansible_collections.mlops.mlflow.plugins.modules import credentials
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -307,7 +303,7 @@ def ensurer(where: Store) -> credentials.Ensurer:
     return credentials.Ensurer(where, check_mode=False, create_namespaces=True, namespace_labels={})
 
 
-def wanted(**more: Any) -> credentials.Wanted:
+def wanted(**more: Any) -> credentials.SecretRequest:
     """Give the Secret of most tests, parsed."""
     options = {"type": "Opaque", "labels": {}, "existing": False, **login(**more)}
     return credentials.parse({"secrets": [options], "supplied": {}})[0]
@@ -412,9 +408,9 @@ class MemoryStore(Store):
         self.secrets = secrets
         self.writes_left = 1000
 
-    def read(self, namespace: str, name: str) -> Stored | None:
+    def read(self, namespace: str, name: str) -> Secret | None:
         data = self.secrets.get(namespace)
-        return None if data is None else Stored("Opaque", dict(data), version=repr(sorted(data.items())))
+        return None if data is None else Secret(namespace, name, dict(data), version=repr(sorted(data.items())))
 
     def _write(self, namespace: str, data: dict[str, bytes]) -> None:
         if not self.writes_left:
@@ -422,14 +418,14 @@ class MemoryStore(Store):
         self.writes_left -= 1
         self.secrets[namespace] = data
 
-    def create(self, namespace: str, name: str, secret: Stored) -> None:
-        if namespace in self.secrets:
-            raise Changed
-        self._write(namespace, dict(secret.data))
+    def create(self, secret: Secret) -> None:
+        if secret.namespace in self.secrets:
+            raise Conflict
+        self._write(secret.namespace, dict(secret.data))
 
-    def update(self, namespace, name, secret, data, labels) -> None:
-        assert secret.version == repr(sorted(self.secrets[namespace].items()))
-        self._write(namespace, {**self.secrets[namespace], **data})
+    def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
+        assert secret.version == repr(sorted(self.secrets[secret.namespace].items()))
+        self._write(secret.namespace, {**self.secrets[secret.namespace], **data})
 
     def has_namespace(self, namespace: str) -> bool:
         return True

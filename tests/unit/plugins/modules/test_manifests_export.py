@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.mlops.mlflow.plugins.modules import manifests_export
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import dump
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -422,16 +422,16 @@ WORDS = (
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_string_stays_one_for_all_readers(word):
-    assert f'"{word}"' in manifests_export.dump({"a": word})
+    assert f'"{word}"' in dump({"a": word})
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none() | st.lists(st.text())))
 def test_what_is_written_is_what_is_read(data):
-    assert yaml.safe_load(manifests_export.dump(data)) == data
+    assert yaml.safe_load(dump(data)) == data
 
 
 def test_scripts_are_written_as_people_read_them():
-    assert manifests_export.dump({"run.sh": "set -e\nexit 0\n"}) == "run.sh: |\n  set -e\n  exit 0\n"
+    assert dump({"run.sh": "set -e\nexit 0\n"}) == "run.sh: |\n  set -e\n  exit 0\n"
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl, which the tests' cluster brings")

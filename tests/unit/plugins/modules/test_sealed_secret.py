@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests of the module sealed_secret without a controller.
 
-With one it is tested by tests/integration/test_sealing.py.
+With one it is tested by molecule/default/tests/test_sealing.py.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def test_a_file_with_a_wrong_digit(keys, path, at):
         ("kind: Secret", "Secret number 1 in it is no Secret with a name and data"),
         ("{kind: List, items: []}", "holds no sealing keys"),
         ("# nothing", "holds no sealing keys"),
-        ("when: 2026-99-99", "is opened, but holds no YAML"),
+        ("when: 2026-99-99", "Secret number 1 in it is no Secret with a name and data"),
     ],
 )
 def test_a_file_with_something_else_in_it(path, text, end):

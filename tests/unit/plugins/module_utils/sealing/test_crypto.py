@@ -137,7 +137,7 @@ metadata:
 spec:
   encryptedData:
     name: AgY
-    'y': AgX
+    "y": AgX
   template:
     metadata:
       labels:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests of credentials as SealedSecrets, with a controller in memory that opens what is sealed.
 
-It does what the controller's code says; tests/integration/test_secrets.py has the real one.
+It does what the controller's code says; molecule/default/tests/test_secrets.py has the real one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, KubeError, Settings
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import Changed, KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict, Secret
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import Controller
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import (
     KIND,
@@ -207,7 +208,7 @@ def ensure(world, monkeypatch):
         supplied: str = "",
         create_namespaces: bool = True,
         **more: Any,
-    ) -> tuple[credentials.Ensurer, dict[str, credentials.Outcome]]:
+    ) -> tuple[credentials.Ensurer, dict[str, credentials.EnsuredSecret]]:
         where = store(world, scope, output) if backend == "sealed_secrets" else secrets(world)
         ensurer = credentials.Ensurer(where, check_mode=check, create_namespaces=create_namespaces, namespace_labels={})
         done = ensurer.ensure(wanted(supplied, **more))
@@ -232,7 +233,7 @@ def store(world: World, scope: str = "strict", output: bool = True) -> SealedSto
     return SealedStore(secrets(world), controller, str(world.folder) if output else "", scope)
 
 
-def wanted(supplied: str = "", **more: Any) -> credentials.Wanted:
+def wanted(supplied: str = "", **more: Any) -> credentials.SecretRequest:
     given = {
         "name": "login",
         "namespaces": ["one", "two"],
@@ -718,9 +719,9 @@ def test_two_runs_release_at_the_same_time(world, ensure):
 
 def test_a_secret_that_somebody_makes_meanwhile_is_found_again(world):
     where = store(world)
-    where.create("one", "login", credentials.Stored("Opaque", {"password": b"first"}))
-    with pytest.raises(Changed):
-        where.create("one", "login", credentials.Stored("Opaque", {"password": b"second"}))
+    where.create(Secret("one", "login", {"password": b"first"}))
+    with pytest.raises(Conflict):
+        where.create(Secret("one", "login", {"password": b"second"}))
     assert world.cluster.values("one/login") == {"password": b"first"}
 
 

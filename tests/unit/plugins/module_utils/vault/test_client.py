@@ -14,19 +14,16 @@ import ssl
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import Changed
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault import client as vaults
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import VaultError, VaultKV, redacted
 
-sys.path.insert(0, str(Path(__file__).parents[4] / "vault"))
-
-import servers
+from tests.lib import servers
 
 PROGRAM = servers.find_program("vault", "bao")
 PLUGIN = servers.find_program(servers.PLUGIN)
@@ -136,7 +133,7 @@ def test_somebody_elses_write_is_not_overwritten(options, server, name, way):
         if way == "known":
             kv.read(name)
         server.put(name, {"password": "theirs"})
-        with pytest.raises(Changed) as error:
+        with pytest.raises(Conflict) as error:
             kv.write(name, {"password": b"ours"}, 0)
         assert "theirs" not in "".join(traceback.format_exception(error.value))
         assert server.entry(name) == ({"password": "theirs"}, 1)
@@ -155,7 +152,7 @@ def test_of_two_at_once_one_wins(options, server, name):
             ready.wait()
             try:
                 done.append(kv.write(name, {"password": value}, 0))
-            except Changed:
+            except Conflict:
                 done.append("changed")
 
     ready = threading.Barrier(4)

@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of ExternalSecrets; tests/vault has those against the real definitions in a cluster."""
+"""Tests of ExternalSecrets; molecule/vault/tests has those against the real definitions in a cluster."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests of credentials in Vault and of both ways of delivery, with a Vault and an External Secrets operator in memory.
 
-tests/vault has them with a real Vault, and with the operator's own definitions.
+molecule/vault/tests has them with a real Vault, and with the operator's own definitions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, KubeError, Settings
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import Changed, KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import MANAGED, ExternalSecrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.store import ExternalStore, VaultStore
 from ansible_collections.mlops.mlflow.plugins.modules import credentials
@@ -52,7 +53,7 @@ class Vault:
         self.before_write()
         values, there = self.read(name)
         if there != version:
-            raise Changed
+            raise Conflict
         self.writes += 1
         return self.put(name, {**values, **data})
 
@@ -148,7 +149,7 @@ def ensure(world, monkeypatch):
 
     def ensured(
         delivery: str = "secrets", check: bool = False, supplied: str = "", **more: Any
-    ) -> tuple[credentials.Ensurer, dict[str, credentials.Outcome]]:
+    ) -> tuple[credentials.Ensurer, dict[str, credentials.EnsuredSecret]]:
         api = Api(Settings(server=world.cluster.url, source="the tests"))
         where = KubernetesStore(api, **ticking()) if delivery == "kubernetes" else store(world, delivery)
         ensurer = credentials.Ensurer(where, check_mode=check, create_namespaces=True, namespace_labels={})
@@ -391,7 +392,7 @@ def test_a_store_of_another_vault(world, ensure):
     ours.put("login", {"username": b"mlflow", "password": b"old"})
     found = external.read("one", "login")
     with pytest.raises(KubeError, match="is it the same Vault"):
-        external.update("one", "login", found, {}, {})
+        external.update(found, {}, {})
 
 
 # --- moves ------------------------------------------------------------------------------------------------------------

@@ -16,87 +16,11 @@ from mlflow.store.db.utils import _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
 from mlops_mlflow_server import accounts, basic_settings, carry
+from mlops_mlflow_server.databases import Failure, engine_of, record_migration, say, wait_for, where
 from mlops_mlflow_server.settings import login, number
 
 # Where the way to log in is written down, beside the tables of users.
 MARK = "mlops_login"
-
-
-class Failure(Exception):
-    """What went wrong, in one sentence for the person who reads the log."""
-
-
-def say(message: str) -> None:
-    """Print one line at once."""
-    print(message, flush=True)
-
-
-def where(url: sqlalchemy.URL) -> str:
-    """Return host, port and database of `url`, never its credentials."""
-    return f"{url.database} at {url.host or os.environ.get('PGHOST', 'the local socket')}:{url.port or 5432}"
-
-
-def is_final(error: Exception) -> bool:
-    """Tell whether waiting cannot help: wrong credentials, no such database, no right to connect."""
-    code = getattr(getattr(error, "orig", None), "pgcode", None) or ""
-    text = str(getattr(error, "orig", error))
-    return (
-        code[:2] in ("28", "3D", "42")
-        or any(
-            sign in text
-            for sign in (
-                "password authentication failed",
-                "no password supplied",
-                "no pg_hba.conf entry",
-                "permission denied for database",
-            )
-        )
-        or ('database "' in text and "does not exist" in text)
-        or ('role "' in text and "does not exist" in text)
-    )
-
-
-def wait_for(engine: sqlalchemy.Engine, limit: float) -> None:
-    """Return when `engine`'s database answers.
-
-    Args:
-        engine: engine without a pool.
-        limit: seconds to wait at most.
-
-    Raises:
-        Failure: it did not answer in time, or says that waiting cannot help.
-    """
-    end = time.monotonic() + limit
-    told = 0.0
-    while True:
-        try:
-            with engine.connect() as connection:
-                connection.execute(sqlalchemy.text("SELECT 1"))
-            return
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            reason = " ".join(str(getattr(error, "orig", error)).split())
-            if is_final(error):
-                raise Failure(f"The database {where(engine.url)} refuses the connection: {reason}") from None
-            if time.monotonic() >= end:
-                raise Failure(f"The database {where(engine.url)} did not answer for {limit:g} s: {reason}") from None
-            if time.monotonic() - told >= 10:
-                told = time.monotonic()
-                say(f"Waiting for the database {where(engine.url)}: {reason}")
-        time.sleep(1)
-
-
-def engine_of(variable: str) -> sqlalchemy.Engine:
-    """Return an engine without a pool for the URI in the environment variable `variable`.
-
-    Raises:
-        Failure: the variable is unset, or no database URI.
-    """
-    try:
-        return sqlalchemy.create_engine(os.environ[variable], poolclass=sqlalchemy.pool.NullPool)
-    except KeyError:
-        raise Failure(f"{variable} is not set") from None
-    except sqlalchemy.exc.ArgumentError:
-        raise Failure(f"{variable} is no database URI") from None
 
 
 def migrate_tracking() -> None:
@@ -197,6 +121,9 @@ def main() -> int:
                 reason = " ".join(str(getattr(error, "orig", error)).split())
                 raise Failure(f"The migration of the {title} database {where(engine.url)} failed: {reason}") from error
             say(f"The {title} database {where(engine.url)} has the schema of this version")
+        engine = engine_of("MLFLOW_BACKEND_STORE_URI")
+        record_migration(engine)
+        engine.dispose()
     except (Failure, accounts.TakenError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)
         return 1

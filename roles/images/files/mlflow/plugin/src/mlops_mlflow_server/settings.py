@@ -18,7 +18,9 @@ Variable, unit and default:
 - `MLOPS_DRAIN_FILE` (path, /tmp/draining): while it is there, answers ask clients to close their connections.
 - `MLOPS_KUBERNETES_NAMESPACES` (names, none): the namespaces whose service accounts are let in by their tokens.
 - `MLOPS_KUBERNETES_AUDIENCE` (name, none): the audience that these tokens must name.
-- `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database.
+- `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database, and `wait` for the migration.
+- `MLOPS_BRIDGE_PASSWORD` (none): with basic, the password by which a proxy names the user of a call.
+- `MLOPS_BRIDGE_RESERVED` (names, none): users that the proxy may not name.
 """
 
 import os

@@ -1,0 +1,256 @@
+"""Accounts in MLflow itself: who is let in, who may do what, and what is told of a password."""
+
+import concurrent.futures
+import json
+import time
+
+import pytest
+
+from tests.lib import stack as stacks
+from tests.lib.callers import Caller, create, grant
+
+SEARCH = "2.0/mlflow/experiments/search"
+CALLS = [
+    ("GET", SEARCH),
+    ("POST", "2.0/mlflow/runs/search"),
+    ("GET", "2.0/mlflow/users/current"),
+    ("GET", "2.0/mlflow/users/list"),
+    ("POST", "2.0/mlflow/users/create"),
+    ("GET", "2.0/mlflow-artifacts/artifacts"),
+    ("GET", "2.0/mlflow-artifacts/artifacts/0/a.txt"),
+    ("PUT", "2.0/mlflow-artifacts/artifacts/0/a.txt"),
+    ("POST", "/graphql"),
+    ("POST", "/v1/traces"),
+    ("GET", "3.0/mlflow/server-info"),
+    ("GET", "/signup"),
+    ("GET", "/"),
+]
+
+
+@pytest.fixture(scope="module")
+def ada(people):
+    return people("ada")
+
+
+@pytest.fixture(scope="module")
+def bob(people):
+    return people("bob")
+
+
+def test_the_account_of_the_playbooks_is_an_administrator(admin):
+    profile = admin.well("GET", "2.0/mlflow/users/current")["user"]
+    assert (profile["username"], profile["is_admin"]) == ("mlflow-admin", True)
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_nobody_is_let_in_without_an_account(stack, method, path):
+    answer = stack.anybody(method, path)
+    assert answer.status_code == 401, f"{answer.status_code} {answer.text[:200]}"
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        ("mlflow-admin", "wrong"),
+        ("mlflow-admin", ""),
+        ("nobody", "wrong"),
+        ("mlflow-admin", "pässword"),
+        ("admin", "password1234"),
+    ],
+)
+@pytest.mark.parametrize("path", [SEARCH, "2.0/mlflow-artifacts/artifacts/0/a.txt"])
+def test_others_are_not(stack, name, password, path):
+    answer = Caller(stack.mlflow_url, name, password.encode())("GET", path)
+    assert answer.status_code == 401, answer.text
+
+
+def test_probes_need_no_account(stack):
+    for path in ("/health", "/health/live", "/health/startup"):
+        assert stack.anybody("GET", path).status_code == 200
+    checks = stack.anybody.well("GET", "/health/ready")["checks"]
+    assert checks == {"tracking_database": True, "database": True}
+
+
+def test_a_password_may_hold_any_letters(admin, name, stack):
+    """In the calls that MLflow answers by its older half, and in those of its newer one."""
+    person = Caller(stack.mlflow_url, f"{name}-joerg", "pässwörd:日本 und mehr")
+    admin.well("POST", "2.0/mlflow/users/create", {"username": person.name, "password": person.password})
+    person.password = person.password.encode()
+    experiment = create(person, f"{name}-letters")
+    assert person("PUT", f"2.0/mlflow-artifacts/artifacts/{experiment}/a.txt").status_code == 200
+    admin.well("DELETE", "2.0/mlflow/users/delete", {"username": person.name})
+
+
+def test_metrics_are_for_nobody_at_this_port(stack, admin):
+    assert [caller("GET", "/metrics").status_code for caller in (stack.anybody, admin)] == [401, 404]
+
+
+def test_another_host_name_is_refused(stack, admin):
+    admin._session.headers["Host"] = "evil.example"
+    try:
+        assert admin("GET", SEARCH, max_results=1).status_code == 403
+    finally:
+        del admin._session.headers["Host"]
+
+
+def test_what_somebody_makes_is_theirs_and_nobody_elses(ada, bob, admin, name):
+    experiment = create(ada, f"{name}-own")
+    ada.well("POST", "2.0/mlflow/runs/create", {"experiment_id": experiment})
+    assert bob("GET", "2.0/mlflow/experiments/get", experiment_id=experiment).status_code == 403
+    assert bob("POST", "2.0/mlflow/runs/create", {"experiment_id": experiment}).status_code == 403
+    listed = bob.well("GET", SEARCH, max_results=1000).get("experiments", [])
+    assert experiment not in [each["experiment_id"] for each in listed]
+    assert admin("GET", "2.0/mlflow/experiments/get", experiment_id=experiment).status_code == 200
+
+
+def test_a_person_may_do_what_was_granted_and_no_more(ada, bob, admin, name):
+    experiment = create(ada, f"{name}-granted")
+    grant(admin, bob, experiment, "READ")
+    assert bob("GET", "2.0/mlflow/experiments/get", experiment_id=experiment).status_code == 200
+    assert bob("POST", "2.0/mlflow/runs/create", {"experiment_id": experiment}).status_code == 403
+    assert bob("POST", "2.0/mlflow/experiments/delete", {"experiment_id": experiment}).status_code == 403
+
+
+def test_a_group_may_do_what_was_granted_to_it(ada, bob, admin, name):
+    experiment = create(ada, f"{name}-group")
+    role = admin.well("POST", "3.0/mlflow/roles/create", {"name": f"{name}-editors", "workspace": "default"})["role"][
+        "id"
+    ]
+    admin.well(
+        "POST",
+        "3.0/mlflow/roles/permissions/add",
+        {"role_id": role, "resource_type": "experiment", "resource_pattern": experiment, "permission": "EDIT"},
+    )
+    assert bob("POST", "2.0/mlflow/runs/create", {"experiment_id": experiment}).status_code == 403
+    admin.well("POST", "3.0/mlflow/roles/assign", {"role_id": role, "username": bob.name})
+    assert bob("POST", "2.0/mlflow/runs/create", {"experiment_id": experiment}).status_code == 200
+
+
+def test_only_administrators_manage_accounts(ada, bob):
+    assert ada("POST", "2.0/mlflow/users/create", {"username": "eve", "password": "long enough 1"}).status_code == 403
+    assert ada("PATCH", "2.0/mlflow/users/update-admin", {"username": ada.name, "is_admin": True}).status_code == 403
+    assert ada("DELETE", "2.0/mlflow/users/delete", {"username": bob.name}).status_code == 403
+
+
+def test_a_changed_password_counts_at_once_in_all_replicas(stack, admin, people):
+    eve = people("eve")
+    with stack.each_replica() as replicas:
+        assert len(replicas) == 2
+        for replica in replicas:
+            assert eve.at(replica)("GET", SEARCH, max_results=1).status_code == 200
+        admin.well("PATCH", "2.0/mlflow/users/update-password", {"username": eve.name, "password": "another password"})
+        for replica in replicas:
+            assert eve.at(replica)("GET", SEARCH, max_results=1).status_code == 401
+            assert Caller(replica, eve.name, "another password")("GET", SEARCH, max_results=1).status_code == 200
+
+
+def test_who_was_removed_is_out_at_once_in_all_replicas(stack, admin, people):
+    eve = people("eve")
+    with stack.each_replica() as replicas:
+        for replica in replicas:
+            assert eve.at(replica)("GET", SEARCH, max_results=1).status_code == 200
+        admin.well("DELETE", "2.0/mlflow/users/delete", {"username": eve.name})
+        for replica in replicas:
+            assert eve.at(replica)("GET", SEARCH, max_results=1).status_code == 401
+
+
+def processor_seconds(servers):
+    """What the servers' processes have used so far."""
+    used = [server.file("/proc/1/stat").content_string.rpartition(")")[2].split() for server in servers]
+    return sum(int(each[11]) + int(each[12]) for each in used) / 100
+
+
+@pytest.fixture
+def servers(stack, pod):
+    """Each replica, for testinfra."""
+    return [pod("mlflow", each.metadata.name) for each in stack.ready("mlflow")]
+
+
+def test_a_good_password_is_not_checked_in_full_at_each_call(stack, servers, ada):
+    """A wrong one is, and so shows what a check takes of a processor, however busy that is."""
+
+    def seconds(caller, status):
+        before = processor_seconds(servers)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            codes = set(pool.map(lambda _: caller("GET", "2.0/mlflow/users/current").status_code, range(60)))
+        assert codes == {status}
+        return processor_seconds(servers) - before
+
+    ada.well("GET", SEARCH, max_results=1)
+    assert seconds(ada, 200) < seconds(Caller(stack.mlflow_url, ada.name, "none of hers"), 401) / 2
+
+
+def test_the_stock_client_logs_runs_artifacts_and_models(stack, ada, name):
+    script = """
+        import sys, mlflow
+        mlflow.set_experiment(sys.argv[1])
+        with mlflow.start_run() as run:
+            mlflow.log_metric("loss", 0.5)
+            mlflow.log_text("kept", "words/note.txt")
+        client = mlflow.MlflowClient()
+        client.create_registered_model(sys.argv[1])
+        client.create_model_version(sys.argv[1], f"runs:/{run.info.run_id}/words", run.info.run_id)
+        text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/words/note.txt")
+        print(text, run.info.artifact_uri.split(":")[0])
+    """
+    assert stack.as_stock_client(script, ada, f"{name}-client").split()[-2:] == ["kept", "mlflow-artifacts"]
+
+
+def test_artifacts_are_for_those_who_may_read_the_experiment(ada, bob, admin, name):
+    experiment = create(ada, f"{name}-artifacts")
+    path = f"2.0/mlflow-artifacts/artifacts/{experiment}/file.txt"
+    assert bob("PUT", path).status_code == 403
+    assert ada("PUT", path).status_code == 200
+    assert bob("GET", path).status_code == 403
+    grant(admin, bob, experiment, "READ")
+    assert bob("GET", path).status_code == 200
+    assert bob("PUT", path).status_code == 403
+
+
+def test_settings_are_made_at_the_start_and_hold_no_password(stack, servers):
+    values = stack.secret_values()
+    for server in servers:
+        file = server.file("/tmp/basic_auth.ini")
+        text = file.content_string
+        assert "default_permission = NO_PERMISSIONS" in text
+        assert "basic_auth" in text
+        assert not [key for key, value in values.items() if value in text]
+        assert (file.mode, file.uid) == (0o600, 10001)
+    listed = stack.core.list_namespaced_config_map(stacks.NAMESPACES["mlflow"]).items
+    assert {each.metadata.name for each in listed} == {"kube-root-ca.crt"}
+
+
+def test_no_server_knows_the_account_of_the_playbooks(stack):
+    deployment = stack.kubectl("-n", stacks.NAMESPACES["mlflow"], "get", "deployment", "mlflow", "-o", "json")
+    read = {
+        variable["valueFrom"]["secretKeyRef"]["name"]
+        for variable in json.loads(deployment)["spec"]["template"]["spec"]["containers"][0]["env"]
+        if "secretKeyRef" in variable.get("valueFrom", {})
+    }
+    assert read == {"mlflow-db-credentials", "mlflow-s3-secret", "mlflow-session-keys"}
+
+
+def test_a_worker_is_one_process(servers):
+    for server in servers:
+        command = 'for each in /proc/[0-9]*; do tr "\\0" " " < $each/cmdline; echo; done'
+        lines = server.check_output(command).splitlines()
+        processes = [line for line in lines if "mlflow" in line and not line.startswith("sh ")]
+        assert len(processes) == 1, processes
+
+
+def test_an_outage_of_the_database_is_no_refusal(stack, admin, ada):
+    """With good credentials nobody is sent away; when the database is back, everything goes on by itself."""
+    codes = set()
+    # Its place in the Service is what is taken: quicker than a stop, and as bad.
+    stack.kubectl("-n", stacks.NAMESPACES["postgres"], "delete", "pod", "postgres-0", "--wait=false")
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        for path in (SEARCH, "2.0/mlflow-artifacts/artifacts/0/none.txt"):
+            codes.add((path, ada("GET", path, max_results=1).status_code))
+        if (SEARCH, 503) in codes and ada("GET", SEARCH, max_results=1).status_code == 200:
+            break
+        time.sleep(0.2)
+    assert (SEARCH, 503) in codes, codes
+    assert not [code for _, code in codes if code in (401, 302, 500)], codes
+    assert ada("GET", SEARCH, max_results=1).status_code == 200

@@ -1,0 +1,338 @@
+"""Everybody at every door: all routes of the server, asked by all kinds of callers.
+
+A route that no rule or no request is known for fails by its name: a new version of MLflow brings its own rows.
+"""
+
+import collections
+import datetime
+import itertools
+import time
+
+import pytest
+
+from tests.lib import matrix_people, matrix_requests
+from tests.lib import matrix_routes as routes
+from tests.lib import matrix_world as worlds
+from tests.lib import stack as stacks
+
+# Methods of a page, not of an API: Flask and Starlette answer them by themselves.
+BY_ITSELF = ("HEAD", "OPTIONS")
+
+
+@pytest.fixture(scope="module")
+def listed(stack):
+    return routes.of_the_server(stack)
+
+
+@pytest.fixture(scope="module")
+def people(stack, plugin, mark):
+    make = {"oidc": matrix_people.oidc, "basic": matrix_people.basic_auth}[plugin]
+    with make(stack, f"matrix-{mark}") as everybody:
+        yield everybody
+
+
+@pytest.fixture(scope="module")
+def its_worlds(stack, people, plugin, mark):
+    """A world for each caller and prefix; who changes nothing in it needs one for both."""
+    made = {}
+
+    def make(caller, prefix):
+        made[caller, prefix] = matrix_people.world(f"matrix-{mark}-{caller}-{prefix}", caller, people, plugin)
+
+    first, second = worlds.PREFIXES
+    changing = [caller for caller in matrix_people.CALLERS if caller not in matrix_people.CHANGE_NOTHING]
+    try:
+        worlds.together([lambda c=caller: make(c, first) for caller in matrix_people.CALLERS])
+        worlds.together([lambda c=caller: make(c, second) for caller in changing])
+        for caller in matrix_people.CHANGE_NOTHING:
+            made[caller, second] = worlds.World(**{**vars(made[caller, first]), "turn": "2"})
+        yield made
+    finally:
+        worlds.clear({world.label: world for world in made.values()}.values(), people.clients["admin"])
+
+
+def spread(listed):
+    """The routes of each prefix; those without one go with the first."""
+    shares = {prefix: [] for prefix in worlds.PREFIXES}
+    for route in listed.routes:
+        if route.method not in BY_ITSELF:
+            prefix = next((p for p in worlds.PREFIXES if route.path.startswith(f"/{p}/")), worlds.PREFIXES[0])
+            shares[prefix].append(route)
+    return shares
+
+
+def requests_for(world, people, plugin):
+    table = {**matrix_requests.of(world), **getattr(matrix_requests, f"of_{plugin}")(world, people)}
+    return {key: (number, ask) for number, (key, ask) in enumerate(table.items())}
+
+
+def fail_with(rows, what):
+    """Fails with the first of the rows that are wrong, each on a line of its own."""
+    shown = "\n".join(sorted(rows)[:60])
+    assert not rows, f"{len(rows)} {what}:\n{shown}"
+
+
+def test_every_route_has_a_rule_and_a_request(listed, its_worlds, people, plugin):
+    known = requests_for(its_worlds["owner", worlds.PREFIXES[0]], people, plugin)
+    routes_here = [route for share in spread(listed).values() for route in share]
+    fail_with([str(r) for r in routes_here if routes.asks(r.key, plugin) is None], "routes that no rule is known for")
+    fail_with([str(r) for r in routes_here if r.key not in known], "routes that no request is known for")
+
+
+def test_nobody_comes_in_without_credentials_that_hold(listed, its_worlds, people, plugin, capsys):
+    """All routes with nothing, and with what is worth nothing: only the doors themselves answer."""
+    time.sleep(2)  # a token that held may hold for a second after it was revoked
+    wrong = []
+    tables = {prefix: requests_for(its_worlds["other", prefix], people, plugin) for prefix in worlds.PREFIXES}
+    chores = [
+        (name, client, route, tables[prefix][route.key][1])
+        for prefix, share in spread(listed).items()
+        for number, route in enumerate(share)
+        for name, client in people.refused.items()
+        if name in matrix_people.EVERYWHERE or number % 20 == 0
+    ]
+    begun = time.monotonic()
+
+    def ask(part):
+        for name, client, route, request in part:
+            answer = client.ask(route.method, request.path(route.path, {}), request.body, request.headers)
+            if routes.asks(route.key, plugin) == routes.PUBLIC:
+                if answer.status in (401, 403) or answer.status >= 500:
+                    wrong.append(f"{name}: {route} is public, but answers {answer.status}")
+            elif answer.status not in routes.refusals(route.key):
+                wrong.append(f"{name}: {route} answers {answer.status} {answer.text[:100]!r}")
+
+    worlds.together([lambda part=chores[n :: worlds.PARALLEL]: ask(part) for n in range(worlds.PARALLEL)])
+    with capsys.disabled():
+        routes_count = len({chore[2] for chore in chores})
+        print(
+            f"\n{routes_count} routes x {len(people.refused)} callers who must not come in: {len(chores)} calls, "
+            f"{time.monotonic() - begun:.0f} s"
+        )
+    fail_with(wrong, "calls that were not refused")
+
+
+@pytest.mark.parametrize("method", BY_ITSELF)
+def test_nobody_comes_in_by_another_method(listed, its_worlds, people, plugin, method):
+    """HEAD and OPTIONS tell an anonymous caller nothing about what is there."""
+    table = requests_for(its_worlds["other", worlds.PREFIXES[0]], people, plugin)
+    anonymous, wrong = people.refused["anonymous"], []
+    for route in listed.routes:
+        key = f"GET {route.key.partition(' ')[2]}"
+        if route.method != method or routes.asks(key, plugin) in (routes.PUBLIC, None):
+            continue
+        request = table[key][1] if key in table else matrix_requests.Ask()
+        answer = anonymous.ask(method, request.path(route.path, {}))
+        if answer.status not in {403, 405} | routes.refusals(key):
+            wrong.append(f"{route} answers {answer.status}")
+    fail_with(wrong, "calls that were not refused")
+
+
+def answers(key, path, plugin):
+    """The statuses other than success that those who may are answered."""
+    return next(
+        (
+            statuses
+            for pattern, statuses, _ in (*routes.ANSWERS.get(plugin, []), *routes.ANSWERS["both"])
+            if any(routes.re.fullmatch(pattern, name) for name in (key, path))
+        ),
+        set(),
+    )
+
+
+# Who sees no world but their own; all things are the owner's, and an administrator sees everything.
+CONFINED = [caller for caller in matrix_people.CALLERS if caller not in ("owner", "admin")]
+
+
+def of_others(its_worlds, caller):
+    """What is planted in the worlds in which this caller was given nothing."""
+    others = (world.plant for (whose, _), world in its_worlds.items() if whose != caller)
+    return set(others) if caller in CONFINED else set()
+
+
+def shows_too_much(caller, may, answer, request, *, world, hidden):
+    """What an answer tells that is not the caller's to know, or None; `hidden` is what is planted in others' worlds."""
+    if world.plant in answer.text and (not may or caller == "other"):
+        return "shows what is somebody else's"
+    for plant in hidden:
+        if plant in answer.text:
+            return f"shows {plant}"
+    if caller == "other" and world.label in answer.text and world.label not in f"{request}":
+        return "tells the name of something that is somebody else's"
+    return None
+
+
+def is_right(what, may, status, others):
+    """Whether a status is what a caller is to get."""
+    if what == routes.OFF:
+        return status in (400, 403, 404, 500, 501, 503)
+    if what == routes.NOBODY:
+        return status in (401, 403, 429)
+    return (200 <= status < 300 or status in others) if may else status == 403
+
+
+def verdict(caller, route, request, answer, *, world, hidden, plugin):
+    """What is wrong with an answer, or None."""
+    what = routes.asks(route.key, plugin)
+    special = routes.exception(route.key, caller, plugin)
+    may = special if special is not None else what == routes.PUBLIC or what in routes.MAY[caller]
+    fault = shows_too_much(caller, may, answer, request, world=world, hidden=hidden)
+    if fault is None and not is_right(what, may, answer.status, answers(route.key, str(route), plugin)):
+        fault = f"answers {answer.status} to who {'may' if may else 'may not'} ({what})"
+    return fault
+
+
+def test_everybody_gets_what_they_were_given(listed, its_worlds, people, plugin, capsys):
+    """All routes by people and programs who are logged in, each about things of their own world."""
+    wrong, counted, begun = [], collections.Counter(), time.monotonic()
+    shares = spread(listed)
+
+    def run(caller, prefix):
+        world, client = its_worlds[caller, prefix], people.clients[caller]
+        known, hidden = requests_for(world, people, plugin), of_others(its_worlds, caller)
+        for route in sorted(shares[prefix], key=lambda each: known[each.key][0]):
+            request = known[route.key][1]
+            if route.key in routes.UNTRIED and caller == "admin":
+                continue
+            answer = client.ask(route.method, request.path(route.path, {}), request.body, request.headers)
+            counted[answer.status // 100] += 1
+            fault = verdict(caller, route, request, answer, world=world, hidden=hidden, plugin=plugin)
+            if fault:
+                wrong.append(f"{route} for {caller} {fault}: {answer.text[:160]!r}")
+
+    worlds.together([lambda c=caller, p=prefix: run(c, p) for caller, prefix in its_worlds])
+    with capsys.disabled():
+        print(
+            f"\n{sum(map(len, shares.values()))} routes x {len(matrix_people.CALLERS)} callers who are logged in: "
+            f"{counted.total()} calls, {counted[2]} answered, {counted[4]} refused, {time.monotonic() - begun:.0f} s"
+        )
+    assert counted[2] > counted.total() / 4
+    fail_with(wrong, "answers that are wrong")
+
+
+def test_graphql_shows_each_what_they_were_given(listed, its_worlds, people):
+    """A row for each field of the schema; a field that is new fails by its name."""
+    wrong, rows = [], 0
+    for (caller, prefix), world in its_worlds.items():
+        known = matrix_requests.of_graphql(world)
+        fields = [f"{kind} {name}" for kind, name in listed.graphql]
+        assert set(fields) <= set(known), f"no query is known for {set(fields) - set(known)}"
+        if prefix != worlds.PREFIXES[0]:
+            continue
+        for field in fields:
+            query, told = known[field]
+            body = {"query": f"{field.partition(' ')[0]} {{ {query} }}"}
+            for name, client in {"": people.clients[caller], **(people.refused if caller == "other" else {})}.items():
+                answer = client.ask("POST", "/graphql", body)
+                rows += 1
+                if name:
+                    if answer.status != 401:
+                        wrong.append(f"{field} for {name}: {answer.status}")
+                elif told is not None and (told in answer.text) != (caller != "other"):
+                    wrong.append(f"{field} for {caller}: {answer.status} {answer.text[:200]}")
+                elif any(plant in answer.text for plant in of_others(its_worlds, caller)):
+                    wrong.append(f"{field} for {caller} shows what is planted elsewhere: {answer.text[:200]}")
+    fail_with(wrong, "answers that are wrong")
+    assert rows > 100
+
+
+@pytest.mark.parametrize("caller", ["anonymous", "other"])
+def test_no_spelling_of_a_path_opens_it(its_worlds, people, caller):
+    """What a proxy or a router might read as another path."""
+    world = its_worlds["other", worlds.PREFIXES[0]]
+    client = people.clients[caller] if caller in people.clients else people.refused[caller]
+    file = f"{world.artifacts}/file.txt"
+    proxied = "/api/2.0/mlflow-artifacts/artifacts"
+    spellings = [
+        f"//api/2.0/mlflow/runs/get?run_id={world.run}",
+        f"/api/2.0/mlflow/runs/get/?run_id={world.run}",
+        f"/api/2.0/mlflow/runs/get%2f?run_id={world.run}",
+        f"/API/2.0/mlflow/runs/get?run_id={world.run}",
+        f"/health/../api/2.0/mlflow/runs/get?run_id={world.run}",
+        f"/health/%2e%2e/api/2.0/mlflow/runs/get?run_id={world.run}",
+        f"/static-files/../api/2.0/mlflow/runs/get?run_id={world.run}",
+        f"/static-files/..%2fapi/2.0/mlflow/runs/get?run_id={world.run}",
+        f"/login/../api/2.0/mlflow/runs/get?run_id={world.run}",
+        f"/api/2.0/mlflow/runs/get?run_id={world.run}&run_id=none",
+        f"/api/2.0/mlflow/runs/get?run_uuid={world.run}",
+        f"/api/2.0/mlflow/runs/get?run_id=&run_uuid={world.run}",
+        f"{proxied}/{file}",
+        f"{proxied}//{file}",
+        f"{proxied}/x/../{file}",
+        f"{proxied}/x/%2e%2e/{file}",
+        f"{proxied}/{file.replace('/', '%2f')}",
+        f"{proxied}?path=",
+        f"{proxied}?path=/",
+        f"{proxied}?path={world.experiment}/../{world.experiment}",
+        f"/get-artifact?run_id={world.run}&path=file.txt",
+        f"/get-artifact?run_uuid={world.run}&path=../artifacts/file.txt",
+    ]
+    wrong = []
+    for path in spellings:
+        answer = client.ask("GET", path)
+        if world.plant in answer.text or (world.run in answer.text and answer.status < 400):
+            wrong.append(f"{path} answers {answer.status} {answer.text[:150]!r}")
+    fail_with(wrong, "paths that show what is somebody else's")
+
+
+def test_no_header_makes_somebody_else_of_a_caller(its_worlds, people, stack):
+    """Headers by which a proxy would tell who calls, and from where."""
+    world = its_worlds["other", worlds.PREFIXES[0]]
+    admin = people.names["admin"]
+    for header, value in (
+        ("X-Forwarded-User", admin),
+        ("X-Forwarded-Email", admin),
+        ("X-Forwarded-Preferred-Username", admin),
+        ("X-Auth-Request-User", admin),
+        ("X-Remote-User", admin),
+        ("Remote-User", admin),
+        ("X-Forwarded-Prefix", "/health"),
+        ("X-Forwarded-Path", "/health"),
+        ("X-Original-URL", "/health"),
+        ("X-Rewrite-URL", "/health"),
+        ("X-HTTP-Method-Override", "OPTIONS"),
+        ("X-Forwarded-For", "127.0.0.1"),
+    ):
+        path = f"/api/2.0/mlflow/runs/get?run_id={world.run}"
+        assert people.refused["anonymous"].ask("GET", path, headers={header: value}).status == 401, header
+        assert people.clients["other"].ask("GET", path, headers={header: value}).status == 403, header
+    own = people.clients["owner"].ask(
+        "PUT", "/ajax-api/3.0/mlflow/assistant/config", {"providers": {}}, {"X-Forwarded-For": "127.0.0.1"}
+    )
+    assert own.status == 403, own.text
+
+
+def test_a_true_token_of_the_identity_provider_is_taken(people):
+    """Were it not, the refusal of the forged ones would say nothing."""
+    if people.bearer is None:
+        pytest.skip("this stack has no identity provider")
+    answer = people.bearer.ask("GET", "/api/2.0/mlflow/users/current")
+    assert (answer.status, answer.json()["username"]) == (200, stacks.USER), answer.text
+
+
+def test_who_logged_in_gets_tokens_for_nobody_else(people, stack, mark):
+    """A login at the provider may make tokens, as no token may: only here does it count whose they are to be."""
+    if people.bearer is None:
+        pytest.skip("this stack has no identity provider")
+    ends = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).isoformat()
+    body = {"name": f"matrix-{mark}", "expiration": ends}
+    others = (*(people.names[caller] for caller in ("other", "service", "admin")), people.accounts["old"])
+    wrong = []
+    for prefix, whose in itertools.product(worlds.PREFIXES, others):
+        users = f"/{prefix}/2.0/mlflow/users"
+        for method, path, asked in (
+            ("POST", f"{users}/{whose}/tokens", body),
+            ("PATCH", f"{users}/access-token", {"username": whose, "expiration": ends}),
+        ):
+            answer = people.bearer.ask(method, path, asked)
+            if answer.status != 403:
+                wrong.append(f"{method} {path} for {whose} answers {answer.status}")
+    fail_with(wrong, "tokens of somebody else that were not refused")
+
+    tokens = f"{worlds.API2}/users/current/tokens"
+    made = people.bearer.made("POST", tokens, body)
+    try:
+        theirs = worlds.Client(stack.mlflow_url, worlds.basic(stacks.USER, made["token"]))
+        assert theirs.made("GET", f"{worlds.API2}/users/current")["username"] == stacks.USER
+    finally:
+        people.bearer.made("DELETE", f"{tokens}/{made['id']}")

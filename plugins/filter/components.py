@@ -1,0 +1,266 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters over components, as roles hand them to role C(platform), and over the lists that they are made from."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+# What an object is found again by.
+Reference = dict[str, str]
+
+
+def secrets_of_components(components: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """List the Secrets of components, each once with the namespaces of all that name it with the same keys.
+
+    Args:
+        components: components in dependency order. The component that makes a Secret stands before those that read it.
+
+    Returns:
+        Secrets as module C(credentials) takes them. The first namespace is that of the component that makes it.
+    """
+    merged: list[dict[str, Any]] = []
+    for secret in (each for component in components for each in component.get("secrets") or []):
+        for known in merged:
+            if (
+                known["name"] == secret["name"]
+                and known["keys"] == secret["keys"]
+                and _exists(known) == _exists(secret)
+            ):
+                known["namespaces"] = list(dict.fromkeys([*known["namespaces"], *secret["namespaces"]]))
+                break
+        else:
+            merged.append(dict(secret))
+    return merged
+
+
+def _exists(secret: dict[str, Any]) -> bool:
+    """Tell whether a Secret has to be there already."""
+    return bool(secret.get("existing", False))
+
+
+def places_of_secrets(secrets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give C(namespace), C(name) and C(existing) of each Secret in each of its namespaces, as they are exported."""
+    return [
+        {"namespace": namespace, "name": secret["name"], "existing": _exists(secret)}
+        for secret in secrets
+        for namespace in secret["namespaces"]
+    ]
+
+
+def fill_in(lists: list[Any], home: str, secret: str, defaults: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Join lists of items, and fill in what an item may leave out: the name of its Secret, and where that goes.
+
+    What is no list or no item is left out, since the lists are also read before they were checked.
+
+    Args:
+        lists: lists of items with C(name), and perhaps C(secret) and C(namespaces).
+        home: the namespace that has each Secret first.
+        secret: name of a Secret whose item names none, with C({name}), or with C({slug}) for the name with hyphens in
+            place of dots and underscores.
+        defaults: other keys, with the values for items that lack them.
+
+    Returns:
+        The items, each with C(name), C(secret), C(namespaces) and the keys of I(defaults).
+    """
+    items = [item for each in lists if isinstance(each, list) for item in each]
+    filled = []
+    for item in items:
+        if not isinstance(item, dict) or "name" not in item:
+            continue
+        name = str(item["name"])
+        given = {key: value for key, value in item.items() if value is not None}
+        default = secret.format(name=name, slug=re.sub(r"[_.]", "-", name))
+        namespaces = list(dict.fromkeys([home, *(given.get("namespaces") or [])]))
+        filled.append({**(defaults or {}), **given, "secret": given.get("secret") or default, "namespaces": namespaces})
+    return filled
+
+
+def given(secrets: list[dict[str, Any]], homes: list[str], own: list[str]) -> list[str]:
+    """Name the Secrets by which other namespaces than the stack's have credentials of it, as C(namespace/name).
+
+    Args:
+        secrets: what C(fill_in) completed.
+        homes: namespaces of the stack whose credentials are asked for.
+        own: all namespaces of the stack.
+    """
+    return [
+        f"{namespace}/{secret['secret']}"
+        for secret in secrets
+        if secret["namespaces"][0] in homes
+        for namespace in secret["namespaces"]
+        if namespace not in own
+    ]
+
+
+def objects_at(places: list[str], kinds: dict[str, str]) -> list[dict[str, Any]]:
+    """Name objects of these kinds at C(namespace/name), as manifests without content.
+
+    Args:
+        places: namespaces and names.
+        kinds: API versions by kind. All objects of the first kind come first.
+    """
+    return [
+        {
+            "apiVersion": version,
+            "kind": kind,
+            "metadata": dict(zip(("namespace", "name"), place.split("/"), strict=True)),
+        }
+        for kind, version in kinds.items()
+        for place in places
+    ]
+
+
+def secrets_of_items(items: list[dict[str, Any]], keys: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the Secrets of items that C(fill_in) completed.
+
+    Args:
+        items: items with C(name), C(secret) and C(namespaces).
+        keys: the keys of each Secret, as module C(credentials) takes them. A key whose value is C(name) holds the
+            item's name.
+    """
+    return [
+        {
+            "name": item["secret"],
+            "namespaces": item["namespaces"],
+            "keys": {key: {"value": item["name"]} if content == "name" else content for key, content in keys.items()},
+        }
+        for item in items
+    ]
+
+
+def secrets_of_dependencies(
+    dependencies: list[dict[str, Any]], namespace: str, supplied: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """List the Secrets that a component reads of its dependencies.
+
+    Args:
+        dependencies: each with C(name) and C(keys) of its Secret, C(variable) that names it, and C(own): whether a
+            component of this collection makes it. The first of one name counts.
+        namespace: the namespace of the component.
+        supplied: credentials that the inventory supplies, by the names of their Secrets.
+
+    Returns:
+        Secrets as module C(credentials) takes them. One that nobody here makes or supplies has to exist.
+    """
+    first = {each["name"]: each for each in reversed(dependencies)}
+    return [
+        {
+            "name": each["name"],
+            "variable": each["variable"],
+            "namespaces": [namespace],
+            "existing": not each["own"] and each["name"] not in supplied,
+            "keys": each["keys"] if each["own"] else {key: {} for key in each["keys"]},
+        }
+        for each in (first[name] for name in dict.fromkeys(each["name"] for each in dependencies))
+    ]
+
+
+def hashes_of(secrets: list[str], fingerprints: dict[str, str], namespace: str) -> str:
+    """Join the hashes of Secrets' values for an annotation of the pods that read them, in the order of their names.
+
+    Args:
+        secrets: names of Secrets.
+        fingerprints: hashes by C(namespace/name), as module C(credentials) returns them.
+        namespace: the namespace of the pods.
+    """
+    return " ".join(fingerprints.get(f"{namespace}/{name}") or "" for name in secrets).strip()
+
+
+def references(objects: list[dict[str, Any]]) -> list[Reference]:
+    """Name objects by API version, kind, namespace (where they have one) and name."""
+    return [
+        {
+            "api_version": each["apiVersion"],
+            "kind": each["kind"],
+            "name": each["metadata"]["name"],
+            **({"namespace": each["metadata"]["namespace"]} if each["metadata"].get("namespace") else {}),
+        }
+        for each in objects
+    ]
+
+
+def removals(manifests: list[list[dict[str, Any]]], components: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pick what goes when components are removed, in the reverse of the order in which it was applied.
+
+    With its data, a component's namespace goes as a whole, and what the component made outside of it. Without, all but
+    the namespace, volume claims and definitions goes: claims are the data, and with a definition all objects of its
+    kind would go.
+
+    Args:
+        manifests: for each component, the objects that its templates render.
+        components: the components, each with C(namespace), C(delete_data), and perhaps C(kept_kinds) that stay in any
+            case.
+    """
+    gone = []
+    for objects, component in reversed(list(zip(manifests, components, strict=True))):
+        kept = set(component.get("kept_kinds") or [])
+        if not component["delete_data"]:
+            kept |= {"Namespace", "CustomResourceDefinition", "PersistentVolumeClaim"}
+        for each in reversed(objects):
+            inside = each["metadata"].get("namespace") == component["namespace"]
+            if each["kind"] not in kept and not (component["delete_data"] and inside):
+                gone.append(each)
+    return gone
+
+
+def program_clients(programs: list[dict[str, Any]], home: str, mappers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the clients of programs that log in at Keycloak by themselves, as module C(keycloak_realm) takes them.
+
+    Args:
+        programs: what C(fill_in) completed.
+        home: the namespace in which the module reads their Secrets.
+        mappers: the protocol mappers of each client.
+    """
+    return [
+        {
+            "client_id": program["name"],
+            "name": program["name"],
+            "secret": {"namespace": home, "name": program["secret"]},
+            "standard_flow": False,
+            "service_accounts": True,
+            "pkce": "none",
+            "mappers": mappers,
+        }
+        for program in programs
+    ]
+
+
+_UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
+def seconds_of_duration(duration: Any) -> int:
+    """Give a Go duration of hours, minutes and seconds, such as "1h30m", in seconds.
+
+    Raises:
+        AnsibleFilterError: it is no such duration.
+    """
+    parts = re.findall(r"([0-9]+)([hms])", str(duration))
+    if not parts or "".join(f"{number}{unit}" for number, unit in parts) != str(duration):
+        raise AnsibleFilterError(f"'{duration}' is no duration such as 24h or 1h30m")
+    return sum(int(number) * _UNITS[unit] for number, unit in parts)
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Any]:
+        """Give the filters of this file by name."""
+        return {
+            "fill_in": fill_in,
+            "given": given,
+            "hashes_of": hashes_of,
+            "objects_at": objects_at,
+            "places_of_secrets": places_of_secrets,
+            "program_clients": program_clients,
+            "references": references,
+            "removals": removals,
+            "seconds_of_duration": seconds_of_duration,
+            "secrets_of_components": secrets_of_components,
+            "secrets_of_dependencies": secrets_of_dependencies,
+            "secrets_of_items": secrets_of_items,
+        }

@@ -1,0 +1,99 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lookup C(manifests)."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import ChainMap
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible.template import trust_as_template
+
+DOCUMENTATION = r"""
+name: manifests
+short_description: Renders the templates of components to Kubernetes objects
+version_added: 0.1.0
+author: The mlops.mlflow maintainers (@mlops-mlflow)
+description:
+  - Renders each template of each component with the variables of the task, and parses it as YAML. A template may hold
+    several documents, or none where it is switched off.
+  - In the templates, files and other templates are looked for in the role of their component.
+  - Unlike P(ansible.builtin.template#lookup) it copies no variables, which takes longer than to render.
+options:
+  _terms:
+    description:
+      - The components, each a dictionary with V(path), the folder of its role, and V(manifests), the names of its
+        templates in the order in which their objects are applied.
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Apply the manifests of two components
+  kubernetes.core.k8s:
+    apply: true
+    definition: "{{ query('mlops.mlflow.manifests', postgres, minio) | flatten(levels=1) }}"
+"""
+
+RETURN = r"""
+_list:
+  description: For each component, the list of its objects.
+  type: list
+  elements: list
+"""
+
+
+class LookupModule(LookupBase):
+    """What Ansible looks for."""
+
+    def run(
+        self, terms: list[dict[str, Any]], variables: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[list[dict[str, Any]]]:
+        """Render the templates of components.
+
+        Args:
+            terms: the components.
+            variables: the variables of the task.
+
+        Raises:
+            AnsibleError: a template can't be read or rendered, or is no YAML of Kubernetes objects.
+        """
+        self.set_options(var_options=variables, direct=kwargs)
+        return [self._render(term, variables or {}) for term in terms]
+
+    def _render(self, component: dict[str, Any], variables: dict[str, Any]) -> list[dict[str, Any]]:
+        role = str(component["path"])
+        folder = os.path.join(role, "templates")
+        search = [role, *variables.get("ansible_search_path", [])]
+        own = {"ansible_search_path": search, "role_path": role}
+        templar = self._templar.copy_with_new_env(
+            available_variables=ChainMap(own, variables),
+            searchpath=[folder, *(os.path.join(each, "templates") for each in search[1:])],
+        )
+        objects: list[dict[str, Any]] = []
+        for name in component["manifests"]:
+            path = os.path.join(folder, name)
+            source = trust_as_template(self._loader.get_text_file_contents(path))
+            try:
+                text = templar.template(source, escape_backslashes=False)
+                documents = list(yaml.load_all(io.StringIO(str(text or "")), Loader=_LOADER))
+            except yaml.YAMLError as error:
+                raise AnsibleLookupError(f"{path} renders to what is no YAML: {error}") from error
+            for each in documents:
+                if each is None:
+                    continue
+                if not (isinstance(each, dict) and {"apiVersion", "kind", "metadata"} <= each.keys()):
+                    raise AnsibleError(f"{path} renders to something else than Kubernetes objects")
+                objects.append(each)
+        return objects
+
+
+# libyaml's is ten times as fast, where PyYAML was built with it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

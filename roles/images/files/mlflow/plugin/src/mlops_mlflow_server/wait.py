@@ -1,0 +1,70 @@
+"""Wait until the databases were migrated for the installed versions: `python -m mlops_mlflow_server.wait`.
+
+Takes the environment of the server. Waits `MLOPS_DATABASE_WAIT` seconds for the database and for what
+`mlops_mlflow_server.migrate` writes there at its end. Ends with 0, or with 1 and one sentence, which is also the
+message of the container's end.
+"""
+
+import contextlib
+import pathlib
+import sys
+import time
+
+import sqlalchemy
+
+from mlops_mlflow_server.databases import Failure, engine_of, recorded_migration, say, versions, where
+from mlops_mlflow_server.settings import number
+
+# https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
+MESSAGE = pathlib.Path("/dev/termination-log")
+
+
+def missing(engine: sqlalchemy.Engine) -> str:
+    """Return what is waited for, in words; empty where there is nothing left to wait for."""
+    try:
+        recorded = recorded_migration(engine)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", error)).split())
+        return f"the database {where(engine.url)}: {reason}"
+    if recorded == versions():
+        return ""
+    return f"Job mlflow-migrate to bring the databases to {versions()}; they are at {recorded or 'no version yet'}"
+
+
+def wait(limit: float) -> None:
+    """Return when the databases were migrated.
+
+    Args:
+        limit: seconds to wait at most.
+
+    Raises:
+        Failure: they were not in that time.
+    """
+    engine = engine_of("MLFLOW_BACKEND_STORE_URI")
+    end = time.monotonic() + limit
+    next_line = 0.0
+    while reason := missing(engine):
+        now = time.monotonic()
+        if now >= end:
+            raise Failure(f"Waited {limit:g} s in vain for {reason}")
+        if now >= next_line:
+            next_line = now + 10
+            say(f"Waiting for {reason}")
+        time.sleep(1)
+    engine.dispose()
+
+
+def main() -> int:
+    """Wait for the migration; return the exit code."""
+    try:
+        wait(number("MLOPS_DATABASE_WAIT", 120.0))
+    except (Failure, ValueError) as error:
+        print(error, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            MESSAGE.write_text(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

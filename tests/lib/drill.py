@@ -1,0 +1,268 @@
+"""What the drills are made of: playbooks that are run or killed, and a look at what they leave."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from tests.lib import REPOSITORY
+from tests.lib import stack as stacks
+
+SITE = "playbooks/site.yml"
+UNINSTALL = "playbooks/uninstall.yml"
+KIND = "playbooks/kind.yml"
+
+USE = """
+    import sys
+    import mlflow
+
+    mlflow.set_experiment(sys.argv[1])
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 0.25, step=7)
+        mlflow.log_text("kept", "kept.txt")
+    assert mlflow.artifacts.load_text(run.info.artifact_uri + "/kept.txt") == "kept"
+    print(run.info.run_id)
+"""
+LOOK = """
+    import sys
+    import mlflow
+
+    run = mlflow.get_run(sys.argv[1])
+    assert run.data.metrics == {"loss": 0.25}, run.data.metrics
+    assert mlflow.artifacts.load_text(run.info.artifact_uri + "/kept.txt") == "kept"
+"""
+
+
+def announcer(config):
+    """A function that shows a line with the time while a test runs, whatever pytest captures."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    capture = config.pluginmanager.getplugin("capturemanager")
+
+    def show(text):
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"{time.strftime('%H:%M:%S')} {text}")
+
+    return show
+
+
+def descendants(ancestor):
+    """The ids of the processes that a process has started, and of those that these have."""
+    children = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name, in brackets, may hold anything: the parent is the second word after it.
+            parent = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, set()).add(int(path.parent.name))
+    found, ahead = set(), {ancestor}
+    while ahead:
+        ahead = set().union(*(children.get(each, set()) for each in ahead)) - found
+        found |= ahead
+    return found
+
+
+def kill(process):
+    """Ends a process and all that it has started by SIGKILL, so that none of them can tidy up.
+
+    Each of Ansible's workers leads a session of its own, which a signal to the process group does not reach.
+    """
+    stopped = set()
+    while ahead := ({process.pid} | descendants(process.pid)) - stopped:
+        for each in ahead:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGSTOP)  # starts no more of them
+        stopped |= ahead
+    for each in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+    process.wait()
+
+
+@dataclasses.dataclass
+class Run(stacks.Playbook):
+    """How a playbook's run ended.
+
+    Attributes:
+        log: the file that keeps its output.
+        starts: after how many seconds each of its tasks was shown.
+        seconds: how long it took.
+        killed: whether it was ended before its end.
+    """
+
+    log: pathlib.Path
+    starts: list[float]
+    seconds: float
+    killed: bool
+
+    @property
+    def task(self):
+        """The last task that it came to."""
+        return (re.findall(r"^TASK \[(.*?)\]", self.output, re.M) or ["no task"])[-1]
+
+    @property
+    def changes(self):
+        """The tasks that changed something."""
+        task, found = "", []
+        for line in self.output.splitlines():
+            if line.startswith("TASK ["):
+                task = line.partition("[")[2].partition("]")[0]
+            elif line.startswith("changed:"):
+                found.append(task)
+        return found
+
+    def expect_success(self, what):
+        assert self.code == 0, f"{what}: ended with {self.code} in '{self.task}', see {self.log}\n{self.output[-3000:]}"
+        return self
+
+    def expect_no_change(self, what):
+        self.expect_success(what)
+        assert self.count("changed") == 0, f"{what}: changed something in {self.changes}, see {self.log}"
+        return self
+
+
+class Drill:
+    """The tests' cluster, which a drill may do anything to.
+
+    Args:
+        directory: of the cluster.
+        inventory: of the stack.
+        say: shows a line while the drill runs.
+    """
+
+    def __init__(self, directory, inventory, say):
+        self.directory = pathlib.Path(directory)
+        self.inventory = pathlib.Path(inventory)
+        self.say = say
+        self.logs = self.directory / "drills"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for path in self.logs.glob("*.log"):
+            path.unlink()
+        self.runs = 0
+        #: Whether the stack is known to stand as site.yml leaves it.
+        self.whole = False
+        #: The first run of site.yml on an empty cluster: what the moments of interruptions are measured by.
+        self.first = None
+
+    @property
+    def stack(self):
+        """The stack as it is now: what its tests keep of an earlier one is forgotten."""
+        return stacks.Stack(self.directory, self.inventory)
+
+    def run(self, playbook, *words, until=None):
+        """Runs a playbook, to its end or until it is to be killed.
+
+        Args:
+            playbook: its path.
+            words: further arguments.
+            until: called with the number of tasks that were begun and the seconds since the last of them; the run is
+                killed as soon as it returns true.
+        """
+        self.runs += 1
+        log = self.logs / f"{self.runs:02}-{pathlib.Path(playbook).stem}.log"
+        environment = os.environ | {
+            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_FORCE_COLOR": "0",
+            # Otherwise a task is only named once it has ended.
+            "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",
+            "PATH": os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]),
+        }
+        begun = shown = time.monotonic()
+        starts, output, killed = [], "", False
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                ["ansible-playbook", "-i", self.inventory, playbook, *map(str, words)],
+                cwd=REPOSITORY,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                while process.poll() is None:
+                    now = time.monotonic()
+                    output = log.read_text(errors="replace")
+                    tasks = re.findall(r"^TASK \[(.*?)\]", output, re.M)
+                    starts += [now - begun] * (len(tasks) - len(starts))
+                    if now - shown > 20:
+                        self.say(f"  {now - begun:4.0f} s in {playbook}: {tasks[-1] if tasks else 'it starts'}")
+                        shown = now
+                    if until and starts and until(len(starts), now - begun - starts[-1]):
+                        killed = True
+                        break
+                    time.sleep(0.1)
+            finally:
+                if process.poll() is None:
+                    kill(process)
+        output = log.read_text(errors="replace")
+        return Run(process.returncode, output, log, starts, time.monotonic() - begun, killed)
+
+    def site(self, what="site.yml", *words):
+        """Deploys the stack, which must succeed."""
+        self.whole = False
+        done = self.run(SITE, *words).expect_success(what)
+        self.whole = True
+        self.say(f"  {what}: {done.seconds:.0f} s, changed={done.count('changed')}")
+        return done
+
+    def clear(self):
+        """Empties the cluster by kubectl, whatever state the stack is in, and forgets what was sealed for it."""
+        self.whole = False
+        shutil.rmtree(self.directory / "sealed", ignore_errors=True)
+        stack = self.stack
+        chosen = "-l=app.kubernetes.io/part-of=mlflow-platform"
+        kinds = "crd,clusterrole,clusterrolebinding"
+        stack.kubectl("delete", "namespace", *stacks.NAMESPACES.values(), "--ignore-not-found", "--timeout=300s")
+        stack.kubectl("delete", kinds, chosen, "--ignore-not-found", "--timeout=60s")
+
+    def deploy_on_empty(self):
+        """Deploys the stack from nothing."""
+        done = self.site("site.yml on an empty cluster")
+        self.first = self.first or done
+        return done
+
+    def ensure(self):
+        """Sees that the stack stands, whatever an earlier drill has left."""
+        if not self.whole:
+            done = self.run(SITE)
+            self.whole = done.code == 0
+        if not self.whole:
+            self.say("  an earlier drill left what site.yml does not mend: the next begins on an empty cluster")
+            self.clear()
+            self.deploy_on_empty()
+
+    def credentials(self):
+        """Each value of the stack's Secrets, by "namespace/name/key"."""
+        core = self.stack.core
+        return {
+            f"{namespace}/{secret.metadata.name}/{key}": value
+            for namespace in stacks.NAMESPACES.values()
+            for secret in core.list_namespaced_secret(namespace).items
+            for key, value in (secret.data or {}).items()
+        }
+
+    def use(self, what):
+        """Logs in as both people and works as a client. Returns a run's id."""
+        stack = self.stack
+        for user in (stacks.ADMIN, stacks.USER):
+            stack.login(user)
+        token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
+        run = stack.client(USE, stacks.ADMIN, token, f"drill-{what}-{time.time_ns()}").stdout.split()[-1]
+        self.say(f"  {what}: both people log in, and a client logs a run")
+        return run
+
+    def look(self, run, token):
+        """Reads a run that `use` returned, with a token of the time."""
+        self.stack.client(LOOK, stacks.ADMIN, token, run)
+
+
+def differing(before, after):
+    """The names of the values that are gone or others. Only names, so that no message shows a value."""
+    return sorted(name for name, value in before.items() if after.get(name) != value)

@@ -1,0 +1,136 @@
+"""Renders the templates of a role the way its own tasks do: Ansible's engine, the role's defaults and dependencies."""
+
+import functools
+import re
+
+import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.utils.yaml import from_yaml
+from ansible.playbook.play import Play
+from ansible.template import Templar, trust_as_template
+from ansible.vars.manager import VariableManager
+
+from tests.lib import REPOSITORY
+
+ROLES = REPOSITORY / "roles"
+# The roles that apply manifests.
+COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow")
+
+# What the modules of a run would have told.
+CLUSTER = {
+    "server_version": "v1.34.0",
+    "minor": 34,
+    "namespaces": ["default", "kube-system"],
+    "storage_classes": ["standard", "fast"],
+    "default_storage_class": "standard",
+    "node_ports": {},
+    "services": [],
+    "volumes": {},
+    "api_groups": ["apps", "batch"],
+    "sealed_secrets_controllers": {},
+    "sealed_secrets": [],
+    "unreadable": [],
+}
+
+
+@functools.cache
+def _loader():
+    return DataLoader()
+
+
+class Role:
+    """A role of the collection, with its variables as a play sees them.
+
+    Args:
+        name: the role's name, without the collection's.
+        beside: names of other roles of the play, whose variables are then known.
+    """
+
+    def __init__(self, name, beside=()):
+        self.name = name
+        self.path = ROLES / name
+        loader = _loader()
+        inventory = InventoryManager(loader=loader, sources=["localhost,"])
+        self._manager = VariableManager(loader=loader, inventory=inventory)
+        source = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "tasks": [{"import_role": {"name": f"mlops.mlflow.{each}"}} for each in (*beside, name)],
+        }
+        self._play = Play.load(source, variable_manager=self._manager, loader=loader)
+        self._host = inventory.get_host("localhost")
+        task = next(
+            task
+            for block in self._play.compile()
+            for task in _tasks(block)
+            if task._role and task._role.get_name(include_role_fqcn=False) == name
+        )
+        self._variables = self._manager.get_vars(play=self._play, host=self._host, task=task)
+        self._variables |= {"platform_cluster": CLUSTER, "platform_fingerprints": {}, "ansible_check_mode": False}
+        self._variables |= {"hostvars": {"localhost": {}}}
+        self._variables |= {"ansible_search_path": [str(self.path), str(REPOSITORY)]}
+        self.templates = self.value(f"{name}_component")["manifests"]
+
+    def templar(self, options=None):
+        """An engine that knows the role's variables, with these options over its defaults."""
+        return Templar(loader=_loader(), variables=self._variables | (_loaded(options) if options else {}))
+
+    def value(self, expression, options=None):
+        """What an expression is, such as "postgres_memory"."""
+        return self.templar(options).evaluate_expression(trusted(expression))
+
+    def template(self, text, options=None):
+        """What a text of a task comes to."""
+        return self.templar(options).template(trust_as_template(text))
+
+    def render(self, template, options=None):
+        """The manifests of one template, as dictionaries; none where it is switched off."""
+        text = self.value(f"lookup('ansible.builtin.template', '{template}')", options)
+        return [document for document in yaml.safe_load_all(text or "") if document]
+
+    def manifests(self, options=None):
+        """The manifests of all templates, in the order in which they are applied."""
+        return [document for template in self.templates for document in self.render(template, options)]
+
+    def options_of(self, template):
+        """The public variables that a template reads, itself or through other variables."""
+        known = {}
+        for name in ("platform", self.name):
+            for room in ("defaults", "vars"):
+                known |= yaml.safe_load((ROLES / name / room / "main.yml").read_text())
+        text = (self.path / "templates" / template).read_text()
+        found, unread = set(), _words(text) & known.keys()
+        while unread:
+            name = unread.pop()
+            found.add(name)
+            unread |= (_words(str(known[name])) & known.keys()) - found
+        return {name for name in found if not name.startswith("__")}
+
+
+def _words(text):
+    return set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text))
+
+
+@functools.cache
+def tasks_of(role, file):
+    """The tasks of a role's file, as they are written."""
+    return yaml.safe_load((ROLES / role / "tasks" / f"{file}.yml").read_text())
+
+
+def _tasks(block):
+    for task in block.block:
+        if hasattr(task, "block"):
+            yield from _tasks(task)
+        else:
+            yield task
+
+
+def trusted(text):
+    """A text, or what is none, as a file of the collection would hold it."""
+    return trust_as_template(text) if isinstance(text, str) else text
+
+
+def _loaded(options):
+    """Options as an inventory file would hold them."""
+    return from_yaml(data=trust_as_template(yaml.safe_dump(options, allow_unicode=True)))

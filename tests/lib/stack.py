@@ -1,0 +1,409 @@
+"""What the tests know of a running stack: where it is, who may log in, and how to look inside."""
+
+import base64
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import access_token
+import kubernetes
+import quickstart
+import yaml
+
+from tests.lib import REPOSITORY
+
+EXAMPLES = REPOSITORY / "docs" / "examples"
+
+NAMESPACES = {
+    "sealed_secrets": "sealed-secrets",
+    "postgres": "postgres",
+    "minio": "minio",
+    "keycloak": "keycloak",
+    "mlflow": "mlflow",
+}
+# Keys of Secrets that say where and who, beside what is to be hidden.
+NO_SECRETS = (".crt", "username", "client-id", "token-url", "tracking_uri")
+# Written by the cluster itself as time goes by.
+MOVING = re.compile(r"^(events|leases|endpointslices|endpoints|nodes|componentstatuses|pods)(\.|$)")
+ADMIN = quickstart.ADMIN
+USER = quickstart.USER
+
+
+class Hidden(str):
+    """A secret as a string that a failing test's report does not show."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return "'(hidden)'"
+
+
+class NotYetError(Exception):
+    """What was waited for did not come about in its time."""
+
+
+def wait_until(condition, timeout, what, interval=0.5):
+    """Returns the first true value of `condition()`; raises NotYetError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(interval)
+    raise NotYetError(f"{what}: not within {timeout} s")
+
+
+class Background(threading.Thread):
+    """What goes on beside a test while a block runs: its `run` ends once `done` is set."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.done = threading.Event()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.join()
+
+
+@dataclasses.dataclass
+class Playbook:
+    """How a run of ansible-playbook ended."""
+
+    code: int
+    output: str
+
+    def count(self, what):
+        """A figure of the recap, such as "changed", added up over its hosts."""
+        recap = self.output.rpartition("PLAY RECAP")[2]
+        return sum(int(word.partition("=")[2]) for word in recap.split() if word.startswith(f"{what}="))
+
+
+class Stack:
+    """A stack that stands, found by its directory.
+
+    Args:
+        directory: where the cluster's kubeconfig is, such as build/test.
+        inventories: what ansible-playbook reads, in order; the first one has the host.
+    """
+
+    def __init__(self, directory, *inventories):
+        self.directory = pathlib.Path(directory).resolve()
+        self.inventories = [pathlib.Path(each).resolve() for each in inventories]
+        self.kubeconfig = self.directory / "kubeconfig"
+        # The virtual environment's tools, and the kubectl that was made for the cluster where the machine has none.
+        path = [pathlib.Path(sys.executable).parent, os.environ.get("PATH", ""), self.directory / "bin"]
+        os.environ["PATH"] = os.pathsep.join(map(str, path))
+
+    @property
+    def sources(self) -> list[str]:
+        """The inventories as words of Ansible's programs."""
+        return [word for each in self.inventories for word in ("-i", str(each))]
+
+    @functools.cached_property
+    def variables(self):
+        """The inventories' variables of the stack, untemplated."""
+        command = ["ansible-inventory", *self.sources, "--list"]
+        listed = json.loads(subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout)
+        return next(iter(listed["_meta"]["hostvars"].values()))
+
+    @functools.cached_property
+    def addresses(self):
+        return quickstart.addresses(self.inventories[0])
+
+    @property
+    def mlflow_url(self):
+        return self.addresses[0]
+
+    @property
+    def keycloak_url(self):
+        return self.addresses[1]
+
+    @functools.cached_property
+    def environment(self):
+        """The variables of the file `env` in the directory, which docs/examples/quickstart.py writes or renews."""
+        command = [
+            sys.executable,
+            EXAMPLES / "quickstart.py",
+            *("--directory", self.directory, "--mlflow-url", self.mlflow_url, "--keycloak-url", self.keycloak_url),
+            "--skip-example",
+        ]
+        subprocess.run(command, cwd=REPOSITORY, check=True)
+        return {name: Hidden(value) for name, value in quickstart.read_env(self.directory / "env").items()}
+
+    def password(self, user):
+        return Hidden(self.environment["DEMO_ADMIN_PASSWORD" if user == ADMIN else "DEMO_USER_PASSWORD"])
+
+    # Kubernetes
+
+    @functools.cached_property
+    def api(self):
+        return kubernetes.config.new_client_from_config(config_file=str(self.kubeconfig))
+
+    @functools.cached_property
+    def core(self):
+        return kubernetes.client.CoreV1Api(self.api)
+
+    @functools.cached_property
+    def apps(self):
+        return kubernetes.client.AppsV1Api(self.api)
+
+    def secret(self, namespace, name):
+        """A Secret's values."""
+        data = self.core.read_namespaced_secret(name, namespace).data
+        return {key: Hidden(base64.b64decode(value).decode()) for key, value in data.items()}
+
+    def kubectl(self, *words, check=True, text=None):
+        """Runs kubectl and returns its standard output."""
+        command = ["kubectl", "--kubeconfig", self.kubeconfig, *words]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        if check and done.returncode != 0:
+            # What follows "--" runs in a pod and may hold anything.
+            shown = words[: words.index("--")] if "--" in words else words
+            raise RuntimeError(f"kubectl {shlex.join(map(str, shown))} ended with {done.returncode}")
+        return done.stdout
+
+    def pods(self, component):
+        """The running pods of a component's workloads, oldest first; pods of Jobs are not among them."""
+        listed = self.core.list_namespaced_pod(NAMESPACES[component]).items
+        return sorted(
+            (
+                pod
+                for pod in listed
+                if pod.status.phase == "Running"
+                and not pod.metadata.deletion_timestamp
+                and all(owner.kind != "Job" for owner in pod.metadata.owner_references or [])
+            ),
+            key=lambda pod: pod.metadata.creation_timestamp,
+        )
+
+    def ready(self, component):
+        """The pods of a component whose containers are all ready."""
+        return [
+            pod for pod in self.pods(component) if all(status.ready for status in pod.status.container_statuses or [])
+        ]
+
+    def execute(self, component, *command, text):
+        """Runs a command in a component's first pod, with a text as its standard input; returns its output.
+
+        What only looks into a pod uses the fixture `pod`, which has no standard input.
+        """
+        pod = self.pods(component)[0].metadata.name
+        return self.kubectl("-n", NAMESPACES[component], "exec", "-i", pod, "--", *command, text=text)
+
+    def outcome(self, namespace, job):
+        """Waits for a Job's end; returns whether it went well, and what it wrote."""
+
+        def ended():
+            status = json.loads(self.kubectl("-n", namespace, "get", "job", job, "-o", "json"))["status"]
+            return "well" if status.get("succeeded") else "ill" if status.get("failed") else None
+
+        how = wait_until(ended, 600, f"the end of the Job {job} in {namespace}")
+        return how == "well", self.kubectl("-n", namespace, "logs", f"job/{job}")
+
+    def example(self, file, namespace, replaced=None):
+        """The objects of an example of docs/examples/programs, for this cluster: our image has MLflow's client too.
+
+        Args:
+            file: its name there.
+            namespace: where the objects are to be.
+            replaced: words of the example, and what stands for them here.
+        """
+        deployment = self.apps.read_namespaced_deployment("mlflow", NAMESPACES["mlflow"])
+        image = deployment.spec.template.spec.containers[0].image
+        text = (EXAMPLES / "programs" / file).read_text()
+        for word, other in {"registry.example.com/team-a/train:1.0": image, **(replaced or {})}.items():
+            assert word in text, f"{file} has no {word}"
+            text = text.replace(word, other)
+        found = [each for each in yaml.safe_load_all(text) if each]
+        for each in found:
+            each["metadata"]["namespace"] = namespace
+        return found
+
+    def run_example(self, file, namespace, replaced=None):
+        """Applies an example's Job anew; returns what came of it, as `outcome`."""
+        (job,) = self.example(file, namespace, replaced)
+        name = job["metadata"]["name"]
+        self.kubectl("-n", namespace, "delete", "job", name, "--ignore-not-found")
+        self.kubectl("apply", "-f", "-", text=json.dumps(job))
+        return self.outcome(namespace, name)
+
+    def sql(self, database, statement):
+        """The rows that a statement returns, each a list of strings, asked inside PostgreSQL's pod."""
+        command = [
+            "psql",
+            "-X",
+            "-A",
+            "-t",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-F",
+            "\x1f",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ]
+        output = self.execute("postgres", *command, text=statement)
+        return [line.split("\x1f") for line in output.splitlines() if line]
+
+    def s3_key(self):
+        """MLflow's access key and secret key."""
+        found = self.secret(NAMESPACES["mlflow"], "mlflow-s3-secret")
+        return found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]
+
+    def _mc(self, words):
+        """Runs MinIO's client inside its pod, with MLflow's key, which goes there by standard input."""
+        key, secret = self.s3_key()
+        script = f"""
+            set -e
+            export MC_HOST_tests=http://{key}:{secret}@127.0.0.1:9000 MC_CONFIG_DIR=/tmp/tests-mc
+            mc {words}
+        """
+        return self.execute("minio", "sh", "-s", text=script)
+
+    def objects(self):
+        """What lies in MLflow's bucket: dictionaries with `key` and `size`."""
+        listed = self._mc("ls --recursive --json tests/mlflow/")
+        return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
+
+    def object(self, key):
+        """The content of an object, as text."""
+        return self._mc(f"cat {shlex.quote(f'tests/mlflow/{key}')}")
+
+    def versions(self) -> dict[tuple[str, str, str], str]:
+        """The resource version of every object in the stack's namespaces, by its kind, namespace and name."""
+        listed = self.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
+        kinds = ",".join(kind for kind in listed if not MOVING.match(kind))
+        return {
+            (item["kind"], namespace, item["metadata"]["name"]): item["metadata"]["resourceVersion"]
+            for namespace in NAMESPACES.values()
+            for item in json.loads(self.kubectl("-n", namespace, "get", kinds, "-o", "json"))["items"]
+        }
+
+    def secret_values(self):
+        """The values of all Secrets of the stack that are worth hiding, by "namespace/name/key"."""
+        values = {}
+        for namespace in NAMESPACES.values():
+            for secret in self.core.list_namespaced_secret(namespace).items:
+                for key, encoded in (secret.data or {}).items():
+                    value = base64.b64decode(encoded).decode(errors="replace")
+                    if len(value) >= 12 and not key.lower().endswith(NO_SECRETS):
+                        values[f"{namespace}/{secret.metadata.name}/{key}"] = Hidden(value)
+        return values
+
+    @contextlib.contextmanager
+    def forwarded(self, component, port, pod=None):
+        """A port of this machine that leads to a component's pod. Yields its number."""
+        with contextlib.closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            local = probe.getsockname()[1]
+        pod = pod or self.pods(component)[0].metadata.name
+        command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", NAMESPACES[component]]
+        with subprocess.Popen(
+            [*command, "port-forward", f"pod/{pod}", f"{local}:{port}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                wait_until(lambda: not _closed(local), 20, f"a port forwarded to {pod}", 0.1)
+                yield local
+            finally:
+                process.terminate()
+
+    # Ansible
+
+    def playbook(self, *words, playbook="playbooks/site.yml", environment=None):
+        """Runs a playbook against the stack and returns how it ended."""
+        command = ["ansible-playbook", *self.sources, playbook, *map(str, words)]
+        done = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_FORCE_COLOR": "0",
+                **(environment or {}),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return Playbook(done.returncode, done.stdout)
+
+    # MLflow
+
+    def client(self, script, user, token, *arguments, check=True):
+        """Runs Python in the stock client's environment, as this person; returns the finished process."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment |= {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": token,
+        }
+        command = [quickstart.client_python(), "-c", textwrap.dedent(script), *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if check and done.returncode != 0:
+            raise AssertionError(f"the client failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def start_client(self, script, user, token, *arguments):
+        """As `client`, but returns the process while it runs."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment |= {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": token,
+        }
+        command = [quickstart.client_python(), "-c", textwrap.dedent(script), *map(str, arguments)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def login(self, user):
+        """A session of `requests` in which this person is logged in at MLflow."""
+        return access_token.login(self.mlflow_url, user, self.password(user))
+
+
+class Ensured:
+    """What the module mlops.mlflow.credentials ensures: by `ensure`, and `everything` that a run could change."""
+
+    def changed(self, *words, **options):
+        """Runs the module; says whether it changed something, and gives its output."""
+        done = self.ensure(*words, **options)
+        assert done.code == 0, done.output
+        return done.count("changed") > 0, done.output
+
+    def fails(self, **options):
+        """Runs the module, which must fail in one sentence and change nothing; gives the sentence."""
+        before = self.everything()
+        done = self.ensure(**options)
+        assert done.code != 0
+        assert "Traceback" not in done.output
+        assert self.everything() == before
+        return self.sentence(done)
+
+    def sentence(self, done):
+        """What a run failed with."""
+        return " ".join(done.output.partition("msg:")[2].split())
+
+
+def _closed(port):
+    with contextlib.closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
