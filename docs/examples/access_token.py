@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Logs in as a person and mints an access token for MLflow's clients.
+"""Log in as a user and create an access token for MLflow clients.
 
 Usage: python access_token.py --mlflow-url URL --user NAME [--name TOKEN] [--days N]
 
-The password is read from the environment variable MLFLOW_LOGIN_PASSWORD, or asked for at a terminal, or read from
-standard input: never from the command line, which every process of the machine can see. The token goes to standard
-output, and is what MLFLOW_TRACKING_PASSWORD takes.
+The password is read from the environment variable MLFLOW_LOGIN_PASSWORD, prompted for at a terminal, or read from
+standard input; never from the command line, which every process of the machine can see. The token is written to
+standard output; use it as MLFLOW_TRACKING_PASSWORD.
 
-The login is the browser's own (OpenID Connect's code flow through Keycloak's page), since a token can only be minted by
-somebody who is logged in: https://github.com/mlflow-oidc/mlflow-oidc-auth. Needs nothing but `requests`.
+The script logs in as a browser does (OpenID Connect's code flow through Keycloak's login page), since only a user who
+is logged in can create a token: https://github.com/mlflow-oidc/mlflow-oidc-auth. It needs only `requests`.
 """
 
 import argparse
@@ -27,11 +27,11 @@ TIMEOUT = 60
 
 
 class LoginError(Exception):
-    """A login that failed, in a sentence for people."""
+    """A failed login; the message is one sentence for the user."""
 
 
 class _Form(html.parser.HTMLParser):
-    """Finds the form of Keycloak's login page: where it posts to, and its hidden fields."""
+    """Parser for the form of Keycloak's login page: its action and its hidden fields."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +53,7 @@ class _Form(html.parser.HTMLParser):
 
 
 class _BrowserPolicy(http.cookiejar.DefaultCookiePolicy):
-    """Sends cookies that are marked `Secure` back to http://localhost, as browsers do and Python does not."""
+    """Cookie policy that sends `Secure` cookies to http://localhost, as browsers do and Python does not."""
 
     def set_ok(self, cookie, request):
         if urllib.parse.urlsplit(request.get_full_url()).hostname in ("localhost", "127.0.0.1"):
@@ -62,26 +62,26 @@ class _BrowserPolicy(http.cookiejar.DefaultCookiePolicy):
 
 
 def new_session():
-    """A `requests.Session` that keeps cookies as a browser does."""
+    """Return a `requests.Session` that handles cookies as a browser does."""
     session = requests.Session()
     session.cookies.set_policy(_BrowserPolicy())
     return session
 
 
 def login(mlflow_url, user, password, session=None):
-    """Logs in by the code flow.
+    """Log in with the code flow.
 
     Args:
         mlflow_url: MLflow's public URL, without a path.
-        user: the name at the login page.
-        password: the person's password.
+        user: the user name at the login page.
+        password: the user's password.
         session: a `requests.Session` to log in with; by default one of `new_session`.
 
     Returns:
         The session, which now holds MLflow's session cookie.
 
     Raises:
-        LoginError: wrong name or password, or a page that is no Keycloak login.
+        LoginError: wrong name or password, or a page that is not Keycloak's login page.
         requests.RequestException: a server that does not answer.
     """
     session = session or new_session()
@@ -107,19 +107,19 @@ def login(mlflow_url, user, password, session=None):
 
 
 def mint(mlflow_url, session, name="cli", days=30):
-    """Mints a named token, in place of one that has the name already.
+    """Create a named token; it replaces one of the same name.
 
     Args:
         mlflow_url: MLflow's public URL.
         session: a session that `login` returned.
-        name: the token's name, one of a kind for each person.
-        days: how long it is valid, 365 at most.
+        name: the token's name, unique for each user.
+        days: the lifetime, at most 365.
 
     Returns:
         The token.
 
     Raises:
-        requests.HTTPError: MLflow refused.
+        requests.HTTPError: MLflow refused the request.
     """
     listed = session.get(mlflow_url + TOKENS, timeout=TIMEOUT)
     listed.raise_for_status()
@@ -137,7 +137,7 @@ def mint(mlflow_url, session, name="cli", days=30):
 
 
 def works(mlflow_url, user, token):
-    """Whether MLflow takes this token for this person."""
+    """Return whether MLflow accepts this token for this user."""
     try:
         answer = requests.get(f"{mlflow_url}/api/2.0/mlflow/users/current", auth=(user, token), timeout=TIMEOUT)
     except requests.RequestException:
@@ -156,9 +156,9 @@ def _password(user):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mlflow-url", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow's public URL")
-    parser.add_argument("--user", required=True, help="the name at the login page")
-    parser.add_argument("--name", default="cli", help="the token's name; one that has it is replaced")
-    parser.add_argument("--days", type=int, default=30, help="days it is valid, 365 at most")
+    parser.add_argument("--user", required=True, help="the user name at the login page")
+    parser.add_argument("--name", default="cli", help="the token's name; a token of the same name is replaced")
+    parser.add_argument("--days", type=int, default=30, help="lifetime in days, at most 365")
     arguments = parser.parse_args()
     if not arguments.mlflow_url:
         parser.error("--mlflow-url or MLFLOW_TRACKING_URI is needed")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Trains on the iris data, logs everything, registers the model, loads it back and predicts.
+"""Train on the iris data, log the run, register the model, load it back and predict.
 
 Usage: source build/quickstart/env && python iris.py
 
-A stock client: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are all it is told.
+A standard MLflow client, configured by MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
 """
 
 import argparse
@@ -56,13 +56,13 @@ def main():
         loaded = mlflow.pyfunc.load_model(f"models:/{arguments.model}/{version}", dst_path=directory)
         again = loaded.predict(test_x)
     if list(again) != list(predicted):
-        raise SystemExit("The model that came back from the registry predicts something else than the one that went in")
+        raise SystemExit("The model loaded from the registry predicts something else than the one that was logged")
     share = accuracy_score(test_y, again)
-    print(f"Loaded it back from the registry: {share:.0%} of {len(test_y)} flowers it never saw are named correctly")
+    print(f"Loaded it back from the registry: {share:.0%} of {len(test_y)} test samples are classified correctly")
 
 
 if __name__ == "__main__":
     with warnings.catch_warnings():
-        # The classes are whole numbers and never missing, which is what this hint warns of.
+        # The hint concerns missing integers; the classes have none.
         warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
         main()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Ends the quickstart: an access token of demo-admin, the file to source, the example, and what to do next.
+"""Finish the quickstart: create an access token of demo-admin, write the file to source, run the example.
 
 Usage: python quickstart.py --directory build/quickstart
 
-It asks the cluster for what it needs, so it can be run again at will: a token that works is kept, and an example
-that has run is not run again. Passwords and tokens go to DIRECTORY/env (mode 0600) and nowhere else. Needs `kubernetes`
-and `requests`, as a control node has them; the example gets a virtual environment of its own.
+It can be run again at any time: a valid token is kept, and an example that has run is not run again. Passwords and
+tokens are written to DIRECTORY/env (mode 0600) only. It needs `kubernetes` and `requests`; the example runs in a
+virtual environment of its own.
 """
 
 import argparse
@@ -35,17 +35,17 @@ TIMEOUT = 60
 
 
 class QuickstartError(Exception):
-    """What went wrong, in a sentence for people."""
+    """A failure; the message is one sentence for the user."""
 
 
 def addresses(inventory):
-    """MLflow's and Keycloak's public URLs, as an inventory's first stack has them."""
+    """Return the public URLs of MLflow and Keycloak for the first stack of an inventory."""
     given = "{{ [mlflow_url | default('http://localhost:30800'), keycloak_url | default('http://localhost:30880')] }}"
-    # Ansible itself is asked, since ansible-inventory shows what variables are made of and not what comes of it.
+    # ansible-inventory shows variables without resolving their templates, so this runs ansible.
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", "")])
     program = shutil.which("ansible", path=path)
     if not program:
-        raise QuickstartError("there is no program ansible to ask for the URLs: give --mlflow-url and --keycloak-url")
+        raise QuickstartError("ansible, which reads the URLs, was not found: give --mlflow-url and --keycloak-url")
     done = subprocess.run(
         [program, "mlflow[0]", "-i", inventory, "-m", "ansible.builtin.debug", "-a", f"msg={given}"],
         env=os.environ | {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "0"},
@@ -56,17 +56,17 @@ def addresses(inventory):
     )
     _, found, answer = done.stdout.partition("=>")
     if done.returncode != 0 or not found:
-        raise QuickstartError(f"the inventory {inventory} does not tell the URLs:\n{done.stdout}{done.stderr}")
+        raise QuickstartError(f"cannot read the URLs from the inventory {inventory}:\n{done.stdout}{done.stderr}")
     return json.loads(answer)["msg"]
 
 
 def passwords_of(kubeconfig, namespace, names):
-    """The first passwords of the demonstration's people, from the Secret keycloak-users."""
+    """Return the first passwords of the quickstart's users, from the Secret keycloak-users."""
     client = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(config_file=str(kubeconfig)))
     try:
         data = client.read_namespaced_secret("keycloak-users", namespace).data or {}
     except kubernetes.client.ApiException as error:
-        raise QuickstartError(f"the Secret keycloak-users of the namespace {namespace}: {error.reason}") from error
+        raise QuickstartError(f"cannot read the Secret {namespace}/keycloak-users: {error.reason}") from error
     missing = [name for name in names if name not in data]
     if missing:
         raise QuickstartError(f"the Secret keycloak-users of the namespace {namespace} has no key {', '.join(missing)}")
@@ -74,7 +74,7 @@ def passwords_of(kubeconfig, namespace, names):
 
 
 def read_env(path):
-    """The variables of a file that `write_env` wrote; none if there is no such file."""
+    """Return the variables of a file that `write_env` wrote; empty if there is no such file."""
     if not path.exists():
         return {}
     words = shlex.split(path.read_text(), comments=True)
@@ -82,8 +82,8 @@ def read_env(path):
 
 
 def write_env(path, variables):
-    """Writes a file for `source`, which nobody else can read. Returns whether it is another than before."""
-    text = "# To be sourced. Holds passwords.\n"
+    """Write a file for `source` that only its owner can read; return whether it changed."""
+    text = "# Source this file. It contains passwords.\n"
     text += "".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in variables.items())
     if path.exists() and path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
         return False
@@ -96,14 +96,14 @@ def write_env(path, variables):
 
 
 def cache():
-    """Where checkouts share what is large."""
+    """Return the cache directory, which all checkouts share."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mlops.mlflow"
 
 
 def client_python():
-    """A Python with the example's requirements, in a virtual environment that checkouts share.
+    """Return the Python of a virtual environment with the example's requirements.
 
-    It stands in the cache, named for what is in it.
+    It is in the cache, named by a hash of its content, so that checkouts share it.
     """
     requirements = HERE / "requirements.txt"
     content = f"{sys.version_info[:2]}{sys.executable}{requirements.read_text()}"
@@ -113,7 +113,7 @@ def client_python():
         print("Installing the example's client (mlflow, scikit-learn, matplotlib), about a minute ...", flush=True)
         venv.EnvBuilder(clear=True, with_pip=True).create(place)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # Older versions of pip take long to find versions that fit one another.
+        # Older versions of pip take long to resolve the requirements.
         subprocess.run([*pip, "--upgrade", "pip>=24"], check=True)
         subprocess.run([*pip, "--requirement", requirements], check=True)
         (place / "ready").touch()
@@ -121,7 +121,7 @@ def client_python():
 
 
 def example_ran(url, token):
-    """Whether the example's model stands in the registry already."""
+    """Return whether the example's model is in the registry already."""
     answer = requests.get(
         f"{url}/api/2.0/mlflow/registered-models/get",
         params={"name": MODEL},
@@ -131,12 +131,12 @@ def example_ran(url, token):
     if answer.status_code == 404:
         return False
     if answer.status_code != 200:
-        raise QuickstartError(f"MLflow answered {answer.status_code} when asked for the model {MODEL}")
+        raise QuickstartError(f"MLflow answered {answer.status_code} to a request for the model {MODEL}")
     return bool(answer.json()["registered_model"].get("latest_versions"))
 
 
 def run_example(url, token):
-    """Runs iris.py as demo-admin."""
+    """Run iris.py as demo-admin."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment |= {
         "MLFLOW_TRACKING_URI": url,
@@ -149,25 +149,23 @@ def run_example(url, token):
 
 
 def show_refusal(url, password):
-    """Shows that demo-user, to whom nobody gave a permission, can't read the experiment of demo-admin."""
+    """Check that demo-user, who has no permission, cannot read the experiment of demo-admin."""
     session = access_token.login(url, USER, password)
     asked = session.get(
         f"{url}/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": EXPERIMENT}, timeout=TIMEOUT
     )
     session.get(f"{url}/logout", allow_redirects=False, timeout=TIMEOUT)
     if asked.status_code != 403:
-        raise QuickstartError(f"{USER} should be refused the experiment {EXPERIMENT}, and got HTTP {asked.status_code}")
-    print(f"{USER} asked for the experiment {EXPERIMENT} and was refused (HTTP 403), as it should be")
+        raise QuickstartError(f"{USER} must be refused the experiment {EXPERIMENT}, but got HTTP {asked.status_code}")
+    print(f"{USER} requested the experiment {EXPERIMENT} and was refused (HTTP 403), as expected")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--directory", type=pathlib.Path, required=True, help="where the cluster's kubeconfig is")
-    parser.add_argument(
-        "--inventory", type=pathlib.Path, default=INVENTORY, help="what the stack was deployed by; tells the URLs"
-    )
-    parser.add_argument("--mlflow-url", help="MLflow's public URL, if not the inventory's")
-    parser.add_argument("--keycloak-url", help="Keycloak's public URL, if not the inventory's")
+    parser.add_argument("--directory", type=pathlib.Path, required=True, help="directory with the kubeconfig")
+    parser.add_argument("--inventory", type=pathlib.Path, default=INVENTORY, help="the stack's inventory, for the URLs")
+    parser.add_argument("--mlflow-url", help="MLflow's public URL (default: from the inventory)")
+    parser.add_argument("--keycloak-url", help="Keycloak's public URL (default: from the inventory)")
     parser.add_argument("--keycloak-namespace", default="keycloak", help="the namespace of the Secret keycloak-users")
     parser.add_argument("--skip-example", action="store_true", help="only write the file to source")
     arguments = parser.parse_args()
@@ -177,16 +175,16 @@ def main():
     url = keycloak_url = ""
     try:
         if not kubeconfig.exists():
-            raise QuickstartError(f"there is no {kubeconfig}: make the cluster first")
+            raise QuickstartError(f"{kubeconfig} does not exist: create the cluster first")
         given = [arguments.mlflow_url, arguments.keycloak_url]
-        told = given if all(given) else addresses(arguments.inventory)
-        url, keycloak_url = ((one or other).rstrip("/") for one, other in zip(given, told, strict=True))
+        found = given if all(given) else addresses(arguments.inventory)
+        url, keycloak_url = ((one or other).rstrip("/") for one, other in zip(given, found, strict=True))
         passwords = passwords_of(kubeconfig, arguments.keycloak_namespace, [ADMIN, USER])
         token = read_env(path).get("MLFLOW_TRACKING_PASSWORD")
         if not token or not access_token.works(url, ADMIN, token):
             session = access_token.login(url, ADMIN, passwords[ADMIN])
             token = access_token.mint(url, session, name="quickstart", days=365)
-            print(f"Logged in as {ADMIN} and minted an access token")
+            print(f"Logged in as {ADMIN} and created an access token")
         variables = {
             "KUBECONFIG": kubeconfig,
             "MLFLOW_TRACKING_URI": url,
@@ -205,26 +203,26 @@ def main():
         show_refusal(url, passwords[USER])
     except requests.ConnectionError as error:
         place = urllib.parse.urlsplit(error.request.url).netloc if error.request is not None else url
-        sys.exit(f"The quickstart did not end well: nobody answers at {place}")
+        sys.exit(f"The quickstart failed: {place} does not answer")
     except (QuickstartError, access_token.LoginError, requests.RequestException) as error:
-        sys.exit(f"The quickstart did not end well: {error}")
+        sys.exit(f"The quickstart failed: {error}")
     shown = os.path.relpath(path)
-    # Where the machine has no kubectl, the cluster came with one.
+    # Without kubectl on the machine, use the one that was installed with the cluster.
     kubectl = directory / "bin" / "kubectl"
     kubectl = os.path.relpath(kubectl) if not shutil.which("kubectl") and kubectl.exists() else "kubectl"
     print(f"""
 MLflow    {url}   log in as {ADMIN} (administrator) or {USER}
 Keycloak  {keycloak_url}
-Passwords DEMO_ADMIN_PASSWORD and DEMO_USER_PASSWORD in {shown} (first ones, from the Secret
-          keycloak-users of the namespace {arguments.keycloak_namespace}); an access token of {ADMIN} is there too
+Passwords DEMO_ADMIN_PASSWORD and DEMO_USER_PASSWORD in {shown} (from the Secret keycloak-users
+          of the namespace {arguments.keycloak_namespace}), which also has an access token of {ADMIN}
 
 Next      source {shown}
           {kubectl} get pods --all-namespaces
           python docs/examples/iris.py          in an environment with docs/examples/requirements.txt
-          docs/ tells how to go on to a cluster of your own
+          docs/start-here.md describes the deployment on a cluster of your own
 
 Removal   make clean        the clusters with their data, build/ and .venv
-          make clean-all    what was downloaded and built for them too: {cache()}
+          make clean-all    also the downloads and builds: {cache()}
                             and the images localhost/mlops-mlflow/...
 """)
 

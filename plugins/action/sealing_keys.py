@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultSecretsContext
 from ansible.utils.display import Display
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError, auth_argument_spec
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, KubeError, auth_argument_spec
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import BACKED_UP
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action, sealing_keys
-from ansible_collections.mlops.mlflow.plugins.plugin_utils.sealing_keys import VARIABLE, SealingKeysError
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.sealing_keys import VARIABLE, SealingKey, SealingKeysError
 
 display = Display()
 
@@ -24,7 +25,7 @@ display = Display()
 class ActionModule(local_action.LocalAction):
     """Backs the sealing keys up, or brings them back."""
 
-    ARGUMENTS: ClassVar = {
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
         **auth_argument_spec(),
         "state": {"type": "str", "choices": ["exported", "imported"], "required": True},
         "path": {"type": "path", "required": True},
@@ -38,7 +39,7 @@ class ActionModule(local_action.LocalAction):
     ERRORS = (SealingKeysError,)
     ELSEWHERE = "the file of the sealing keys is on the control node"
 
-    def act(self, options, task_vars):
+    def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Export or import."""
         path = _place(options["path"], task_vars)
         context = VaultSecretsContext.current(optional=True)
@@ -60,7 +61,7 @@ class ActionModule(local_action.LocalAction):
 
     # --- to the file
 
-    def _export(self, api, options, backup):
+    def _export(self, api: Api, options: dict[str, Any], backup: sealing_keys.Backup) -> dict[str, Any]:
         backup.check_writable()
         backup.closing()
         keys = sealing_keys.Keys(api, options["namespace"])
@@ -92,7 +93,7 @@ class ActionModule(local_action.LocalAction):
         return {
             "changed": changed or bool(unnoted),
             "path": str(backup.path),
-            "keys": _shown(after),
+            "sealing_keys": _shown(after),
             "added": added,
             "kept": sorted(there & set(known)),
             "only_in_backup": sorted(set(known) - there),
@@ -100,7 +101,7 @@ class ActionModule(local_action.LocalAction):
         }
 
     @staticmethod
-    def _nothing(options, backup):
+    def _nothing(options: dict[str, Any], backup: sealing_keys.Backup) -> str:
         """Why there is nothing to back up."""
         sentence = (
             f"namespace {options['namespace']} of the cluster holds no sealing keys: set sealed_secrets_namespace to "
@@ -116,7 +117,7 @@ class ActionModule(local_action.LocalAction):
 
     # --- to the cluster
 
-    def _import(self, api, options, backup):
+    def _import(self, api: Api, options: dict[str, Any], backup: sealing_keys.Backup) -> dict[str, Any]:
         kept = backup.read()
         if kept is None:
             raise SealingKeysError(f"{VARIABLE} is '{backup.path}': there is no such file")
@@ -149,7 +150,7 @@ class ActionModule(local_action.LocalAction):
         return {
             "changed": bool(missing) or restarted,
             "path": str(backup.path),
-            "keys": _shown(after),
+            "sealing_keys": _shown(after),
             "added": sorted(key.name for key in missing),
             "kept": sorted({key.name for key in kept} - {key.name for key in missing}),
             "restarted": restarted,
@@ -157,7 +158,7 @@ class ActionModule(local_action.LocalAction):
             **self._difference(f"sealing keys in namespace {namespace}", before, after),
         }
 
-    def _restart(self, api, options, keys, missing):
+    def _restart(self, api: Api, options: dict[str, Any], keys: sealing_keys.Keys, missing: list[SealingKey]) -> bool:
         """Have the controller read the keys, which it does at its start only; whether it had to."""
         workload = sealing_keys.Workload(api, options["namespace"], options["controller_name"])
         if not workload.there:
@@ -173,12 +174,12 @@ class ActionModule(local_action.LocalAction):
             workload.wait(old, {key.certificate.fingerprint for key in found}, options["wait_timeout"])
         return True
 
-    def _number(self, keys):
+    def _number(self, keys: Collection[Any]) -> str:
         """The beginning of a sentence on so many keys."""
         verb = "would be" if self._task.check_mode else "is" if len(keys) == 1 else "are"
         return f"{len(keys)} sealing {'key' if len(keys) == 1 else 'keys'} {verb}"
 
-    def _difference(self, header, before, after):
+    def _difference(self, header: str, before: list[SealingKey], after: list[SealingKey]) -> dict[str, Any]:
         """Ansible's form of a difference: names, dates and fingerprints."""
         if not self._task.diff:
             return {}
@@ -188,7 +189,7 @@ class ActionModule(local_action.LocalAction):
         }
 
 
-def _place(text, task_vars):
+def _place(text: str, task_vars: dict[str, Any]) -> Path:
     """Where the file is: beside the caller if the path is relative, and never where Ansible looks for variables.
 
     Ansible opens every file in a folder that is an inventory, and shows lines of those that it can't make sense of.
@@ -212,8 +213,8 @@ def _place(text, task_vars):
     return path
 
 
-def _shown(keys):
-    """What may be told of keys."""
+def _shown(keys: list[SealingKey]) -> list[dict[str, Any]]:
+    """What may be shown of keys."""
     return [
         {
             "name": key.name,

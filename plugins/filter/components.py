@@ -171,6 +171,11 @@ def hashes_of(secrets: list[str], fingerprints: dict[str, str], namespace: str) 
     return " ".join(fingerprints.get(f"{namespace}/{name}") or "" for name in secrets).strip()
 
 
+def in_namespaces(objects: list[dict[str, Any]], namespaces: list[str]) -> list[dict[str, Any]]:
+    """Pick the objects that have no namespace, or one of these."""
+    return [each for each in objects if each["metadata"].get("namespace") in (None, "", *namespaces)]
+
+
 def references(objects: list[dict[str, Any]]) -> list[Reference]:
     """Name objects by API version, kind, namespace (where they have one) and name."""
     return [
@@ -254,6 +259,7 @@ class FilterModule:
             "fill_in": fill_in,
             "given": given,
             "hashes_of": hashes_of,
+            "in_namespaces": in_namespaces,
             "objects_at": objects_at,
             "places_of_secrets": places_of_secrets,
             "program_clients": program_clients,

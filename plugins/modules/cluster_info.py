@@ -86,7 +86,7 @@ volumes:
   description:
     - Volume claims that the roles of this collection have made, by namespace/name, each with its class and its size
       in MiB.
-    - They are told by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
+    - They are known by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
   returned: success
   type: dict
   sample: {"postgres/postgres-data": {"class": "standard", "mib": 10240}}
@@ -104,6 +104,13 @@ sealed_secrets_controllers:
   returned: success
   type: dict
   sample: {"sealed-secrets/sealed-secrets-controller": mlops.mlflow}
+ready:
+  description:
+    - Deployments that the roles of this collection have made and whose pods are all ready, each as namespace/name.
+  returned: success
+  type: list
+  elements: str
+  sample: [sealed-secrets/sealed-secrets-controller]
 sealed_secrets:
   description: SealedSecrets that are there, each as namespace/name.
   returned: success
@@ -132,10 +139,12 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     unmask,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.quantity import mebibytes
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.workload import judge
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import NAMES_ONLY, controllers
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import API_VERSION
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+DEPLOYMENTS = "/apis/apps/v1/deployments"
 VOLUMES = "/api/v1/persistentvolumeclaims"
 OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
@@ -191,7 +200,8 @@ def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def look(api: Api) -> dict[str, Any]:
     """Read all that the module returns.
 
-    :raises KubeError: the cluster cannot be used
+    Raises:
+        KubeError: The cluster cannot be used.
     """
     unreadable: list[str] = []
 
@@ -218,6 +228,7 @@ def look(api: Api) -> dict[str, Any]:
     classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
     services = items("node_ports", "/api/v1/services")
     claims = items("volumes", VOLUMES, query={"labelSelector": OURS})
+    deployments = items("ready", DEPLOYMENTS, query={"labelSelector": OURS})
     groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
     sealing = API_VERSION.partition("/")[0] in groups
     sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
@@ -235,6 +246,7 @@ def look(api: Api) -> dict[str, Any]:
         "volumes": volumes(claims),
         "api_groups": groups,
         "sealed_secrets_controllers": unsealing or {},
+        "ready": places([each for each in deployments if judge({"kind": "Deployment", **each}).ready]),
         "sealed_secrets": places(sealed),
         "unreadable": unreadable,
     }

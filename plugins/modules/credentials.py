@@ -18,7 +18,7 @@ description:
   - Values stay within the module's process. It returns names, never values, in messages and differences too.
   - Keys, labels and annotations of a Secret that are not named are kept.
   - A value that was generated is kept by the first namespace of a Secret before any other gets it, and a write takes
-    place only if nobody else has written since. So the module may be interrupted at any time and run twice at once.
+    place only if nobody else has written since. So the module may be interrupted at any time and run in parallel.
 options:
   secrets:
     description: The Secrets to ensure.
@@ -224,7 +224,7 @@ secrets:
     created:
       description: Whether it was created.
       type: bool
-    keys:
+    key_names:
       description: Names of the keys that were asked for.
       type: list
       elements: str
@@ -291,7 +291,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated
     generate,
     read_generate,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import (
+    HIDDEN,
+    WrongInputError,
+    plain_texts,
+    read_supplied,
+    redacted,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     KubeError,
     auth_argument_spec,
@@ -308,11 +314,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller im
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import SCOPES, STRICT
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.store import SealedStore
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import VaultError, VaultKV, vault_argument_spec
-from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import redacted as vault_redacted
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import ExternalSecrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.store import ExternalStore, VaultStore
-
-LONGEST_DIGEST = 16  # characters of a fingerprint
 
 
 @dataclass
@@ -377,7 +380,8 @@ class EnsuredSecret:
 def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
     """Give all values that a person supplies, by Secret and key: those of other calls are checked too, and early.
 
-    :raises WrongInputError: one of them is not as documented, or is not there
+    Raises:
+        WrongInputError: One of them is not as documented, or is not there.
     """
     values: dict[str, dict[str, bytes]] = {}
     for secret, keys in supplied.items():
@@ -392,7 +396,8 @@ def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
 def parse_key(secret: str, name: str, given: Any) -> Key:
     """Read one entry of a Secret's keys.
 
-    :raises WrongInputError: it is not as documented
+    Raises:
+        WrongInputError: It is not as documented.
     """
     where = f"key {name} of Secret {secret}"
     if not KEY.fullmatch(name):
@@ -415,7 +420,8 @@ def parse_key(secret: str, name: str, given: Any) -> Key:
 def parse(params: dict[str, Any]) -> list[SecretRequest]:
     """Read the options secrets and supplied.
 
-    :raises WrongInputError: in one sentence, what is wrong with them
+    Raises:
+        WrongInputError: In one sentence, what is wrong with them.
     """
     wanted: list[SecretRequest] = []
     supplied = read_all_supplied(params["supplied"] or {})
@@ -474,10 +480,11 @@ def fingerprint(namespace: str, name: str, values: dict[str, bytes]) -> str:
 class Ensurer:
     """Ensures Secrets in a store.
 
-    :param store: where they are kept
-    :param check_mode: whether to write nothing
-    :param create_namespaces: whether to create namespaces that are missing
-    :param namespace_labels: labels of namespaces that are created
+    Args:
+        store: Where they are kept.
+        check_mode: Whether to write nothing.
+        create_namespaces: Whether to create namespaces that are missing.
+        namespace_labels: Labels of namespaces that are created.
     """
 
     def __init__(
@@ -495,7 +502,8 @@ class Ensurer:
     def ensure(self, wanted: SecretRequest) -> list[EnsuredSecret]:
         """Ensure one Secret in all its namespaces.
 
-        :raises KubeError: in one sentence with Secret, namespace and key, why it cannot be
+        Raises:
+            KubeError: In one sentence with Secret, namespace and key, why it cannot be.
         """
         if wanted.existing:
             return self._verify(wanted)
@@ -515,9 +523,12 @@ class Ensurer:
     def _attempt(self, wanted: SecretRequest, outcomes: dict[str, EnsuredSecret], generated: dict[str, bytes]) -> None:
         """Read, decide and write once.
 
-        :param outcomes: by namespace; what is done is noted in them
-        :param generated: what was generated in earlier attempts, and is used again
-        :raises Conflict: somebody else wrote meanwhile
+        Args:
+            outcomes: By namespace; what is done is noted in them.
+            generated: What was generated in earlier attempts, and is used again.
+
+        Raises:
+            Conflict: Somebody else wrote meanwhile.
         """
         central = self._store.central(wanted.name, [key.name for key in wanted.keys])
         stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
@@ -595,8 +606,9 @@ class Ensurer:
     ) -> tuple[dict[str, bytes], set[str]]:
         """Decide on the values; also gives the names of the keys that are generated.
 
-        :param central: values that win over those in the cluster
-        :param generated: what was generated in earlier attempts, and is used again
+        Args:
+            central: Values that win over those in the cluster.
+            generated: What was generated in earlier attempts, and is used again.
         """
         values: dict[str, bytes] = {}
         fresh: set[str] = set()
@@ -750,33 +762,13 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 
-def redacted(params: dict[str, Any]) -> dict[str, Any]:
-    """Give the module's parameters as they may be shown: of what is supplied only from where."""
-
-    def source(given: Any) -> Any:
-        if isinstance(given, dict) and "value" not in given:
-            return {kind: given[kind] for kind in ("env", "file") if kind in given}
-        return {"value": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"}
-
-    supplied = {
-        secret: {key: source(given) for key, given in keys.items()} if isinstance(keys, dict) else source(keys)
-        for secret, keys in (params["supplied"] or {}).items()
-    }
-    shown = {name: value for name, value in params.items() if value is not None and name != "supplied"}
-    for name in ("api_key", "password", "proxy_headers"):
-        if name in shown:
-            shown[name] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-    if isinstance(shown.get("kubeconfig"), dict):
-        shown["kubeconfig"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-    return {**shown, "vault": vault_redacted(params["vault"]), "supplied": supplied}
-
-
 def build_store(
     params: dict[str, Any], wanted: list[SecretRequest], stack: contextlib.ExitStack
 ) -> tuple[Store, Controller | None, VaultKV | None]:
     """Give the store of the backend that is asked for, and whom it stands on.
 
-    :raises WrongInputError, VaultError: Vault's settings are wrong, or it does not serve; nothing was changed then
+    Raises:
+        WrongInputError, VaultError: Vault's settings are wrong, or it does not serve; nothing was changed then.
     """
     api = connect(params)
     secrets = KubernetesStore(api)
@@ -813,16 +805,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={**auth_argument_spec(), **ARGUMENT_SPEC, **vault_argument_spec()}, supports_check_mode=True
     )
-    invocation = {"module_args": redacted(module.params)}
-    # Ansible hides every text of the option, the names of variables and files too, wherever it stands in the output:
-    # a short value would cut holes into names and digests. Nothing that we return holds a value.
-    module.no_log_values.clear()
-    unmask(module, *(module.params[name] for name in ("api_key", "password") if module.params.get(name)))
+    supplied = module.params["supplied"]
+    invocation = {"module_args": {**module.params, "supplied": redacted(supplied)}}
+    unmask(module, plain=[*plain_texts(supplied), *plain_texts(module.params["vault"], short=False)])
     try:
         wanted = parse(module.params)
-        # All the same, hide what is long enough to stand for nothing else.
+        # What comes from the environment and from files is unknown to Ansible.
         values = [key.supplied.decode("utf-8", "replace") for each in wanted for key in each.keys if key.supplied]
-        unmask(module, *(value for value in values if len(value) > LONGEST_DIGEST))
+        unmask(module, *(value for value in values if len(value) > HIDDEN))
         with contextlib.ExitStack() as stack:
             store, controller, vault = build_store(module.params, wanted, stack)
             ensurer = Ensurer(
@@ -851,7 +841,7 @@ def main() -> None:
                 "name": each.name,
                 "namespace": each.namespace,
                 "created": each.created,
-                "keys": each.keys,
+                "key_names": each.keys,
                 "generated": each.generated,
                 "updated": each.updated,
                 "converted": each.converted,

@@ -183,7 +183,8 @@ def title(thing: dict[str, Any]) -> str:
 def check(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give the objects, each once, after a look at what they are.
 
-    :raises ExportError: one is no object, a Secret, or given twice and different
+    Raises:
+        ExportError: One is no object, a Secret, or given again and different.
     """
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for number, each in enumerate(manifests, 1):
@@ -214,14 +215,15 @@ def own(thing: dict[str, Any]) -> dict[str, Any]:
 def stand_in(api: Api, namespace: str, name: str) -> dict[str, Any] | None:
     """Give the SealedSecret or ExternalSecret of a Secret; None where it has neither.
 
-    :raises ExportError: it is there, but does not do its work
+    Raises:
+        ExportError: It is there, but does not do its work.
     """
     for form in FORMS:
         found = api.find(form.path.format(quoted(namespace), quoted(name)))
         if found is None:
             continue
         conditions = (found.get("status") or {}).get("conditions") or []
-        state = next((each for each in conditions if each.get("type") == form.condition), {})
+        state: dict[str, Any] = next((each for each in conditions if each.get("type") == form.condition), {})
         if state.get("status") != "True":
             message = " ".join(str(state.get("message") or state.get("reason") or "it was not looked at yet").split())
             raise ExportError(
@@ -235,8 +237,11 @@ def stand_in(api: Api, namespace: str, name: str) -> dict[str, Any] | None:
 def stand_ins(api: Api, secrets: list[tuple[str, str]]) -> list[dict[str, Any]]:
     """Give what stands for the Secrets.
 
-    :param secrets: namespace and name of each
-    :raises ExportError: some have nothing that could
+    Args:
+        secrets: Namespace and name of each.
+
+    Raises:
+        ExportError: Some have nothing that could.
     """
     found = {place: stand_in(api, *place) for place in secrets}
     bare = [f"{namespace}/{name}" for (namespace, name), thing in found.items() if thing is None]
@@ -269,7 +274,8 @@ def references(value: Any) -> Iterator[str]:
 def prerequisites(things: list[dict[str, Any]], secrets: list[tuple[str, str]]) -> list[str]:
     """Name what objects need and do not hold: Secrets that are not ours, and namespaces.
 
-    :param secrets: namespace and name of those that are
+    Args:
+        secrets: Namespace and name of those that are.
     """
     needed = set()
     namespaces = {each["metadata"]["name"] for each in things if each["kind"] == "Namespace"}
@@ -339,7 +345,8 @@ def layout(things: list[dict[str, Any]], needed: list[str]) -> dict[str, str]:
 class Folder:
     """The folder that an export is written to.
 
-    :param path: where it is; it need not be there
+    Args:
+        path: Where it is; it need not be there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -362,7 +369,8 @@ class Folder:
     def check(self, files: dict[str, str]) -> None:
         """Check that only files of an earlier export are in the way.
 
-        :raises ExportError: a file or folder of somebody's own is
+        Raises:
+            ExportError: A file or folder of somebody's own is.
         """
         for relative, content in files.items():
             path = self._path / relative
@@ -437,7 +445,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 def export(module: AnsibleModule) -> dict[str, Any]:
     """Do what the module is for, and give its result.
 
-    :raises ExportError, KubeError, OSError: it cannot be
+    Raises:
+        ExportError, KubeError, OSError: It cannot be.
     """
     if not module.params["directory"]:
         raise ExportError("directory (platform_export_directory) is empty: name a folder")

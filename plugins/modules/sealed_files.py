@@ -8,20 +8,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sealed_files
-short_description: Seals the files of a directory anew with the newest certificate, without having their values
+short_description: Seals the files of a directory again with the newest certificate, without having their values
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Has the controller seal every SealedSecret in a directory tree anew, after it has made a new sealing key. No value
+  - Has the controller seal every SealedSecret in a directory tree again, after it has made a new sealing key. No value
     leaves the controller.
   - In a file only the sealed values are replaced, and all else stays as it is, comments too. Where they are written in
-    a way in which they can't be replaced alone (on several lines), the file is written anew, without its comments.
+    a way in which they can't be replaced alone (on several lines), the file is written again, without its comments.
   - A file is replaced as a whole or not at all. One that the controller cannot open stays as it is; the others are
-    still sealed anew, and then the module fails and names it.
+    still sealed again, and then the module fails and names it.
   - Where the cluster's SealedSecret has the same sealed values as the file, it gets the new ones too.
   - Nothing in a sealed value tells which certificate sealed it. So a file C(.resealed) in O(directory) notes which
     certificate was the newest when the module last sealed which values; commit it with the files. A file which that
-    note is not about is sealed anew. Without the note, a run does what need not be done, and no harm.
+    note is not about is sealed again. Without the note, a run does what need not be done, and no harm.
   - Files that hold no SealedSecret are passed over, and so are symbolic links and names that begin with a dot.
 options:
   directory:
@@ -51,7 +51,7 @@ requirements:
   - cryptography
 attributes:
   check_mode:
-    description: Reports which files would be sealed anew, and which the controller cannot open.
+    description: Reports which files would be sealed again, and which the controller cannot open.
     support: full
   diff_mode:
     description: Shows the names of files.
@@ -61,7 +61,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Seal all files anew after the controller has renewed its key
+- name: Seal all files again after the controller has renewed its key
   mlops.mlflow.sealed_files:
     directory: sealed
   register: resealed
@@ -77,7 +77,7 @@ certificate:
   returned: always, unless it could not be had
   type: str
 resealed:
-  description: Files that were sealed anew, relative to the directory.
+  description: Files that were sealed again, relative to the directory.
   returned: always, unless the certificate could not be had
   type: list
   elements: str
@@ -92,12 +92,12 @@ applied:
   type: list
   elements: str
 rewritten:
-  description: Those of O(ignore:resealed) that had to be written anew, and lost their comments.
+  description: Those of O(ignore:resealed) that had to be written again, and lost their comments.
   returned: always, unless the certificate could not be had
   type: list
   elements: str
 failed_files:
-  description: Files that could not be sealed anew, and why, in a sentence each.
+  description: Files that could not be sealed again, and why, in a sentence each.
   returned: always, unless the certificate could not be had
   type: list
   elements: str
@@ -109,6 +109,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     ApiError,
     KubeError,
@@ -132,13 +134,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import
 ENDS = (".yaml", ".yml", ".json")
 
 
-class WrongInputError(Exception):
-    """An option is wrong; the message says which in one sentence."""
-
-
 @dataclass
-class Outcome:
-    """What was done."""
+class ResealResult:
+    """What was done to the files of a directory."""
 
     certificate: str = ""
     resealed: list[str] = field(default_factory=list)
@@ -157,7 +155,8 @@ class Outcome:
 def sealed_of(text: str, where: str) -> list[dict[str, Any]]:
     """Give the SealedSecrets of a file; none where it is something else.
 
-    :raises SealingError: it seems to hold one, and cannot be read
+    Raises:
+        SealingError: It seems to hold one, and cannot be read.
     """
     try:
         documents = parse(text)
@@ -179,9 +178,10 @@ def _as_json(document: dict[str, Any], where: str) -> str:
 
 
 def replaced(text: str, old: list[dict[str, Any]], new: list[dict[str, Any]], where: str) -> tuple[str, bool]:
-    """Put other sealed values into the text of a file; also says whether it had to be written anew for it.
+    """Put other sealed values into the text of a file; also says whether it had to be written again for it.
 
-    :raises SealingError: it cannot be done
+    Raises:
+        SealingError: It cannot be done.
     """
     changed = text
     for before, after in zip(old, new, strict=True):
@@ -195,12 +195,13 @@ def replaced(text: str, old: list[dict[str, Any]], new: list[dict[str, Any]], wh
 
 
 class Resealer:
-    """Seals the files of a directory anew.
+    """Seals the files of a directory again.
 
-    :param directory: where they are
-    :param controller: who seals
-    :param apply: whether the cluster gets the same
-    :param check_mode: whether to write nothing
+    Args:
+        directory: Where they are.
+        controller: Who seals.
+        apply: Whether the cluster gets the same.
+        check_mode: Whether to write nothing.
     """
 
     def __init__(self, directory: str, controller: Controller, *, apply: bool, check_mode: bool) -> None:
@@ -212,13 +213,14 @@ class Resealer:
         self._index = {
             name: entry for name, entry in sealed_files.read_json(self._index_path).items() if isinstance(entry, dict)
         }
-        self.outcome = Outcome()
+        self.outcome = ResealResult()
 
     def run(self) -> None:
         """Seal what is to be sealed.
 
-        :raises KubeError, SealingError: the controller or its certificate is of no use; what is wrong with one file is
-            only noted
+        Raises:
+            KubeError, SealingError: The controller or its certificate is of no use; what is wrong with one file is
+                only noted.
         """
         self.outcome.certificate = self._controller.certificate().fingerprint
         seen = set()
@@ -250,9 +252,10 @@ class Resealer:
             sealed_files.write(self._index_path, sealed_files.text_of(self._index))
 
     def _one(self, name: str) -> None:
-        """Seal one file anew.
+        """Seal one file again.
 
-        :raises SealingError: it cannot be
+        Raises:
+            SealingError: It cannot be.
         """
         path = os.path.join(self._directory, name)
         text = sealed_files.read(path)
@@ -274,14 +277,14 @@ class Resealer:
             for each, hashed in zip(sealed, now if self._apply else (), strict=False):
                 self._apply_one(each, hashed)
             return
-        anew = [self._controller.reencrypt(each, f"the file {path}") for each in sealed]
-        changed, rewritten = replaced(text, sealed, anew, path)
+        resealed = [self._controller.reencrypt(each, f"the file {path}") for each in sealed]
+        changed, rewritten = replaced(text, sealed, resealed, path)
         # Noted before it is done, so that a run after an interrupted one knows what the cluster is to have.
-        hashes = [sealed_files.hash_of(each["spec"]["encryptedData"]) for each in anew]
+        hashes = [sealed_files.hash_of(each["spec"]["encryptedData"]) for each in resealed]
         self._index[name] = {"certificate": self.outcome.certificate, "sealed": hashes, "replaces": now}
         self._save_index()
         if len(sealed) == 1:
-            old, new = sealed[0]["spec"]["encryptedData"], anew[0]["spec"]["encryptedData"]
+            old, new = sealed[0]["spec"]["encryptedData"], resealed[0]["spec"]["encryptedData"]
             digests = sealed_files.carry_over(path, old, new)
             if digests is not None:
                 sealed_files.write(path + sealed_files.DIGEST, digests)
@@ -289,16 +292,17 @@ class Resealer:
         self.outcome.resealed.append(name)
         if rewritten:
             self.outcome.rewritten.append(name)
-        self._bring_to_cluster(name, anew, now)
+        self._bring_to_cluster(name, resealed, now)
 
     def _forget(self, name: str) -> None:
         if self._index.pop(name, None) is not None:
             self._save_index()
 
     def _check(self, sealed: dict[str, Any], path: str) -> None:
-        """See that the controller can open a SealedSecret; outside of check mode sealing it anew tells.
+        """See that the controller can open a SealedSecret; outside of check mode sealing it again tells.
 
-        :raises SealingError: it cannot
+        Raises:
+            SealingError: It cannot.
         """
         if scope_of(sealed) != CLUSTER_WIDE and not sealed["metadata"].get("namespace"):
             raise SealingError(
@@ -313,8 +317,11 @@ class Resealer:
     def _bring_to_cluster(self, name: str, sealed: list[dict[str, Any]], before: list[Any]) -> None:
         """Give the cluster the sealed values of a file where it has those of before.
 
-        :param before: a hash of them for each SealedSecret of the file
-        :raises SealingError: the controller refuses them
+        Args:
+            before: A hash of them for each SealedSecret of the file.
+
+        Raises:
+            SealingError: The controller refuses them.
         """
         if self._apply:
             for each, hashed in zip(sealed, before, strict=False):
@@ -336,7 +343,7 @@ class Resealer:
                 if error.status not in (404, 409):
                     raise
                 raise SealingError(
-                    f"SealedSecret {namespace}/{name} was written by somebody else while it was sealed anew: run again"
+                    f"SealedSecret {namespace}/{name} was written by somebody else while it was sealed again: run again"
                 ) from None
             except KubeError as error:  # the controller's refusal is about this one only
                 raise SealingError(str(error)) from None
@@ -354,15 +361,16 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 
-def difference(outcome: Outcome) -> dict[str, str]:
-    """Give Ansible's form of a difference, in names."""
-    return {
-        "before_header": "sealed by an older certificate",
-        "after_header": "sealed by the newest certificate",
-        "before": "".join(f"{each}\n" for each in outcome.resealed),
-        "after": "".join(f"{each} (sealed anew)\n" for each in outcome.resealed)
-        + "".join(f"SealedSecret {each}\n" for each in outcome.applied),
-    }
+def changes_of(outcome: ResealResult) -> Changes:
+    """Give what was changed, in names."""
+    changes = Changes()
+    if outcome.changed:
+        after = [
+            *(f"{each} (sealed again)" for each in outcome.resealed),
+            *map("SealedSecret {}".format, outcome.applied),
+        ]
+        changes.note_lines("sealed by the newest certificate (names only)", "written", outcome.resealed, after)
+    return changes
 
 
 def main() -> None:
@@ -390,13 +398,14 @@ def main() -> None:
         stopped = str(error)
     names = ("certificate", "resealed", "unchanged", "applied", "rewritten", "failed_files")
     result = {name: getattr(outcome, name) for name in names if outcome.certificate}
-    result.update(changed=outcome.changed, diff=difference(outcome))
+    changes = changes_of(outcome)
+    result.update(changed=bool(changes), diff=changes.diff)
     if stopped:
-        module.fail_json(msg=f"The files of {directory} are not all sealed anew: {stopped}", **result)
+        module.fail_json(msg=f"The files of {directory} are not all sealed again: {stopped}", **result)
     if outcome.failed_files:
         count = len(outcome.failed_files)
         module.fail_json(
-            msg=f"{count} file{'s are' if count > 1 else ' is'} not sealed anew: {'; '.join(outcome.failed_files)}",
+            msg=f"{count} file{'s are' if count > 1 else ' is'} not sealed again: {'; '.join(outcome.failed_files)}",
             **result,
         )
     module.exit_json(**result)

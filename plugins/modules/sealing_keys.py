@@ -89,7 +89,7 @@ EXAMPLES = r"""
 
 - name: Show what is in the backup
   ansible.builtin.debug:
-    msg: "{{ backup['keys'] | map(attribute='name') | join(', ') }}"
+    msg: "{{ backup.sealing_keys | map(attribute='name') | join(', ') }}"
 
 - name: Restore them, into a cluster that has no controller yet
   mlops.mlflow.sealing_keys:
@@ -112,7 +112,7 @@ path:
   description: Absolute path of the file.
   returned: success
   type: str
-keys:
+sealing_keys:
   description: The keys that are in the file (V(exported)) or in the cluster (V(imported)) now, oldest first.
   returned: success
   type: list

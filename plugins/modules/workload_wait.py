@@ -115,10 +115,7 @@ options:
     default: ""
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
-requirements:
-  - python >= 3.11
-  - PyYAML, where the kubeconfig is written in YAML
-  - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
+  - mlops.mlflow.api
 attributes:
   check_mode:
     description: Returns at once, since nothing was applied that could be waited for.

@@ -41,6 +41,10 @@ class LocalAction(ActionBase):
             raise AnsibleActionFail(
                 f"{self.ELSEWHERE}, but this host is reached by {self._connection.transport}: {self.INSTEAD}"
             )
+        # This process runs this task alone; a module would have the task's environment too.
+        environment: dict[str, Any] = {}
+        self._compute_environment_string(environment)
+        os.environ.update({name: str(value) for name, value in environment.items()})
         try:
             result.update(self.act(options, task_vars or {}))
         except self.ERRORS as error:

@@ -141,12 +141,12 @@ class SealingKey:
 
     def manifest(self, namespace: str = "", annotations: dict[str, str] | None = None) -> dict[str, Any]:
         """Give it as a Secret that can be created."""
-        told = {**self.annotations, **(annotations or {})}
+        noted = {**self.annotations, **(annotations or {})}
         metadata: dict[str, Any] = {"name": self.name, "namespace": namespace or self.namespace}
         if self.labels:
             metadata["labels"] = dict(sorted(self.labels.items()))
-        if told:
-            metadata["annotations"] = dict(sorted(told.items()))
+        if noted:
+            metadata["annotations"] = dict(sorted(noted.items()))
         data = dict(sorted(self.data.items()))
         return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": self.type, "data": data}
 

@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is told of workloads that are not ready: their pods, events, claims and logs, and what to look at next."""
+"""What is reported of workloads that are not ready: their pods, events, claims and logs, and what to look at next."""
 
 from __future__ import annotations
 

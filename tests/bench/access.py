@@ -1,4 +1,4 @@
-"""How long access.yml takes for a company: with everything to make, and with nothing left to do."""
+"""The duration of access.yml for a large organization: first and second run."""
 
 import base64
 import contextlib
@@ -16,7 +16,7 @@ EXPERIMENTS, MODELS = 60, 20
 SECONDS_AIM = 10
 MARK = "access-bench"
 
-# Rows of the users and groups of the benchmark, in whatever table of mlflow-oidc-auth, and then these themselves.
+# Rows that refer to users and groups of the benchmark in any table of mlflow-oidc-auth, then these themselves.
 REMOVAL = f"""
 do $$
 declare each record;
@@ -36,7 +36,7 @@ delete from groups where group_name like '{MARK}-%';
 
 
 def tree():
-    """The variables of a company: each group has 20 permissions, and every second user one."""
+    """Return the variables: each group has 20 permissions, and every second user one."""
     users = [f"{MARK}-user-{number:03}" for number in range(USERS)]
     groups = [f"{MARK}-group-{number:02}" for number in range(GROUPS)]
     experiments = [f"{MARK}/experiment-{number:02}" for number in range(EXPERIMENTS)]
@@ -60,7 +60,7 @@ def tree():
         "mlflow_access": access,
         "keycloak_groups": groups,
         "keycloak_users": people,
-        # A realm and a Secret of its own, which are removed again.
+        # A separate realm and Secret, which are removed again.
         "keycloak_realm": MARK,
         "keycloak_users_secret": f"{MARK}-users",
         "platform_secrets_backend": "kubernetes",
@@ -68,13 +68,13 @@ def tree():
 
 
 def count(access):
-    """How many permissions a tree holds."""
+    """Return the number of permissions in a tree."""
     subjects = [*access["groups"].values(), *access["users"].values()]
     return sum(len(value) for each in subjects for key, value in each.items() if key != "members")
 
 
 def remove(stack, variables, namespace):
-    """Take away what the runs made; experiments stay as deleted ones, as MLflow keeps them."""
+    """Remove what the runs created; MLflow keeps deleted experiments."""
     gone = {
         "experiments": [{"name": each, "state": "absent"} for each in variables["mlflow_access"]["experiments"]],
         "registered_models": [
@@ -99,7 +99,7 @@ def remove(stack, variables, namespace):
 
 @contextlib.contextmanager
 def given(variables):
-    """Variables as a file for -e."""
+    """Write variables to a file for -e."""
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "variables.json"
         path.write_text(json.dumps(variables))
@@ -107,12 +107,12 @@ def given(variables):
 
 
 def requests_of(calls):
-    """How many requests the modules sent."""
+    """Return the number of requests that the modules sent."""
     return sum(call.get("requests") or 0 for call in calls)
 
 
 def measure(stack):
-    """The first and the second run of access.yml."""
+    """Measure the first and the second run of access.yml."""
     variables = tree()
     permissions = count(variables["mlflow_access"])
     if permissions != PERMISSIONS:
@@ -125,7 +125,7 @@ def measure(stack):
         for which, more in (
             ("first", {}),
             ("second", {}),
-            # What is not declared of others would be taken away: this only looks.
+            # Would revoke undeclared permissions of others, so only in check mode.
             ("exclusive", {"mlflow_access_exclusive": True}),
         ):
             if which == "exclusive":
@@ -136,13 +136,13 @@ def measure(stack):
                 runs[which] = play(stack, *words, "-e", f"@{path}", *check, playbook="playbooks/access.yml")
         failed = False
     finally:
-        # What failed first is what is told.
+        # Report the first failure.
         with contextlib.suppress(ConvergeError) if failed else contextlib.nullcontext():
             remove(stack, variables, "keycloak")
     part = Part(
         f"access.yml for {USERS} users, {GROUPS} groups and {PERMISSIONS} permissions",
         "Time of ansible-playbook from its start to its end, and the requests that its modules sent to MLflow and to "
-        "Keycloak. The exclusive run is one in check mode, which reads all permissions of everybody.",
+        "Keycloak. The exclusive run is in check mode, and reads the permissions of all users.",
     )
     for which, title in (("first", "first run"), ("second", "second run"), ("exclusive", "second run, exclusive")):
         seconds, ended, calls = runs[which]
@@ -158,7 +158,7 @@ def measure(stack):
             Figure(f"{title}: requests", str(requests_of(calls))),
         ]
         if which == "second":
-            part.figures.append(Figure(f"{title}: tasks that changed something", str(ended.count("changed")), aim="0"))
+            part.figures.append(Figure(f"{title}: changed tasks", str(ended.count("changed")), aim="0"))
         inside = sum(call["seconds"] for call in calls)
         part.details.append(f"{title}: in modules {inside:.1f} s, in Ansible itself {seconds - inside:.1f} s")
         part.details += [

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prints how fast and how large a running stack is, as ratios against a peer wherever there is one.
+"""Print speed and size of a running stack, as ratios against a peer where there is one.
 
 Usage: python -m tests.bench.bench --directory build/quickstart
 
-Nothing here passes or fails by a time: an aim stands beside its figure, and the exit code only tells whether everything
-could be measured. All traffic stays on this machine and inside its cluster, and what is made there is removed again.
+No time makes the benchmark fail: aims are printed next to the figures, and the exit code only shows whether everything
+could be measured. All traffic stays on this machine and in its cluster, and everything created is removed again.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ERRORS = (
 
 
 def between(least, most):
-    """An argument that is a whole number from `least` to `most`."""
+    """Return an argument type: a whole number from `least` to `most`."""
 
     def number(text):
         if not text.isdecimal() or not least <= int(text) <= most:
@@ -55,7 +55,12 @@ def arguments_of(words=None):
     )
     repository = stacks.REPOSITORY
     add = parser.add_argument
-    add("--directory", type=pathlib.Path, default="build/quickstart", help="where the running stack's kubeconfig is")
+    add(
+        "--directory",
+        type=pathlib.Path,
+        default="build/quickstart",
+        help="directory with the running stack's kubeconfig",
+    )
     add("--inventory", type=pathlib.Path, default=repository / "inventory/kind", help="the inventory that deployed it")
     add(
         "--only",
@@ -63,13 +68,13 @@ def arguments_of(words=None):
         choices=PARTS,
         default=PARTS,
         metavar="PART",
-        help=f"some of {', '.join(PARTS)}; all by default. {COLD}, the first run of site.yml, removes the tests' "
-        "cluster, makes it, and removes it again: about 3 minutes. The running stack is left alone",
+        help=f"some of {', '.join(PARTS)}; all by default. {COLD}, the first run of site.yml, recreates the "
+        "tests' cluster and removes it again: about 3 minutes. The running stack is not touched",
     )
-    add("--seconds", type=between(2, 120), default=10, help="log-batch: how long a round takes (10)")
-    add("--rounds", type=between(1, 10), default=3, help="log-batch: how many rounds there are (3)")
-    add("--connections", type=between(1, 128), default=16, help="log-batch: how many are open (16)")
-    add("--metrics", type=between(1, 1000), default=10, help="log-batch: values in a batch (10)")
+    add("--seconds", type=between(2, 120), default=10, help="log-batch: seconds per round (10)")
+    add("--rounds", type=between(1, 10), default=3, help="log-batch: number of rounds (3)")
+    add("--connections", type=between(1, 128), default=16, help="log-batch: number of connections (16)")
+    add("--metrics", type=between(1, 1000), default=10, help="log-batch: values per batch (10)")
     add("--mebibytes", type=between(1, 16384), default=1024, help="artifact: its size (1024)")
     add("--cold-directory", type=pathlib.Path, default="build/test", help="cold: directory of the tests' cluster")
     add("--cold-inventory", type=pathlib.Path, default=repository / "tests/inventory", help="cold: its inventory")
@@ -78,16 +83,16 @@ def arguments_of(words=None):
     wanted = set(arguments.only)
     arguments.parts = [part for part in PARTS if part in wanted]
     if COLD in wanted and arguments.cold_directory.resolve() == arguments.directory.resolve():
-        parser.error("--cold-directory is the running stack's: it would be removed")
+        parser.error("--cold-directory is the running stack's and would be removed")
     if wanted != {COLD} and not (arguments.directory / "kubeconfig").exists():
         parser.error(
-            f"there is no {arguments.directory / 'kubeconfig'}: make quickstart first, or name another --directory"
+            f"there is no {arguments.directory / 'kubeconfig'}: run make quickstart first, or name another --directory"
         )
     return arguments
 
 
 def cluster(stack):
-    """What the stack runs on, in a line."""
+    """Return a one-line description of the cluster."""
     nodes = stack.core.list_node().items
     version = nodes[0].status.node_info.kubelet_version
     cores = ", ".join(node.status.capacity["cpu"] for node in nodes)
@@ -95,7 +100,7 @@ def cluster(stack):
 
 
 def measurements(arguments):
-    """What to run for each part, by its name; each returns a `report.Part`."""
+    """Return the measurements by name; each returns a `report.Part`."""
     stack = stacks.Stack(arguments.directory, arguments.inventory)
     empty = stacks.Stack(arguments.cold_directory, arguments.cold_inventory)
     load = (arguments.seconds, arguments.rounds, arguments.connections, arguments.metrics)

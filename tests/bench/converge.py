@@ -1,4 +1,4 @@
-"""How long site.yml takes: with nothing left to do, and on an empty cluster."""
+"""The duration of site.yml: second run, and first run on an empty cluster."""
 
 import collections
 import contextlib
@@ -30,7 +30,7 @@ NEEDS = {
 
 
 class ConvergeError(Exception):
-    """A playbook that failed, with the end of its output."""
+    """A failed playbook, with the end of its output."""
 
 
 @contextlib.contextmanager
@@ -40,7 +40,7 @@ def _calls_file():
 
 
 def play(stack, *words, playbook="playbooks/site.yml"):
-    """Runs a playbook. Returns its seconds, its `Playbook`, and a dictionary for each module that was executed."""
+    """Run a playbook; return its seconds, its `Playbook`, and a dictionary for each executed module."""
     with _calls_file() as path:
         environment = {
             "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callbacks"),
@@ -57,7 +57,7 @@ def play(stack, *words, playbook="playbooks/site.yml"):
 
 
 def pings(stack, count, *words):
-    """The seconds of a playbook of `count` tasks, each of which executes the least module that there is."""
+    """Return the seconds of a playbook of `count` tasks that each run a minimal module."""
     tasks = [{"name": f"Ping {number + 1}", "ansible.builtin.ping": {}} for number in range(count)]
     book = [{"name": "Do nothing, often", "hosts": "mlflow", "gather_facts": False, "tasks": tasks}]
     with tempfile.TemporaryDirectory() as directory:
@@ -65,12 +65,12 @@ def pings(stack, count, *words):
         path.write_text(json.dumps(book))
         seconds, _ended, calls = play(stack, *words, playbook=path)
     if len(calls) != count:
-        raise ConvergeError(f"{len(calls)} executions were counted where there were {count}: the counting is wrong")
+        raise ConvergeError(f"counted {len(calls)} executions instead of {count}")
     return seconds
 
 
 def measure(stack):
-    """The second run of site.yml on the running stack."""
+    """Measure the second run of site.yml on the running stack."""
     words = ("-e", f"kind_cluster_directory={stack.directory}")
     seconds, ended, calls = play(stack, *words)
     first = ended.count("changed")
@@ -86,10 +86,10 @@ def measure(stack):
         Figure("module calls", str(len(calls)), str(CALLS_AIM), len(calls) / CALLS_AIM, "<= 1.00x"),
         Figure("time against the aim", f"{seconds:.1f} s", f"{SECONDS_AIM} s", seconds / SECONDS_AIM, "<= 1.00x"),
         Figure("time against pings", f"{seconds:.1f} s", f"{least:.1f} s", seconds / least),
-        Figure("tasks that changed something", str(ended.count("changed")), aim="0"),
+        Figure("changed tasks", str(ended.count("changed")), aim="0"),
     ]
     if first:
-        part.details.append(f"The run before it changed {first} things, so this one was measured.")
+        part.details.append(f"An earlier run changed {first} tasks, so the next one was measured.")
     counted = collections.defaultdict(list)
     for call in calls:
         counted[call["module"]].append(call["seconds"])
@@ -104,7 +104,7 @@ def measure(stack):
 
 
 def _workload(pod):
-    """The name of what a pod belongs to, without what makes it unique."""
+    """Return the name of a pod's workload."""
     owner = (pod.metadata.owner_references or [None])[0]
     if owner is None:
         return pod.metadata.name
@@ -112,7 +112,7 @@ def _workload(pod):
 
 
 def _end(pod):
-    """When a pod was ready, or the last container of a Job's pod ended."""
+    """Return when a pod was ready, or when the last container of a Job's pod ended."""
     if pod.status.phase == "Succeeded":
         return max(status.state.terminated.finished_at for status in pod.status.container_statuses)
     conditions = {condition.type: condition for condition in pod.status.conditions or []}
@@ -122,7 +122,7 @@ def _end(pod):
 
 
 def timeline(stack):
-    """Start and end of each workload, by its name, from the time stamps of its pods (whole seconds)."""
+    """Return start and end of each workload by name, from the timestamps of its pods (whole seconds)."""
     spans = {}
     for namespace in stacks.NAMESPACES.values():
         for pod in stack.core.list_namespaced_pod(namespace).items:
@@ -145,14 +145,14 @@ def own_seconds(spans, needs):
 
 
 def longest_chain(seconds, needs):
-    """The workloads that nothing could be ready before: the longest way through what they need.
+    """Return the critical path: the longest chain of dependent workloads.
 
     Args:
-        seconds: how long each took to be ready, by its name.
-        needs: the names that each waits for, by its name; names without seconds are left out.
+        seconds: the seconds until each is ready, by name.
+        needs: the dependencies of each, by name; names without seconds are ignored.
 
     Returns:
-        The seconds of the chain, and its names in their order.
+        The seconds of the chain, and its names in order.
     """
     chains = {}
 
@@ -167,7 +167,7 @@ def longest_chain(seconds, needs):
 
 
 def covered(spans):
-    """The seconds in which at least one of these spans was going on."""
+    """Return the seconds covered by at least one of these spans."""
     total = datetime.timedelta()
     until = None
     for begin, end in sorted(spans):
@@ -178,7 +178,7 @@ def covered(spans):
 
 
 def measure_cold(stack):
-    """site.yml on a cluster that is made for it, which has the images, and is removed again."""
+    """Measure site.yml on a new cluster that has the images; the cluster is removed again."""
     words = ("-e", f"kind_cluster_directory={stack.directory}")
     cluster = {"playbook": "playbooks/kind.yml"}
     play(stack, *words, "-e", "kind_cluster_state=absent", **cluster)
@@ -197,7 +197,7 @@ def measure_cold(stack):
         "First run of site.yml, on an empty cluster that has the images",
         "Time of ansible-playbook, against what the pods themselves took to be ready (Jobs: to end), by their time "
         "stamps, without the time in which they waited for other pods: along the longest chain of workloads that need "
-        "one another, in all the time in which some pod was starting, and added up.",
+        "one another, in all the time in which a pod was starting, and in total.",
     )
     part.figures = [
         Figure(

@@ -1,4 +1,4 @@
-"""What the stack's pods take while nobody uses them."""
+"""Memory of the idle stack."""
 
 import json
 
@@ -9,9 +9,9 @@ AIM = 2560  # MiB
 
 
 def by_pod(stack):
-    """The working set of each of the stack's pods in MiB, by "namespace/pod", as its kubelet counts it.
+    """Return the working set of each of the stack's pods in MiB, by "namespace/pod", as the kubelet reports it.
 
-    That is what the kubelet looks at when memory runs out: everything but files that can be dropped.
+    The kubelet uses this figure for eviction: all memory except droppable file cache.
     https://kubernetes.io/docs/reference/instrumentation/node-metrics/
     """
     found = {}

@@ -1,4 +1,4 @@
-"""Figures, and how they are printed."""
+"""Figures and their output."""
 
 import dataclasses
 import datetime
@@ -14,11 +14,11 @@ class Figure:
     """One line of the table.
 
     Args:
-        what: what was measured.
-        here: what it is, with its unit.
-        peer: what it is compared with, with its unit.
+        what: the name of the figure.
+        here: its value, with the unit.
+        peer: the peer's value, with the unit.
         ratio: `here` divided by `peer`, as numbers.
-        aim: what is aimed at, said of the ratio if there is one and of `here` otherwise.
+        aim: the aim for the ratio if there is one, otherwise for `here`.
     """
 
     what: str
@@ -39,7 +39,7 @@ class Part:
 
 
 def machine():
-    """This machine's size, its load and the time, in a line each."""
+    """Return size and load of this machine and the time, one per line."""
     text = pathlib.Path("/proc/cpuinfo").read_text() if pathlib.Path("/proc/cpuinfo").exists() else ""
     models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -48,12 +48,12 @@ def machine():
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{cores} cores{f' ({models[0]})' if models else ''}, {memory:.0f} GiB of memory",
-        "load": f"{load} when the measurements began (1, 5, 15 minutes)",
+        "load": f"{load} at the start (1, 5, 15 minutes)",
     }
 
 
 def shown(part):
-    """A part as text."""
+    """Return a part as text."""
     rows = [
         (figure.what, figure.here, figure.peer, "" if figure.ratio is None else f"{figure.ratio:.2f}x", figure.aim)
         for figure in part.figures

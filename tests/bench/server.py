@@ -1,4 +1,4 @@
-"""How much MLflow serves through the stack, against MLflow and the object store by themselves."""
+"""Throughput of the stack, compared with plain MLflow and the plain object store."""
 
 import contextlib
 import json
@@ -19,30 +19,30 @@ NAMESPACE = stacks.NAMESPACES["mlflow"]
 LABEL = "app.kubernetes.io/name"
 NAME = "mlflow-bench"
 RATE_AIM = 0.8
-# Nothing of this outlives a bench that was killed for longer.
+# After a killed benchmark, everything is removed within this time.
 POD_SECONDS = 3600
-# What MLflow itself reads; the rest is for the stack's login.
+# Variables of MLflow itself; the others belong to the stack's login.
 MLFLOW_VARIABLES = ("PG", "MLFLOW_", "AWS_", "HOME", "TMPDIR", "PYTHON", "GIT_PYTHON", "MALLOC")
 
 
 class ServerError(Exception):
-    """What went wrong, in a sentence for people."""
+    """A failure; the message is one sentence."""
 
 
 def deployment_of(stack):
-    """MLflow's Deployment, as a dictionary."""
+    """Return MLflow's Deployment as a dictionary."""
     found = stack.apps.read_namespaced_deployment("mlflow", NAMESPACE)
     return stack.api.sanitize_for_serialization(found)
 
 
 def option(deployment, name):
-    """The value of an option `--name=value` of MLflow's container."""
+    """Return the value of an option `--name=value` of MLflow's container."""
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     return next((value.partition("=")[2] for value in arguments if value.startswith(f"--{name}=")), "")
 
 
 def _body(deployment, name, command, *, cpu, memory, probe=None):
-    """A pod that is MLflow's own in all but its command: image, databases, object store, security."""
+    """Return a pod like MLflow's own, except for its command."""
     given = deployment["spec"]["template"]["spec"]
     container = given["containers"][0]
     kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts")
@@ -62,7 +62,7 @@ def _body(deployment, name, command, *, cpu, memory, probe=None):
 
 
 def remove_pods(stack):
-    """Removes the pods that this made, and waits until they are gone."""
+    """Remove the benchmark's pods, and wait until they are gone."""
     selector = f"{LABEL}={NAME}"
     stack.core.delete_collection_namespaced_pod(NAMESPACE, label_selector=selector, grace_period_seconds=1)
     stacks.wait_until(
@@ -72,7 +72,7 @@ def remove_pods(stack):
 
 @contextlib.contextmanager
 def pod(stack, deployment, name, command, *, cpu, memory, probe=None):
-    """A pod of MLflow's image next to MLflow's own. Yields its IP address and its node's."""
+    """Run a pod with MLflow's image; yield its IP address and its node's."""
     stack.core.create_namespaced_pod(NAMESPACE, _body(deployment, name, command, cpu=cpu, memory=memory, probe=probe))
 
     def ready():
@@ -92,14 +92,14 @@ def pod(stack, deployment, name, command, *, cpu, memory, probe=None):
 
 @contextlib.contextmanager
 def client_pod(stack, deployment):
-    """A pod in which the clients run. Yields a function that runs one of in_pod/, and its node's IP address."""
+    """Run a pod for the clients; yield a function that runs a script of in_pod/, and the node's IP address."""
     name = f"{NAME}-client"
     with pod(stack, deployment, name, ["sleep", str(POD_SECONDS)], cpu="100m", memory="1Gi") as (_own, node):
 
         def run(script, **asked):
             text = (SCRIPTS / script).read_text()
             command = ["kubectl", "--kubeconfig", stack.kubeconfig, "-n", NAMESPACE, "exec", "-i", name, "--"]
-            # What is asked goes in by standard input, since a token is part of it.
+            # Input is passed on standard input, since it contains a token.
             done = subprocess.run(
                 [*command, "python", "-c", text],
                 input=json.dumps(asked),
@@ -116,7 +116,7 @@ def client_pod(stack, deployment):
 
 
 class Tracking:
-    """MLflow's API as the administrator, and as a person who is none."""
+    """MLflow's API as an administrator, and as a regular user."""
 
     def __init__(self, stack):
         self.url = stack.mlflow_url
@@ -132,7 +132,7 @@ class Tracking:
 
     @contextlib.contextmanager
     def token(self):
-        """A token of demo-user, of whom every request is asked what they may do; it is revoked at the end."""
+        """A token of demo-user, whose permissions are checked at every request; it is revoked at the end."""
         session = self._stack.login(stacks.USER)
         place = self.url + stacks.access_token.TOKENS
         try:
@@ -144,7 +144,7 @@ class Tracking:
 
     @contextlib.contextmanager
     def experiment(self, token):
-        """An experiment of demo-user, deleted for good at the end with its runs and artifacts. Yields its id."""
+        """An experiment of demo-user, deleted permanently at the end with its runs and artifacts; yields its ID."""
         made = requests.post(
             f"{self.url}/api/2.0/mlflow/experiments/create",
             json={"name": f"{NAME}-{time.time_ns()}"},
@@ -152,7 +152,7 @@ class Tracking:
             timeout=60,
         )
         if made.status_code != 200:
-            raise ServerError(f"no experiment was made: HTTP {made.status_code}: {made.text[:300]}")
+            raise ServerError(f"no experiment was created: HTTP {made.status_code}: {made.text[:300]}")
         number = made.json()["experiment_id"]
         try:
             yield number
@@ -160,7 +160,7 @@ class Tracking:
             self.forget(number)
 
     def forget(self, experiment):
-        """Deletes an experiment for good. `mlflow gc` would empty everybody's trash with it."""
+        """Delete one experiment permanently; `mlflow gc` would delete those of all users."""
         found = self.ask(
             "POST", "/api/2.0/mlflow/runs/search", json={"experiment_ids": [experiment], "max_results": 1000}
         )
@@ -168,7 +168,7 @@ class Tracking:
         permission = f"/api/2.0/mlflow/permissions/users/{stacks.USER}/experiments/{experiment}"
         self.ask("DELETE", permission)
         self.ask("POST", "/api/2.0/mlflow/experiments/delete", json={"experiment_id": experiment})
-        # A few at a time, since the server answers nobody else meanwhile.
+        # A few at a time, since this blocks other calls.
         for start in range(0, len(runs), 4):
             self.ask("POST", "/oidc/trash/cleanup", params={"run_ids": ",".join(runs[start : start + 4])})
         self.ask("POST", "/oidc/trash/cleanup", params={"experiment_ids": experiment})
@@ -183,7 +183,7 @@ def _host(address):
 
 
 def measure_log_batch(stack, seconds, rounds, connections, metrics):
-    """Requests per second, with and without the stack around MLflow."""
+    """Measure requests per second, with and without the stack around MLflow."""
     deployment = deployment_of(stack)
     tracking = Tracking(stack)
     replicas = deployment["spec"]["replicas"]
@@ -228,9 +228,9 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
     part = Part(
         "Batches of metrics logged per second",
         f"Requests log-batch of {metrics} metrics each, over {connections} connections kept open, for {seconds} s; "
-        f"{rounds} rounds by turns, medians. Here: demo-user with a token, by the node's port, to {replicas} replicas "
-        f"({workers} worker processes in all). The peer: `mlflow server` of the same image in a pod of its own, with "
-        f"{workers} workers and the same database, by that pod's address, with no login, no Service and no metrics. "
+        f"{rounds} alternating rounds, medians. Here: demo-user with a token, through the node port, to {replicas} "
+        f"replicas ({workers} worker processes in all). The peer: `mlflow server` of the same image in another pod, "
+        f"with {workers} workers and the same database, through the pod's address, without login, Service and metrics. "
         "The client is a pod on the same node for both.",
     )
     rates = {name: [_rate(result) for result in found] for name, found in results.items()}
@@ -255,7 +255,7 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
 
 
 def measure_artifact(stack, mebibytes):
-    """One large file up and down."""
+    """Measure the upload and download of one large file."""
     deployment = deployment_of(stack)
     tracking = Tracking(stack)
     service = stack.core.read_namespaced_service("mlflow", NAMESPACE)
@@ -278,8 +278,8 @@ def measure_artifact(stack, mebibytes):
         )
     part = Part(
         f"An artifact of {mebibytes} MiB",
-        "Here: MLflow's stock client stores and fetches it through MLflow, as demo-user. The peer: boto3's upload_file "
-        "and download_file (8 MiB parts, ten at a time) at MinIO itself, with MLflow's key. Both from the same pod, on "
+        "Here: an MLflow client stores and fetches it through MLflow, as demo-user. The peer: boto3's upload_file "
+        "and download_file (8 MiB parts, ten at a time) at MinIO, with MLflow's key. Both from the same pod, on "
         "the node of the servers; the content is compared afterwards.",
     )
     for way, name in (("up", "stored"), ("down", "fetched")):

@@ -1,4 +1,4 @@
-"""The cluster that the drills are held on."""
+"""The cluster of the drills."""
 
 import contextlib
 
@@ -20,16 +20,16 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="session")
 def drill(request, say):
-    """The tests' cluster, made for the drills and removed after them, as is one that a run which was killed left."""
+    """The tests' cluster, created for the drills and removed after them; a leftover one is removed first."""
     made = Drill(DIRECTORY, INVENTORY, say)
     keep = request.config.getoption("--keep-cluster")
     if not keep:
-        say("making the cluster of the drills ...")
+        say("creating the cluster of the drills ...")
         made.run("molecule/shared/destroy.yml").expect_success("removing what an earlier run left")
     made.run(KIND).expect_success("making the cluster")
     (made.directory / MARK).write_text("drills\n")
     if not keep:
-        made.clear()  # a cluster that another checkout left has no mark in this one
+        made.clear()  # a leftover cluster of another checkout has no mark in this one
         made.deploy_on_empty()
     yield made
     if not keep:
@@ -39,7 +39,7 @@ def drill(request, say):
 
 @pytest.fixture
 def deployed(drill):
-    """The cluster with the stack on it, whatever the drill before has done."""
+    """The cluster with the stack, whatever state the previous drill left."""
     drill.ensure()
     return drill
 

@@ -1,4 +1,4 @@
-"""What only the cluster can tell: site.yml ends in its time, and says which pod, why, and what its log ends with."""
+"""Failures in the cluster: site.yml ends in time, and names the pod, the cause, and the end of its log."""
 
 import re
 
@@ -8,7 +8,7 @@ from tests.lib import stack as stacks
 from tests.lib.drill import SITE
 
 TIMEOUT = 40
-AFTER = 30  # seconds that the last look and the report may take
+AFTER = 30  # seconds for the last check and the report
 NAMESPACE = "drill-failing"
 CLASS = "drill-nobody-provides"
 STORAGE_CLASS = f"""
@@ -21,7 +21,7 @@ provisioner: example.com/nobody
 
 @pytest.fixture
 def failing(deployed):
-    """The stack, beside which or in which something fails. It stands as before in the end."""
+    """The stack in which something fails; it is restored at the end."""
     stack = deployed.stack
     stack.kubectl("apply", "-f", "-", text=STORAGE_CLASS)
     before = deployed.credentials()
@@ -32,7 +32,7 @@ def failing(deployed):
 
 
 def fails(drill, what, *words):
-    """Runs site.yml, which must end within its time limit by one failure. Returns its message."""
+    """Run site.yml, which must fail once within its time limit; return the message."""
     drill.whole = False
     done = drill.run(SITE, "-e", f"platform_timeout={TIMEOUT}", *words)
     assert done.code == 2, f"{what}: ended with {done.code}, see {done.log}"
@@ -46,8 +46,8 @@ def fails(drill, what, *words):
     return message
 
 
-def test_image_that_is_not_there(failing):
-    """The new pods do not start, the old ones serve on, and the next run with the right image mends it."""
+def test_missing_image(failing):
+    """New pods do not start, old ones keep serving, and the next run with a valid image recovers."""
     stack = failing.stack
     serving = {pod.metadata.name for pod in stack.ready("mlflow")}
     image = "localhost:1/nobody/mlflow:none"
@@ -61,7 +61,7 @@ def test_image_that_is_not_there(failing):
     failing.use("after an image that did not exist")
 
 
-def test_volume_that_nobody_provides(failing):
+def test_volume_without_a_provisioner(failing):
     message = fails(
         failing,
         "a storage class without a provisioner",
@@ -73,8 +73,8 @@ def test_volume_that_nobody_provides(failing):
     assert CLASS in message or "example.com/nobody" in message, message
 
 
-def test_container_that_crashes(failing):
-    """The end of its log says what no condition of the pod does."""
+def test_crashing_container(failing):
+    """The end of the log gives the cause, which the pod's conditions do not."""
     message = fails(
         failing,
         "a server that refuses its settings",

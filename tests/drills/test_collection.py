@@ -1,4 +1,4 @@
-"""The collection as it is published, installed apart from the checkout, knows the stack that the checkout deployed."""
+"""The built and installed collection finds nothing to change on a stack that the checkout deployed."""
 
 import re
 
@@ -14,15 +14,15 @@ def collection(tmp_path_factory):
 
 
 @pytest.mark.parametrize("playbook", ["site", "access"])
-def test_the_installed_collection_changes_nothing(deployed, collection, playbook):
+def test_installed_collection_changes_nothing(deployed, collection, playbook):
     words = ("-i", deployed.inventory, f"{installed.NAME}.{playbook}", "--check", "--diff", "-vv")
     done = collection.run("ansible-playbook", *words, check=False)
     ended = stacks.Playbook(done.returncode, done.stdout)
     assert ended.code == 0, f"{ended.output[-3000:]}\n{done.stderr[-3000:]}"
     assert ended.count("changed") == 0
     assert ended.count("ok") > 0
-    # With -vv each task is shown with the file that it is from, and a playbook with its own.
+    # -vv prints the file of each task and playbook.
     files = set(re.findall(r"^(?:task path: (.+):\d+|PLAYBOOK: .*)$", done.stdout, re.M)) - {""}
     assert files
     assert [path for path in sorted(files) if not path.startswith(f"{collection.place}/")] == []
-    deployed.say(f"  {playbook}.yml of the installed collection: {ended.count('ok')} tasks, none changes anything")
+    deployed.say(f"  {playbook}.yml of the installed collection: {ended.count('ok')} tasks, none changed")

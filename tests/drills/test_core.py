@@ -1,4 +1,4 @@
-"""One ansible-core, the one that runs these tests: deploys, changes nothing the second time, and tells the truth."""
+"""With the ansible-core of this environment: deploy, second run, check mode."""
 
 import re
 import subprocess
@@ -14,8 +14,8 @@ def test_core_is_the_newest_for_its_python(drill):
     assert version == ("2.19" if sys.version_info < (3, 12) else "2.21")
 
 
-def test_run_warns_of_nothing(deployed):
-    """No deprecation and no warning comes from the collection."""
+def test_run_has_no_warnings(deployed):
+    """The collection causes no deprecations and warnings."""
     done = deployed.run(SITE).expect_no_change("the second run of site.yml")
     deployed.say(f"  second run of site.yml: {done.seconds:.0f} s")
     warnings = [line for line in done.output.splitlines() if re.match(r"\[(WARNING|DEPRECATION|ERROR)", line)]
@@ -26,5 +26,5 @@ def test_check_mode_changes_nothing(deployed):
     deployed.run(SITE, "--check", "--diff").expect_no_change("site.yml --check --diff")
 
 
-def test_everybody_gets_in(deployed):
+def test_users_and_programs_log_in(deployed):
     deployed.use("by this ansible-core")

@@ -1,4 +1,4 @@
-"""Pods that go while clients work: how many requests fail, and that clients which retry lose nothing."""
+"""Loss of pods while clients work: failed requests are counted, and clients that retry lose nothing."""
 
 import concurrent.futures
 import dataclasses
@@ -16,10 +16,10 @@ from tests.lib import stack as stacks
 
 RATE = 20  # requests per second
 SECONDS = 30
-BEFORE = 5  # seconds until the pod goes
+BEFORE = 5  # seconds until the pod is removed
 ROLLOUT_SECONDS = 120
 
-# What MLflow's own client does: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
+# The retries of MLflow's own client: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
 RETRIES = urllib3.Retry(
     total=7,
     backoff_factor=2,
@@ -32,7 +32,7 @@ RETRIES = urllib3.Retry(
 
 @dataclasses.dataclass
 class Answer:
-    """What became of one request: its status or error, after how many tries that failed, and how long it took."""
+    """The result of one request: its status or error, the number of failed attempts, and its duration."""
 
     status: int | str
     failed: list[str]
@@ -40,7 +40,7 @@ class Answer:
 
 
 class Traffic:
-    """Logs metrics at an even pace, each in a request of its own, whether earlier ones were answered or not."""
+    """Logs metrics at a constant rate, one per request, without waiting for earlier answers."""
 
     def __init__(self, url, credentials, run):
         assert urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1"), "only for a stack of this machine"
@@ -68,7 +68,7 @@ class Traffic:
         return Answer(answer.status_code, failed, time.monotonic() - begun)
 
     def go(self, fault, seconds=SECONDS):
-        """Returns the answers to all requests of so many seconds; `fault` is called once in between."""
+        """Return the answers to all requests during this time; call `fault` once in between."""
         begun = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(RATE * seconds) as pool:
             answers = []
@@ -81,7 +81,7 @@ class Traffic:
 
 
 def new_run(stack, credentials):
-    """A run of an experiment of its own."""
+    """Create a run in a new experiment."""
 
     def ask(path, **content):
         answer = requests.post(f"{stack.mlflow_url}/api/2.0/mlflow/{path}", json=content, auth=credentials, timeout=60)
@@ -93,29 +93,29 @@ def new_run(stack, credentials):
 
 
 def tell(deployed, what, answers):
-    """Says what became of requests. Returns the tries that failed, and the requests that did for good."""
+    """Print a summary of the requests; return the failed attempts, and the requests that failed permanently."""
     failed = [each for answer in answers for each in answer.failed]
     kinds = ", ".join(f"{failed.count(kind)} times {kind}" for kind in sorted(set(failed)))
     lost = [answer.status for answer in answers if answer.status != 200]
     longest = max(answer.seconds for answer in answers)
     deployed.say(
         f"  {what}: of {len(answers)} requests {sum(bool(answer.failed) for answer in answers)} were tried again "
-        f"({kinds or 'no try failed'}), {len(lost)} were lost, and the longest took {longest:.1f} s"
+        f"({kinds or 'no attempt failed'}), {len(lost)} were lost, and the longest took {longest:.1f} s"
     )
     return failed, lost
 
 
 def logged(stack, run):
-    """How many metrics of a run, each under a name of its own, were kept."""
+    """Return the number of distinct metrics in a run."""
     [[rows, keys]] = stack.sql("mlflow", f"SELECT count(*), count(DISTINCT key) FROM metrics WHERE run_uuid = '{run}'")
-    assert rows == keys, "metrics that were kept twice"
+    assert rows == keys, "metrics were stored more than once"
     return int(rows)
 
 
 @pytest.mark.parametrize("component", ["postgres", "mlflow", "minio"])
 @pytest.mark.parametrize("grace", [pytest.param(None, id="deleted"), pytest.param(0, id="killed")])
-def test_pod_goes_under_traffic(deployed, component, grace):
-    """20 requests each second: those that fail are tried again as any MLflow client does it, and none is lost."""
+def test_pod_loss_under_traffic(deployed, component, grace):
+    """20 requests per second: failed ones are retried as MLflow clients do, and none is lost."""
     stack = deployed.stack
     credentials = (stacks.ADMIN, stack.environment["MLFLOW_TRACKING_PASSWORD"])
     run = new_run(stack, credentials)
@@ -135,8 +135,8 @@ def test_pod_goes_under_traffic(deployed, component, grace):
 
 
 @pytest.mark.parametrize("way", ["rollout", "drain"])
-def test_mlflow_is_replaced_under_traffic(deployed, way):
-    """All pods of MLflow are replaced, and not a single try of a request fails."""
+def test_mlflow_rollout_under_traffic(deployed, way):
+    """All pods of MLflow are replaced, and no attempt fails."""
     stack = deployed.stack
     credentials = (stacks.ADMIN, stack.environment["MLFLOW_TRACKING_PASSWORD"])
     run = new_run(stack, credentials)
@@ -154,7 +154,7 @@ def test_mlflow_is_replaced_under_traffic(deployed, way):
         replaced.set()
 
     def drain():
-        # As kubectl drain does, which waits where the disruption budget refuses.
+        # Like kubectl drain, which retries while the disruption budget refuses.
         for name in pods:
             eviction = kubernetes.client.V1Eviction(metadata={"name": name, "namespace": "mlflow"})
 

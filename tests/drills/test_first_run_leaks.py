@@ -1,4 +1,4 @@
-"""The very first run, which makes the credentials, shows none: not in its output, its differences or its arguments."""
+"""The first run, which generates the credentials, reveals none in its output, diffs or arguments."""
 
 import pytest
 
@@ -17,6 +17,6 @@ def test_first_run(drill, backend):
     assert leaks(secrets, done.output) == []
     assert "ansible-playbook" in watcher.text
     assert leaks(secrets, watcher.text) == []
-    # Each of them would be found.
+    # Control: each of them would be found.
     name, value = next(iter(secrets.items()))
     assert leaks({name: value}, f"{done.output}{value}") == [name]

@@ -1,4 +1,4 @@
-"""site.yml is killed, at moments that are spread over its run on an empty cluster, and run again."""
+"""site.yml is killed at several points of its run on an empty cluster, and run again."""
 
 import pytest
 
@@ -9,7 +9,7 @@ MOMENTS = 10
 
 @pytest.fixture(scope="module")
 def timeline(drill):
-    """A whole run on an empty cluster, to choose the moments from."""
+    """A complete run on an empty cluster, from which the points are chosen."""
     if drill.first is None:
         drill.clear()
         drill.deploy_on_empty()
@@ -17,9 +17,9 @@ def timeline(drill):
 
 
 def when(timeline, share):
-    """What tells that a run has come to the moment at which this share of a whole run's time was over.
+    """Return a function that detects when a run has reached this share of a complete run.
 
-    The moment is told by the number of tasks that were begun and the time since, so that it lies within the same task
+    The point is defined by the number of started tasks and the time since, so that it is within the same task
     on a machine that is faster or slower at the time.
     """
     moment = timeline.seconds * share
@@ -30,8 +30,8 @@ def when(timeline, share):
 
 
 @pytest.mark.parametrize("moment", range(1, MOMENTS + 1))
-def test_site_is_killed(drill, timeline, moment):
-    """The next run succeeds with the credentials that were made, one more changes nothing, and everybody gets in."""
+def test_interrupted_site_run_is_resumed(drill, timeline, moment):
+    """The next run succeeds with the same credentials, another one changes nothing, and all users can log in."""
     drill.clear()
     killed = drill.run(SITE, until=when(timeline, (moment - 0.5) / MOMENTS))
     assert killed.killed, f"site.yml had ended before the moment came, see {killed.log}"

@@ -1,4 +1,4 @@
-"""Passwords that a person supplies may hold any character: the whole stack is deployed and used with such ones."""
+"""Supplied passwords may contain any character: the whole stack is deployed and used with such passwords."""
 
 import base64
 import string
@@ -10,12 +10,12 @@ import requests
 
 from tests.lib import stack as stacks
 
-# What shells, templates, URIs, expressions and configuration files take for something else, and all other characters.
+# Characters with a meaning in shells, templates, URIs, expressions and configuration files, and all others.
 TRICKS = "{{ 6*7 }}{% x %}{#c#}${HOME}$$(POD_IP)\\${x}\\\\%41%s%%+&amp;'\"`id`\"';--"
 EVERY = "".join(character for character in string.printable if character.isprintable())
 BEYOND = "é€ß漢😀"
 
-# How each comes: by variable, by file or by the environment.
+# The source of each password: variable, file or environment.
 SUPPLIED = {
     "postgres-superuser/password": "value",
     "mlflow-db-credentials/password": "file",
@@ -34,7 +34,7 @@ def hidden(text):
 
 
 def passwords():
-    """One for each, all of them different; the first and the last character is a letter."""
+    """Return a different password for each credential; the first and the last character are letters."""
     return {
         name: hidden(f"{chr(97 + number)}{TRICKS}{EVERY[number:]}{EVERY[:number]}{BEYOND}z")
         for number, name in enumerate(SUPPLIED)
@@ -42,7 +42,7 @@ def passwords():
 
 
 def supply(values, directory, environment):
-    """Writes what a person would: files, variables of the environment, and a file of variables, which it returns."""
+    """Supply the passwords in files, environment variables, and a variables file, which is returned."""
     lines = ["platform_credentials:"]
     for secret in sorted({name.partition("/")[0] for name in values}):
         lines.append(f"  {secret}:")
@@ -63,7 +63,7 @@ def supply(values, directory, environment):
 
 
 def shapes(value):
-    """A value as it might show in an output."""
+    """Return the forms in which a value might appear in an output."""
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
     encoded = base64.b64encode(value.encode()).decode()
     return [value, quoted, encoded, urllib.parse.quote(value, safe=""), urllib.parse.quote_plus(value)]
@@ -71,7 +71,7 @@ def shapes(value):
 
 @pytest.fixture(scope="module")
 def special(drill, tmp_path_factory):
-    """The stack on an empty cluster, with these passwords from the first start on."""
+    """The stack, deployed on an empty cluster with these passwords."""
     values = passwords()
     with pytest.MonkeyPatch.context() as environment:
         path = supply(values, tmp_path_factory.mktemp("supplied"), environment)
@@ -82,33 +82,33 @@ def special(drill, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def leave(drill):
-    """Has the next drill look whether the stack stands."""
+    """Let the next drill check the stack's state."""
     yield
     drill.whole = False
 
 
-def test_each_has_every_character():
+def test_each_password_has_every_character():
     for value in passwords().values():
         assert set(EVERY) <= set(value)
         assert not value.isascii()
 
 
-def test_secrets_hold_what_was_supplied(drill, special):
+def test_secrets_contain_the_supplied_values(drill, special):
     values, _ = special
     found = {name.partition("/")[2]: (name, base64.b64decode(data)) for name, data in drill.credentials().items()}
     wrong = [name for name, value in values.items() if found.get(name, ("", b""))[1] != value.encode()]
     assert wrong == []
 
 
-def test_people_and_clients_get_in(drill, special):
-    """Both people log in, so Keycloak took its database's password and the client's secret; a client keeps a run with
-    an artifact, so MLflow took those of its database and of its bucket."""
+def test_users_and_clients_log_in(drill, special):
+    """Both users log in, so Keycloak's database password and the client secret work; a client logs a run with
+    an artifact, so MLflow's database and bucket credentials work."""
     values, _ = special
     assert drill.stack.password(stacks.ADMIN) == values["keycloak-users/demo-admin"]
     drill.use("with passwords of every character")
 
 
-def test_superuser_gets_in_by_password(drill, special):
+def test_superuser_logs_in_with_the_password(drill, special):
     values, _ = special
     for password, expected in ((values["postgres-superuser/password"], "1"), ("another", "")):
         script = f"PGPASSWORD={quoted(password)} psql -X -A -t -w -h 127.0.0.1 -U postgres -c 'SELECT 1' || true"
@@ -116,11 +116,11 @@ def test_superuser_gets_in_by_password(drill, special):
 
 
 def quoted(value):
-    """A value as a word of a shell."""
+    """Return a value quoted for a shell."""
     return "'" + value.replace("'", "'\\''") + "'"
 
 
-def test_administrator_gets_in(drill, special):
+def test_keycloak_administrator_logs_in(drill, special):
     values, _ = special
     url = f"{drill.stack.keycloak_url}/realms/master/protocol/openid-connect/token"
     for password, status in ((values["keycloak-admin/password"], 200), ("another", 401)):
@@ -128,7 +128,7 @@ def test_administrator_gets_in(drill, special):
         assert requests.post(url, data=form, timeout=60).status_code == status
 
 
-def test_root_key_gets_in(drill, special):
+def test_minio_root_key_works(drill, special):
     values, _ = special
     key = f"printf '%s\\n%s\\n' minio-root {quoted(values['minio-root/password'])}"
     script = f"{key} | mc --quiet --config-dir /tmp/drill alias set drill http://127.0.0.1:9000"
@@ -136,9 +136,9 @@ def test_root_key_gets_in(drill, special):
     assert "successfully" in done
 
 
-def test_file_of_the_quickstart_is_sourced(drill, special):
+def test_env_file_can_be_sourced(drill, special):
     values, _ = special
-    drill.stack.environment  # noqa: B018  it is written anew
+    drill.stack.environment  # noqa: B018  rewrites the file
     script = 'set -eu; . "$1"; printf "%s\\0%s" "$DEMO_ADMIN_PASSWORD" "$DEMO_USER_PASSWORD"'
     done = subprocess.run(
         ["sh", "-c", script, "sh", drill.directory / "env"], check=True, capture_output=True, text=True
@@ -147,22 +147,22 @@ def test_file_of_the_quickstart_is_sourced(drill, special):
     assert [hidden(each) for each in done.stdout.split("\0")] == expected
 
 
-def test_second_run_changes_nothing_and_shows_none(drill, special):
+def test_second_run_changes_nothing_and_prints_no_password(drill, special):
     values, path = special
     done = drill.run("playbooks/site.yml", "-e", f"@{path}", "-vvv").expect_no_change("the second run")
     shown = [name for name, value in values.items() if any(shape in done.output for shape in shapes(value))]
     assert shown == [], f"values that {done.log} shows"
 
 
-def test_values_stay_where_they_are_supplied_no_more(drill, special):
-    """Who supplied them once may leave them out."""
+def test_values_are_kept_when_no_longer_supplied(drill, special):
+    """Passwords need not be supplied again."""
     before = drill.credentials()
     drill.run("playbooks/site.yml").expect_no_change("site.yml without what was supplied")
     assert drill.credentials() == before
 
 
-def test_all_pods_start_with_them_again(drill, special):
-    """A start on what is there takes other ways than the first one does."""
+def test_all_pods_restart_with_these_passwords(drill, special):
+    """A start on existing data takes other code paths than the first one."""
     for component, workload in (("postgres", "statefulset/postgres"), ("minio", "statefulset/minio")):
         drill.stack.kubectl("-n", component, "rollout", "restart", workload)
         drill.stack.kubectl("-n", component, "rollout", "status", workload, "--timeout=180s")

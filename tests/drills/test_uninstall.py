@@ -1,4 +1,4 @@
-"""uninstall.yml keeps what people have made, unless it is told not to."""
+"""uninstall.yml keeps data unless deletion is requested."""
 
 import json
 
@@ -7,15 +7,15 @@ from tests.lib.drill import UNINSTALL, differing
 
 LABEL = "-l=app.kubernetes.io/part-of=mlflow-platform"
 WORKLOADS = "deployments,statefulsets,replicasets,jobs,pods,services,poddisruptionbudgets"
-# Kubernetes makes some of these by itself, without the label.
+# Kubernetes creates some of these itself, without the label.
 LABELLED = "configmaps,serviceaccounts,roles,rolebindings"
 UNBOUND = "crd,clusterroles,clusterrolebindings"
-# The inventory gives the credentials of a program to a team's namespace.
+# The inventory creates a program's credentials in a team's namespace.
 GIVEN = "Secret mlflow-team/keycloak-client-tests-ci"
 
 
 def objects(stack, kinds, *where):
-    """Names of objects by namespace."""
+    """Return the names of objects by namespace."""
     listed = json.loads(stack.kubectl("get", kinds, *(where or ("-A",)), "-o", "json"))["items"]
     return {
         f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}": item for item in listed
@@ -23,7 +23,7 @@ def objects(stack, kinds, *where):
 
 
 def ours(stack, kinds):
-    """Those that stand in the stack's namespaces."""
+    """Return the objects in the stack's namespaces."""
     return {
         name: item
         for name, item in objects(stack, kinds).items()
@@ -44,9 +44,9 @@ def test_data_is_kept(deployed):
     deployed.say(f"  uninstall.yml: {removed.seconds:.0f} s, changed={removed.count('changed')}")
     assert sorted(ours(stack, WORKLOADS)) == [], "uninstall.yml left these"
     assert {name: item["metadata"]["uid"] for name, item in ours(stack, "pvc").items()} == volumes
-    assert differing(credentials, deployed.credentials()) == [], "uninstall.yml took these away"
+    assert differing(credentials, deployed.credentials()) == [], "uninstall.yml changed or removed these"
     assert sorted(objects(stack, LABELLED, "-A", LABEL)) == [], "uninstall.yml left these"
-    # With the definition, every SealedSecret would go.
+    # Deleting the CRD would delete every SealedSecret.
     assert sorted(objects(stack, UNBOUND, LABEL)) == ["CustomResourceDefinition /sealedsecrets.bitnami.com"]
     deployed.run(UNINSTALL).expect_no_change("uninstall.yml, once more")
 
@@ -70,7 +70,7 @@ def test_data_is_deleted(deployed):
     there = {each.metadata.name for each in stack.core.list_namespace().items}
     assert sorted(there & set(stacks.NAMESPACES.values())) == [], "namespaces that are left"
     assert sorted(ours(stack, "pvc")) == [], "volume claims that are left"
-    # The provisioner removes volumes in its own time.
+    # The provisioner removes volumes asynchronously.
     stacks.wait_until(lambda: not objects(stack, "pv"), 120, "no persistent volume is left")
     assert sorted(objects(stack, UNBOUND, LABEL)) == [], "objects without a namespace that are left"
     stacks.wait_until(lambda: GIVEN not in objects(stack, "secrets"), 60, "what a team had of it goes too")
@@ -85,7 +85,7 @@ def test_data_is_deleted(deployed):
     assert rows == [["0"]]
 
 
-def test_deploys_from_nothing_again(deployed):
-    """What stands after a deletion is a stack like any other."""
+def test_deploys_again_after_deletion(deployed):
+    """After a deletion, a new deployment works like the first."""
     done = deployed.run("playbooks/site.yml")
     done.expect_no_change("site.yml, once more")

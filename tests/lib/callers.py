@@ -1,4 +1,4 @@
-"""The stack whose accounts are MLflow's own, and who calls it."""
+"""The stack with MLflow's own accounts, and its callers."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from tests.lib import stack as stacks
 
 
 class Caller:
-    """Somebody who calls the server, or nobody in particular.
+    """A caller of the server, authenticated or anonymous.
 
     Args:
         url: the server.
@@ -21,28 +21,28 @@ class Caller:
         self.name = name
         self.password = password
         self._session = requests.Session()
-        # Neither a .netrc nor a proxy of this machine.
+        # Ignore .netrc and proxies of this machine.
         self._session.trust_env = False
 
     def __call__(self, method, path, body=None, **query):
-        """The answer to a call of MLflow's API, such as ("GET", "2.0/mlflow/users/current")."""
+        """Return the answer to a call of MLflow's API, such as ("GET", "2.0/mlflow/users/current")."""
         url = self.url + (path if path.startswith("/") else f"/api/{path}")
         auth = (self.name, self.password) if self.name else None
         return self._session.request(method, url, json=body, params=query, auth=auth, timeout=60, allow_redirects=False)
 
     def well(self, method, path, body=None, **query):
-        """As above, for a call that has to go well; returns what it says."""
+        """Like calling the object, for a call that must succeed; return its JSON."""
         answer = self(method, path, body, **query)
         assert answer.status_code == 200, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else {}
 
     def at(self, url):
-        """The same person at another address."""
+        """Return the same caller with another URL."""
         return Caller(url, self.name, self.password)
 
 
 class BasicStack(stacks.Stack):
-    """A stack that is deployed by the tests' inventory and the scenario's."""
+    """A stack deployed with the tests' inventory and the scenario's."""
 
     @property
     def anybody(self):
@@ -50,16 +50,16 @@ class BasicStack(stacks.Stack):
 
     @property
     def admin(self):
-        """The account of the playbooks, as its Secret has it."""
+        """The playbooks' account, from its Secret."""
         found = self.secret(stacks.NAMESPACES["mlflow"], "mlflow-admin")
         return Caller(self.mlflow_url, found["username"], found["password"])
 
     def switch(self, way, *words):
-        """Deploys MLflow with another way to log in."""
+        """Deploy MLflow with another login mode."""
         variables = [word for name in (f"mlflow_auth={way}", *words) for word in ("-e", name)]
         done = self.playbook("--tags", "mlflow", *variables)
         assert done.code == 0, done.output[-4000:]
-        # A pod that is on its way out still answers the connections that it has.
+        # A terminating pod still answers on its open connections.
         stacks.wait_until(lambda: not self._leaving(), 120, "The pods of the other way to log in go")
         return done
 
@@ -71,7 +71,7 @@ class BasicStack(stacks.Stack):
 
     @contextlib.contextmanager
     def each_replica(self):
-        """The addresses of all pods of the server."""
+        """Yield the addresses of all pods of the server."""
         with contextlib.ExitStack() as forwards:
             yield [
                 f"http://localhost:{forwards.enter_context(self.forwarded('mlflow', 5000, pod.metadata.name))}"
@@ -79,7 +79,7 @@ class BasicStack(stacks.Stack):
             ]
 
     def as_stock_client(self, script, caller, *arguments):
-        """Runs Python in the stock client's environment."""
+        """Run Python in the example's environment."""
         done = self.client(script, caller.name, caller.password, *arguments)
         return done.stdout
 
@@ -90,7 +90,7 @@ def create(caller, name):
 
 
 def grant(admin, caller, experiment, permission):
-    """Gives somebody a permission for an experiment."""
+    """Grant a user a permission on an experiment."""
     admin.well(
         "POST",
         "3.0/mlflow/users/permissions/grant",

@@ -1,4 +1,4 @@
-"""What the drills are made of: playbooks that are run or killed, and a look at what they leave."""
+"""Tools for drills: run or kill playbooks, and inspect the result."""
 
 import contextlib
 import dataclasses
@@ -40,7 +40,7 @@ LOOK = """
 
 
 def announcer(config):
-    """A function that shows a line with the time while a test runs, whatever pytest captures."""
+    """Return a function that prints a line with the time, even if pytest captures output."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
     capture = config.pluginmanager.getplugin("capturemanager")
 
@@ -53,11 +53,11 @@ def announcer(config):
 
 
 def descendants(ancestor):
-    """The ids of the processes that a process has started, and of those that these have."""
+    """Return the IDs of all descendants of a process."""
     children = {}
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name, in brackets, may hold anything: the parent is the second word after it.
+            # The name, in parentheses, may contain anything: the parent is the second word after it.
             parent = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
             children.setdefault(parent, set()).add(int(path.parent.name))
     found, ahead = set(), {ancestor}
@@ -68,15 +68,15 @@ def descendants(ancestor):
 
 
 def kill(process):
-    """Ends a process and all that it has started by SIGKILL, so that none of them can tidy up.
+    """Kill a process and its descendants with SIGKILL, so that none of them can clean up.
 
-    Each of Ansible's workers leads a session of its own, which a signal to the process group does not reach.
+    Each of Ansible's workers has its own session, so a signal to the process group does not reach them.
     """
     stopped = set()
     while ahead := ({process.pid} | descendants(process.pid)) - stopped:
         for each in ahead:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(each, signal.SIGSTOP)  # starts no more of them
+                os.kill(each, signal.SIGSTOP)  # so that it starts no more children
         stopped |= ahead
     for each in stopped:
         with contextlib.suppress(ProcessLookupError):
@@ -86,13 +86,13 @@ def kill(process):
 
 @dataclasses.dataclass
 class Run(stacks.Playbook):
-    """How a playbook's run ended.
+    """The result of a playbook's run.
 
     Attributes:
-        log: the file that keeps its output.
-        starts: after how many seconds each of its tasks was shown.
-        seconds: how long it took.
-        killed: whether it was ended before its end.
+        log: the file with its output.
+        starts: the seconds after which each task started.
+        seconds: its duration.
+        killed: whether it was killed.
     """
 
     log: pathlib.Path
@@ -102,7 +102,7 @@ class Run(stacks.Playbook):
 
     @property
     def task(self):
-        """The last task that it came to."""
+        """The last task that started."""
         return (re.findall(r"^TASK \[(.*?)\]", self.output, re.M) or ["no task"])[-1]
 
     @property
@@ -127,12 +127,12 @@ class Run(stacks.Playbook):
 
 
 class Drill:
-    """The tests' cluster, which a drill may do anything to.
+    """The tests' cluster, which drills may break.
 
     Args:
-        directory: of the cluster.
-        inventory: of the stack.
-        say: shows a line while the drill runs.
+        directory: the cluster's directory.
+        inventory: the stack's inventory.
+        say: prints a line while the drill runs.
     """
 
     def __init__(self, directory, inventory, say):
@@ -144,24 +144,24 @@ class Drill:
         for path in self.logs.glob("*.log"):
             path.unlink()
         self.runs = 0
-        #: Whether the stack is known to stand as site.yml leaves it.
+        #: Whether the stack is known to be in the state after site.yml.
         self.whole = False
-        #: The first run of site.yml on an empty cluster: what the moments of interruptions are measured by.
+        #: The first run of site.yml on an empty cluster, from which the points of interruption are chosen.
         self.first = None
 
     @property
     def stack(self):
-        """The stack as it is now: what its tests keep of an earlier one is forgotten."""
+        """The current stack, without cached state of an earlier one."""
         return stacks.Stack(self.directory, self.inventory)
 
     def run(self, playbook, *words, until=None):
-        """Runs a playbook, to its end or until it is to be killed.
+        """Run a playbook, to its end or until it is killed.
 
         Args:
             playbook: its path.
             words: further arguments.
-            until: called with the number of tasks that were begun and the seconds since the last of them; the run is
-                killed as soon as it returns true.
+            until: called with the number of started tasks and the seconds since the last start; the run is killed as
+                soon as it returns true.
         """
         self.runs += 1
         log = self.logs / f"{self.runs:02}-{pathlib.Path(playbook).stem}.log"
@@ -169,7 +169,7 @@ class Drill:
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_FORCE_COLOR": "0",
-            # Otherwise a task is only named once it has ended.
+            # Otherwise a task is printed only after it has ended.
             "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",
             "PATH": os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]),
         }
@@ -192,7 +192,7 @@ class Drill:
                     tasks = re.findall(r"^TASK \[(.*?)\]", output, re.M)
                     starts += [now - begun] * (len(tasks) - len(starts))
                     if now - shown > 20:
-                        self.say(f"  {now - begun:4.0f} s in {playbook}: {tasks[-1] if tasks else 'it starts'}")
+                        self.say(f"  {now - begun:4.0f} s in {playbook}: {tasks[-1] if tasks else 'start'}")
                         shown = now
                     if until and starts and until(len(starts), now - begun - starts[-1]):
                         killed = True
@@ -205,7 +205,7 @@ class Drill:
         return Run(process.returncode, output, log, starts, time.monotonic() - begun, killed)
 
     def site(self, what="site.yml", *words):
-        """Deploys the stack, which must succeed."""
+        """Deploy the stack, which must succeed."""
         self.whole = False
         done = self.run(SITE, *words).expect_success(what)
         self.whole = True
@@ -213,7 +213,7 @@ class Drill:
         return done
 
     def clear(self):
-        """Empties the cluster by kubectl, whatever state the stack is in, and forgets what was sealed for it."""
+        """Empty the cluster with kubectl, in any state, and delete the sealed files."""
         self.whole = False
         shutil.rmtree(self.directory / "sealed", ignore_errors=True)
         stack = self.stack
@@ -223,23 +223,23 @@ class Drill:
         stack.kubectl("delete", kinds, chosen, "--ignore-not-found", "--timeout=60s")
 
     def deploy_on_empty(self):
-        """Deploys the stack from nothing."""
+        """Deploy the stack on an empty cluster."""
         done = self.site("site.yml on an empty cluster")
         self.first = self.first or done
         return done
 
     def ensure(self):
-        """Sees that the stack stands, whatever an earlier drill has left."""
+        """Ensure that the stack is deployed, whatever an earlier drill left."""
         if not self.whole:
             done = self.run(SITE)
             self.whole = done.code == 0
         if not self.whole:
-            self.say("  an earlier drill left what site.yml does not mend: the next begins on an empty cluster")
+            self.say("  an earlier drill left a state that site.yml does not repair: emptying the cluster")
             self.clear()
             self.deploy_on_empty()
 
     def credentials(self):
-        """Each value of the stack's Secrets, by "namespace/name/key"."""
+        """Return each value of the stack's Secrets by "namespace/name/key"."""
         core = self.stack.core
         return {
             f"{namespace}/{secret.metadata.name}/{key}": value
@@ -249,20 +249,20 @@ class Drill:
         }
 
     def use(self, what):
-        """Logs in as both people and works as a client. Returns a run's id."""
+        """Log in as both users and work as a client; return a run's ID."""
         stack = self.stack
         for user in (stacks.ADMIN, stacks.USER):
             stack.login(user)
         token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
         run = stack.client(USE, stacks.ADMIN, token, f"drill-{what}-{time.time_ns()}").stdout.split()[-1]
-        self.say(f"  {what}: both people log in, and a client logs a run")
+        self.say(f"  {what}: both users log in, and a client logs a run")
         return run
 
     def look(self, run, token):
-        """Reads a run that `use` returned, with a token of the time."""
+        """Read a run that `use` returned, with a current token."""
         self.stack.client(LOOK, stacks.ADMIN, token, run)
 
 
 def differing(before, after):
-    """The names of the values that are gone or others. Only names, so that no message shows a value."""
+    """Return the names of values that are missing or different; only names, so that no message shows a value."""
     return sorted(name for name, value in before.items() if after.get(name) != value)

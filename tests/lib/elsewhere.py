@@ -1,4 +1,4 @@
-"""Where the external database and object store are, and how to look into them."""
+"""Access to the external database and object store."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ BUCKET = "company-artifacts"
 
 
 class ExternalStack(stacks.Stack):
-    """Looks into the other team's PostgreSQL and MinIO, by the names that they have there."""
+    """A stack whose PostgreSQL and MinIO are external."""
 
     def s3_key(self):
         data = self.core.read_namespaced_secret("company-storage", stacks.NAMESPACES["mlflow"]).data

@@ -52,7 +52,7 @@ def stack_of(config: pytest.Config, kind: type[AnyStack] = stacks.Stack, scenari
         inventories = [INVENTORY, *([own] if own.exists() else [])]
     found = kind(directory, *inventories)
     if not found.kubeconfig.exists():
-        pytest.fail(f"There is no {found.kubeconfig}: make the stack first, or name another with --stack-dir")
+        pytest.fail(f"There is no {found.kubeconfig}: deploy the stack first, or name another with --stack-dir")
     return found
 
 
@@ -77,13 +77,13 @@ def pod(stack: stacks.Stack) -> Callable[..., Host]:
 
 @pytest.fixture(scope="session")
 def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Shows a line with the time while a test runs."""
+    """Print a line with the time while a test runs."""
     return drill.announcer(request.config)
 
 
 @pytest.fixture(scope="module")
 def plugin(stack):
-    """What authorizes on the server that runs, whatever inventory it was deployed by: `oidc` or `basic`."""
+    """The authorization plugin of the running server: `oidc` or `basic`."""
     deployment = stack.apps.read_namespaced_deployment("mlflow", stacks.NAMESPACES["mlflow"])
     variables = {each.name: each.value for each in deployment.spec.template.spec.containers[0].env}
     return variables["MLOPS_AUTH"]
@@ -97,7 +97,7 @@ def admin_token(stack):
 
 @pytest.fixture(scope="session")
 def user_token(stack):
-    """An access token of demo-user, for as long as the tests run."""
+    """An access token of demo-user, deleted after the tests."""
     session = stack.login(stacks.USER)
     token = stacks.Hidden(access_token.mint(stack.mlflow_url, session, name="tests", days=1))
     yield token
@@ -108,7 +108,7 @@ def user_token(stack):
 
 @pytest.fixture(scope="session")
 def example(stack, admin_token):
-    """The run and the model of docs/examples/iris.py, which is run if it has not been yet."""
+    """The run and the model of docs/examples/iris.py, which is run if necessary."""
     if not quickstart.example_ran(stack.mlflow_url, admin_token):
         quickstart.run_example(stack.mlflow_url, admin_token)
     answer = requests.get(
@@ -135,7 +135,7 @@ def example(stack, admin_token):
 
 @pytest.fixture(scope="session")
 def screenshots(stack):
-    """Where the browser's pictures are kept."""
+    """The directory of the screenshots."""
     place = stack.directory / "screenshots"
     place.mkdir(exist_ok=True)
     return place
@@ -143,13 +143,13 @@ def screenshots(stack):
 
 @pytest.fixture(scope="session")
 def mark():
-    """A name of this run, for what its tests make."""
+    """A name unique to this run, for objects of its tests."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
 
 
 @pytest.fixture(scope="session")
 def browser_path():
-    """The browser of this machine."""
+    """The path of the machine's browser."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         path = shutil.which(name)
         if path:
@@ -178,7 +178,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def _keep_diagnostics(stack, name):
-    """Writes pods, events and the ends of their logs to a file, since the cluster is removed after a failed run."""
+    """Write pods, events and the ends of logs to a file, since the cluster is removed after a failed run."""
     place = stack.directory / "diagnostics"
     place.mkdir(exist_ok=True)
     with (place / f"{''.join(c if c.isalnum() else '-' for c in name)[:80]}.txt").open("w") as stream:

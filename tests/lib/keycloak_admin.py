@@ -1,4 +1,4 @@
-"""Keycloak's admin API, for what tests make and change in the realm."""
+"""Keycloak's admin API, for objects of the tests in the realm."""
 
 import base64
 import contextlib
@@ -9,7 +9,7 @@ from tests.lib import stack as stacks
 
 
 class Keycloak:
-    """The realm's own tokens, true ones, for clients that are made for the purpose."""
+    """Creates clients in the realm, and valid tokens for them."""
 
     def __init__(self, stack, mark):
         self._url, self._mark, self._made = stack.keycloak_url, mark, []
@@ -21,11 +21,11 @@ class Keycloak:
 
     @property
     def admins(self):
-        """An access token of Keycloak's own administrator, who is of another realm; it holds for a minute."""
+        """Return an access token of Keycloak's administrator, who is in another realm; it is valid for a minute."""
         return self.token("admin-cli", *self._credentials, realm="master")
 
     def ask(self, method, path, body=None, realm=None):
-        """Sends a request about the realm, or another one, to Keycloak's admin API."""
+        """Send a request on a realm to Keycloak's admin API."""
         headers = {"Authorization": f"Bearer {self.admins}"}
         answer = requests.request(
             method, f"{self._url}/admin/realms/{realm or self._name}/{path}", json=body, headers=headers, timeout=60
@@ -34,7 +34,7 @@ class Keycloak:
         return answer
 
     def token(self, client, user, password, realm=None):
-        """The access token of a user's name and password."""
+        """Return an access token for a user's name and password."""
         issuer = self.issuer if realm is None else f"{self._url}/realms/{realm}"
         fields = {"grant_type": "password", "client_id": client, "username": user, "password": str(password)}
         fields["scope"] = "openid profile email"
@@ -43,7 +43,7 @@ class Keycloak:
         return answer.json()["access_token"]
 
     def client(self, name, audience, realm=None):
-        """Makes a public client whose tokens are for `audience`, in the realm or another one; returns its id."""
+        """Create a public client whose tokens have `audience`; return its ID."""
         mappers = [
             {
                 "name": "groups",
@@ -65,14 +65,14 @@ class Keycloak:
             "directAccessGrantsEnabled": True,
             "fullScopeAllowed": False,
             "protocolMappers": mappers,
-            # As long as the tests that show them, so that it is not their age that they are refused for.
+            # Valid for the whole test run, so that they are not refused because they have expired.
             "attributes": {"access.token.lifespan": "7200"},
         }
         self._keep("clients", body, realm)
         return body["clientId"]
 
     def user(self, name, password, groups=()):
-        """Makes a person who may log in, in groups that are there."""
+        """Create a user who can log in, as a member of existing groups."""
         body = {
             "username": f"{self._mark}-{name}",
             "email": f"{self._mark}-{name}@example.com",
@@ -94,12 +94,12 @@ class Keycloak:
             self.ask("DELETE", path, realm=realm)
 
     def admins_for(self, audience):
-        """A token like `admins`, for `audience`, that holds for longer."""
+        """Return a token like `admins` with `audience` and a longer lifetime."""
         return self.token(self.client("elsewhere", audience, "master"), *self._credentials, realm="master")
 
     @contextlib.contextmanager
     def access_tokens_last(self, client, seconds):
-        """A client's access tokens hold for that long; afterwards as long as before."""
+        """Set the lifetime of a client's access tokens, and restore it afterwards."""
         found = self.ask("GET", f"clients?clientId={client}").json()[0]
         changed = {**found, "attributes": {**found["attributes"], "access.token.lifespan": str(seconds)}}
         self.ask("PUT", f"clients/{found['id']}", changed)
@@ -111,6 +111,6 @@ class Keycloak:
             self.ask("PUT", f"clients/{found['id']}", {**found, "attributes": attributes})
 
     def key(self):
-        """The realm's public key for signatures, and its name."""
+        """Return the realm's public signing key."""
         listed = requests.get(f"{self.issuer}/protocol/openid-connect/certs", timeout=60).json()["keys"]
         return next(key for key in listed if key.get("use") == "sig" and key["kty"] == "RSA")

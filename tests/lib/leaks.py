@@ -7,9 +7,9 @@ from tests.lib import stack as stacks
 
 
 def forms(value: str) -> set[str]:
-    """A secret as it may show up: as it is, as base64, and of one with several lines its inner lines by themselves.
+    """Return the forms of a secret to search for: as it is, as base64, and each inner line of a multi-line one.
 
-    Line ends are written in many ways (a JSON text has two characters for one), so a key is looked for by its lines.
+    Line breaks have several notations (two characters in JSON), so keys are searched for by line.
     """
     lines = [line for line in value.splitlines() if len(line) >= 16 and "-----" not in line]
     plain = lines if len(value.splitlines()) > 1 else [value]
@@ -18,11 +18,11 @@ def forms(value: str) -> set[str]:
 
 
 def leaks(secrets: dict[str, str], text: str) -> list[str]:
-    """The names of the secrets that a text holds in any form."""
+    """Return the names of the secrets that a text contains in any form."""
     return sorted(name for name, value in secrets.items() if any(form in text for form in forms(value)))
 
 
-# Made up, since a control that fails may show what it planted. One is of the form of a key.
+# Made up, since a failing control may print them. One has the form of a private key.
 PLANTED = {
     "one line": "planted-" + "0123456789abcdef" * 2,
     "several lines": "-----BEGIN PLANTED KEY-----\n"
@@ -32,7 +32,7 @@ PLANTED = {
 
 
 class Watcher(stacks.Background):
-    """Collects the arguments of every process of this machine: pods of a kind cluster are among them."""
+    """Collects the arguments of all processes on this machine, including those in pods of a kind cluster."""
 
     def __init__(self) -> None:
         super().__init__()

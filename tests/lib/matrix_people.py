@@ -1,4 +1,4 @@
-"""The callers of the matrix: people, programs, and those who show something that is worth nothing."""
+"""The callers of the matrix: users, programs, and callers with invalid credentials."""
 
 import base64
 import contextlib
@@ -15,10 +15,10 @@ from tests.lib import stack as stacks
 from tests.lib.keycloak_admin import Keycloak
 from tests.lib.matrix_world import Client, basic, make_world
 
-# Those who may do something, each in a world of their own.
+# Authenticated callers, each with a world of its own.
 CALLERS = ("owner", "reader", "editor", "service", "other", "admin")
 CHANGE_NOTHING = ("reader", "other")
-# Those without a place, who try every door; their relatives try one in twenty.
+# Invalid callers that call every route; their variants call one route in twenty.
 EVERYWHERE = (
     "anonymous",
     "wrong password",
@@ -37,13 +37,13 @@ class People:
     """Everybody.
 
     Attributes:
-        names: the account's name by caller.
+        names: account names by caller.
         clients: a Client by caller.
-        refused: a Client by what is wrong with it; none of them may come in.
-        groups: the name of the group by what was granted to it; a role in basic mode.
-        accounts: further accounts that the calls are about, by what happens to them.
-        grants: gives people and groups permissions.
-        bearer: a Client of demo-user with a true token of the identity provider, or None.
+        refused: a Client by the defect of its credentials; all must be refused.
+        groups: group names by the caller whose permissions they have; a role with basic.
+        accounts: further accounts for calls on accounts, by their use.
+        grants: grants permissions to users and groups.
+        bearer: a Client of demo-user with a valid token of the identity provider, or None.
     """
 
     names: dict
@@ -55,7 +55,7 @@ class People:
     bearer: Client | None = None
 
 
-# Accounts and groups as a login or a directory would make them, and tokens as the page of tokens makes them.
+# Accounts and groups as created by a login, and tokens as created by the tokens page.
 _MAKE = r"""
 import datetime, json, sys
 from mlflow_oidc_auth.store import store
@@ -103,7 +103,7 @@ def _word(data):
 
 
 def _jwt(header, claims, key=None, algorithm="RS256", secret=b""):
-    """A JSON Web Token made by hand, so that nothing keeps one from making it wrong."""
+    """Return a hand-made JWT, which may be invalid in any way."""
     text = ".".join(_word(json.dumps(part).encode()) for part in (header, claims))
     signature = b""
     if algorithm == "RS256":
@@ -114,9 +114,9 @@ def _jwt(header, claims, key=None, algorithm="RS256", secret=b""):
 
 
 class OidcGrants:
-    """Permissions by the API of mlflow-oidc-auth."""
+    """Grants permissions with the API of mlflow-oidc-auth."""
 
-    # By kind of thing: where its grants are.
+    # The path of grants by kind of object.
     PLACES = {  # noqa: RUF012
         "experiment": "experiments",
         "registered_model": "registered-models",
@@ -146,7 +146,7 @@ class OidcGrants:
 
 
 class BasicGrants:
-    """Permissions by the API of MLflow's own basic-auth, where a group is a role."""
+    """Grants permissions with the API of MLflow's basic-auth, where a group is a role."""
 
     API = "/api/3.0/mlflow"
 
@@ -165,18 +165,18 @@ class BasicGrants:
         return self._roles[group]
 
     def numbered(self, w):
-        """Learns the numbers of a world's things."""
+        """Record the IDs of a world's gateway objects."""
         for end in ("", "_doomed", "_spare"):
             for kind, what in (("secret", "secret"), ("model_definition", "definition"), ("endpoint", "endpoint")):
                 self._ids[f"gateway_{kind}", getattr(w, f"{what}_name{end}")] = getattr(w, f"{what}{end}")
 
     def _id(self, kind, name):
-        # Things of the gateway go by their numbers there, all others by their names.
+        # basic-auth identifies gateway objects by ID, all others by name.
         return self._ids.get((kind, name), name)
 
 
 def things(w):
-    """What a permission can be about in a world, as pairs of kind and name."""
+    """Return the objects of a world that can have permissions, as pairs of kind and name."""
     which = ("", "_doomed", "_spare")
     return [
         *(("experiment", getattr(w, f"experiment{end}")) for end in (*which, "_gone")),
@@ -191,7 +191,7 @@ def things(w):
 
 
 def admin_client(stack):
-    """A Client of the administrator that Ansible uses."""
+    """Return name and Client of the administrator account of the playbooks."""
     data = stack.core.read_namespaced_secret("mlflow-admin", stacks.NAMESPACES["mlflow"]).data
     name, password = (base64.b64decode(data[key]).decode() for key in ("username", "password"))
     return name, Client(stack.mlflow_url, basic(name, password))
@@ -203,7 +203,7 @@ def _part(token, number):
 
 
 def tokens_of_keycloak(stack, keycloak, audience):
-    """One JSON Web Token that is true, and those that are not, by what is wrong with them."""
+    """Return one valid JWT, and invalid ones by their defect."""
     user, password = stacks.USER, stack.password(stacks.USER)
     right = keycloak.token(keycloak.client("right", audience), user, password)
     header, claims = _part(right, 0), _part(right, 1)
@@ -232,7 +232,7 @@ def tokens_of_keycloak(stack, keycloak, audience):
 
 @contextlib.contextmanager
 def oidc(stack, mark):
-    """Makes everybody on a stack whose logins are Keycloak's; removes them afterwards."""
+    """Create all callers on a stack that uses Keycloak; remove them afterwards."""
     names = {caller: f"{mark}-{caller}" for caller in CALLERS if caller != "admin"}
     names["admin"], admin = admin_client(stack)
     groups = {"reader": f"{mark}-readers", "editor": f"{mark}-editors"}
@@ -281,7 +281,7 @@ def oidc(stack, mark):
 
 
 def world(label, caller, people, plugin):
-    """A world of the owner's things in which one caller has what was granted to them."""
+    """Create a world of the owner's objects, with the permissions of one caller."""
     admin, grants = people.clients["admin"], people.grants
 
     def share(kind, name):
@@ -291,7 +291,7 @@ def world(label, caller, people, plugin):
     w = make_world(label, people.clients["owner"], admin, share=share, members=members)
     if plugin == "basic":
         grants.numbered(w)
-        # What administrators add to a role must show nobody anything.
+        # Permissions that administrators add to a role must not affect the test.
         w.role = grants.role(people.groups["nobody" if caller == "admin" else "reader"])
         w.account = f"{w.label}-account"
         if caller == "admin":
@@ -308,7 +308,7 @@ def world(label, caller, people, plugin):
     return w
 
 
-# What permissions by pattern are called in the API.
+# The paths of pattern permissions in the API.
 PATTERNS = (
     "experiment-patterns",
     "registered-models-patterns",
@@ -321,7 +321,7 @@ PATTERNS = (
 
 
 def _more_of_oidc(w, caller, people):
-    """What the routes of mlflow-oidc-auth change: permissions of others, and an account."""
+    """Create what the routes of mlflow-oidc-auth change: permissions of other accounts, and an account."""
     admin, accounts = people.clients["admin"], people.accounts
     about = ("experiment", w.experiment), ("registered_model", w.model), ("prompt", w.prompt)
     about += ("scorer", f"{w.experiment}/{w.scorer}"), ("gateway_endpoint", w.endpoint_name)
@@ -347,7 +347,7 @@ def _more_of_oidc(w, caller, people):
 
 @contextlib.contextmanager
 def basic_auth(stack, mark):
-    """Makes everybody on a stack whose accounts are MLflow's own; removes them afterwards."""
+    """Create all callers on a stack with MLflow's own accounts; remove them afterwards."""
     names = {caller: f"{mark}-{caller}" for caller in CALLERS if caller != "admin"}
     names["admin"], admin = admin_client(stack)
     groups = {"reader": f"{mark}-readers", "editor": f"{mark}-editors", "nobody": f"{mark}-empty"}
@@ -371,7 +371,7 @@ def basic_auth(stack, mark):
             caller: admin if caller == "admin" else Client(url, basic(name, passwords[name]))
             for caller, name in names.items()
         }
-        # A password that held, and was changed.
+        # A former password.
         body = {"username": names["owner"], "password": secrets.token_urlsafe(24)}
         admin.made("PATCH", "/api/2.0/mlflow/users/update-password", body)
         before, passwords[names["owner"]] = passwords[names["owner"]], stacks.Hidden(body["password"])

@@ -1,4 +1,4 @@
-"""A true request for each route: what it names is there, and belongs to the owner of the world."""
+"""A valid request for each route: the objects that it names exist and belong to the world's owner."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from tests.lib import matrix_world as worlds
 
 @dataclasses.dataclass
 class Ask:
-    """What a request holds besides its route.
+    """A request without its route.
 
     Attributes:
         at: values of the path's parameters.
@@ -24,7 +24,7 @@ class Ask:
     headers: dict = dataclasses.field(default_factory=dict)
 
     def path(self, pattern, others):
-        """The path of a route's pattern, with `others` for parameters that are not in `at`."""
+        """Return the path of a route's pattern, with `others` for parameters that are not in `at`."""
 
         def value(part):
             name = part.strip("{}<>").rpartition(":")[2] if part[0] == "<" else part.strip("{}").partition(":")[0]
@@ -60,7 +60,7 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 
 def of(w):
-    """The requests of a world, by the key of their routes."""
+    """Return the requests of a world by the keys of their routes."""
     own = worlds.own(w)
     new = f"{own}-new{w.turn}"
     experiment, run, model = {"experiment_id": w.experiment}, {"run_id": w.run}, {"name": w.model}
@@ -385,7 +385,7 @@ def of(w):
         "POST 3/mcp-servers/{name}/aliases": at(name=w.server, _body={"alias": "mine", "version": "1.0.0"}),
         "GET 3/mcp-servers/{name}/aliases/{alias}": at(name=w.server, alias="stable"),
         "DELETE 3/mcp-servers/{name}/aliases/{alias}": at(name=w.server, alias="doomed"),
-        # Jobs, which the role switches off
+        # Jobs, which the role disables
         "POST 3/prompt-optimization/jobs": j(
             **experiment, source_prompt_uri=f"prompts:/{w.prompt}/1", config={"optimizer_type": 1}
         ),
@@ -460,7 +460,7 @@ def of(w):
 
 
 def of_oidc(w, people):
-    """The requests to mlflow-oidc-auth's own routes."""
+    """Return the requests to mlflow-oidc-auth's own routes."""
     old, new, doomed = (people.accounts[which] for which in ("old", "new", "doomed"))
     given = {"permission": "READ"}
     pattern = {"regex": f"^{w.label}-nothing$", "priority": 100, "permission": "READ"}
@@ -603,7 +603,7 @@ def of_oidc(w, people):
         "GET /health/ready": Ask(),
         "GET /health/live": Ask(),
         "GET /health/startup": Ask(),
-        # The directory's interface, which takes a token of its own only, and is off.
+        # The SCIM interface, which accepts only its own token, and is disabled.
         "POST /scim/v2/Users": j(userName=f"{w.label}-scim"),
         "POST /scim/v2/Groups": j(displayName=f"{w.label}-scim"),
     }
@@ -621,7 +621,7 @@ def of_oidc(w, people):
 
 
 def of_graphql(w):
-    """A query for each field of GraphQL, and a text that is only in a true answer."""
+    """Return a query for each field of GraphQL, and a text that only a successful answer contains."""
     run, experiment = json.dumps(w.run), json.dumps(w.experiment)
     runs = f"(input: {{experimentIds: [{experiment}]}}) {{ runs {{ info {{ runId }} data {{ params {{ value }} }} }} }}"
     return {
@@ -660,7 +660,7 @@ def of_graphql(w):
 
 
 def of_basic(w, people):
-    """The requests to the routes of MLflow's own accounts."""
+    """Return the requests to the routes of MLflow's basic-auth."""
     old, doomed, roles = people.accounts["old"], people.accounts["doomed"], {"role_id": w.role}
     grant = {"username": old, "resource_type": "experiment", "resource_id": w.experiment, "permission": "READ"}
     word = "a-password-of-24-letters"

@@ -1,7 +1,7 @@
-"""Every way into the server, asked of the server itself, and what each kind of caller may expect there.
+"""All routes, as listed by the server itself, and the expected access of each kind of caller.
 
 A route is written as `GET 2/experiments/get`: the method, and the path without `/api` or `/ajax-api`, with the version
-of MLflow's API before it. MLflow serves most routes under both prefixes; both are asked.
+of MLflow's API before it. MLflow serves most routes under both prefixes; both are called.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import functools
 import json
 import re
 
-# Run in a pod: the application that the server serves is imported there, and every application inside it is walked.
+# Runs in a pod: imports the application that the server serves, and walks all mounted applications.
 LIST = r"""
 import importlib, json, logging, os, sys, tempfile
 logging.disable(logging.CRITICAL)
@@ -18,11 +18,11 @@ with open("/proc/1/cmdline") as stream:
 here = tempfile.mkdtemp()
 os.environ["MLOPS_BASIC_AUTH_FILE"] = here + "/basic_auth.ini"
 os.environ["MLOPS_DRAIN_FILE"] = here + "/draining"
-# The port of the metrics is the server's own.
+# The metrics port is in use by the server.
 command = [word for word in command if not word.startswith(("--expose-prometheus=", "--metrics-port="))]
 command.append("--expose-prometheus=" + here)
 import uvicorn
-uvicorn.run = lambda *_, **__: None  # all of the server's start but its serving
+uvicorn.run = lambda *_, **__: None  # the server's start without serving
 from mlops_mlflow_server import serve
 assert serve.main([word for word in command[command.index("mlops_mlflow_server.serve") + 1 :] if word]) == 0
 application = importlib.import_module("mlops_mlflow_server.app").app
@@ -70,14 +70,14 @@ print(json.dumps({"routes": sorted(set(found)), "graphql": fields, "opaque": opa
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Route:
-    """A method and the path's pattern as the server has it."""
+    """A method and the path pattern as the server lists it."""
 
     method: str
     path: str
 
     @functools.cached_property
     def key(self):
-        """The name of this route in the tables here."""
+        """The key of this route in the tables of this module."""
         return f"{self.method} {short(self.path)}"
 
     def __str__(self):
@@ -85,7 +85,7 @@ class Route:
 
 
 def short(path):
-    """The path without its prefix, and with all parameters written alike."""
+    """Return the path without its prefix, with uniform parameters."""
     path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path)
     path = re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
     return re.sub(r"^/(?:ajax-)?api/(\d)\.0/?mlflow(-artifacts)?/", r"\1\2/", path)
@@ -93,7 +93,7 @@ def short(path):
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """What the server answers to.
+    """The routes and GraphQL fields of a server.
 
     Attributes:
         routes: all of its routes.
@@ -105,23 +105,23 @@ class Listed:
 
 
 def of_the_server(stack):
-    """Asks an MLflow pod for its routes."""
+    """Return the routes that an MLflow pod lists."""
     listed = json.loads(stack.execute("mlflow", "python", "-", text=LIST).splitlines()[-1])
     assert not listed["opaque"], f"applications whose routes are unknown: {listed['opaque']}"
     return Listed(sorted({Route(method, path) for method, path in listed["routes"]}), listed["graphql"])
 
 
-# Who may: one word for what a route asks of its caller.
+# The access that a route requires.
 PUBLIC = "public"  # anybody, without credentials
-ANYBODY = "anybody"  # whoever is logged in; what is listed is what the caller may see
+ANYBODY = "anybody"  # any authenticated caller; lists are filtered by permission
 READ = "read"
 EDIT = "edit"
 MANAGE = "manage"
 ADMIN = "admin"
-NOBODY = "nobody"  # no name and password of a person or a program
-OFF = "off"  # not served here, whoever asks
+NOBODY = "nobody"  # no user or program
+OFF = "off"  # not served
 
-# What the callers of a world may do with what is in it, by what was granted to them.
+# The access of each caller to the objects of its world.
 MAY = {
     "owner": {ANYBODY, READ, EDIT, MANAGE},
     "admin": {ANYBODY, READ, EDIT, MANAGE, ADMIN},
@@ -131,7 +131,7 @@ MAY = {
     "other": {ANYBODY},
 }
 
-# The first that matches a route's key says what it asks of its caller; a route that none matches fails the test.
+# The first rule that matches a route's key applies; a route without a rule fails the test.
 _COMMON = [
     (r"\w+ /(health|login|callback|static-files)(/.*)?", PUBLIC),
     (r"GET /", ANYBODY),
@@ -139,16 +139,16 @@ _COMMON = [
     (r"GET /build/\{filename\}", OFF),
     (r"GET 3/server-info", ANYBODY),
     (r"(GET|POST) 3/ui-telemetry", ANYBODY),
-    # What a server is configured by, or what belongs to nobody.
+    # Server configuration, and objects without an owner.
     (r"\w+ 2/webhooks.*", ADMIN),
     (r"\w+ 3/gateway/(guardrails|budgets)/.*", ADMIN),
     (r"\w+ 3/demo/.*", ADMIN),
     (r"\w+ 3/workspaces.*", OFF),
     (r"\w+ 3/prompt-optimization/jobs(/\{job_id\}.*)?", OFF),
     (r"GET 2/(unified-traces|get-online-trace-details)", OFF),
-    # What the browser asks before it shows a form, and searches that are cut down to what the caller may see.
+    # What the browser requests before it shows a form, and searches that are filtered by permission.
     (r"GET 3/gateway/(provider-config|secrets/config)", ANYBODY),
-    # Who may use some endpoint may see what there is to make one of.
+    # Whoever may use an endpoint may see what endpoints can be made of.
     (r"GET (2/gateway-proxy|3/gateway/supported-(providers|models))", EDIT),
     (r"GET 3/gateway/(secrets|endpoints|model-definitions)/list", ANYBODY),
     (r"(GET|POST) 2/experiments/search", ANYBODY),
@@ -156,21 +156,21 @@ _COMMON = [
     (r"GET 3/mcp-servers(/endpoints)?", ANYBODY),
     (r"POST /ajax-api/3.0/jobs/search", ANYBODY),
     (r"\w+ (/ajax-api/3.0|3)/jobs/.*", OFF),
-    # Each field of GraphQL has a row of its own.
+    # GraphQL has a row for each field.
     (r"(GET|POST) /graphql", ANYBODY),
     (r"GET /gateway/mlflow/v1/models", ANYBODY),
-    # Everybody begins something of their own.
+    # Everybody can create objects.
     (r"POST 2/(experiments|registered-models)/create", ANYBODY),
     (r"POST 3/gateway/secrets/create", ANYBODY),
     (r"POST 3/mcp-servers", ANYBODY),
-    # Reading, by the words that MLflow uses for it.
+    # Reading, by the verbs in MLflow's routes.
     (r"POST 2/artifacts/presigned-download-url", READ),
     (r"POST (2|3)/.*(search|search-datasets|get-latest-versions|batchGet|batchGetInfos)", READ),
     (r"POST 3/traces/(metrics|calculate-filter-correlation)", READ),
     (r"GET (2|3)/.*", READ),
     (r"GET 2-artifacts/.*", READ),
     (r"GET /(get-artifact|model-versions/get-artifact)", READ),
-    # Taking away what cannot be brought back, and who may see something.
+    # Permanent deletion, and sharing.
     (r"POST 2/(experiments|runs)/(delete|restore)", MANAGE),
     (r"DELETE 2/(registered-models/delete|model-versions/(delete|delete-tag))", MANAGE),
     (r"(POST|PATCH|DELETE) 3/label-schemas/.*", MANAGE),
@@ -188,7 +188,8 @@ _COMMON = [
 ]
 
 _ASSISTANT = [
-    # It runs programs on the server: only from the server's own host, and its settings are shown without secrets.
+    # The assistant runs programs on the server: allowed only from the server's own host; settings are shown without
+    # secrets.
     (r"GET 3/assistant/(providers|config)", ANYBODY),
     (r"\w+ 3/assistant/.*", NOBODY),
 ]
@@ -200,14 +201,14 @@ _OIDC = [
     (r"\w+ (/oidc/(trash|webhook)|2/scim).*", ADMIN),
     (r"\w+ 3/workspace-rules.*", OFF),
     (r"POST 3/mcp-servers", ADMIN),
-    # Nobody issues tokens with a token.
+    # Tokens cannot be created with a token.
     (r"PATCH 2/users/access-token|POST 2/users/(current|\{username\})/tokens", NOBODY),
-    # A scorer that logs nothing only reads.
+    # A scorer that logs nothing needs only READ.
     (r"POST 3/scorer/invoke", READ),
     (r"GET 2/users", ANYBODY),
     (r"\w+ 2/users/current.*", ANYBODY),
     (r"\w+ 2/users.*", ADMIN),
-    # Permissions: whoever manages a thing shares it; patterns and the gateway are for administrators.
+    # Permissions: MANAGE allows sharing; patterns and the gateway require an administrator.
     (r"\w+ 2/permissions/(users|groups)/\{\w+\}/\S*-patterns.*", ADMIN),
     (r"\w+ 2/permissions/(users|groups)/\{\w+\}/gateways/[a-z-]+/\{name\}", ADMIN),
     (r"GET 2/permissions/groups/\{\w+\}/gateways/[a-z-]+", ADMIN),
@@ -223,9 +224,9 @@ _BASIC = [
     (r"GET (2/users/(current|list)|3/users/current/permissions|3/roles/(get|permissions/list))", ANYBODY),
     (r"POST 3/users/permissions/(grant|revoke)", MANAGE),
     (r"GET 3/gateway/budgets/.*|POST 2/runs/search", ANYBODY),
-    # What providers and models there are in the world, and the endpoints of a deployments server that is not there.
+    # Known providers and models, and endpoints of a deployments server that does not exist.
     (r"(GET|POST) 2/gateway-proxy|GET 3/gateway/supported-(providers|models)", ANYBODY),
-    # An experiment of the caller's own, with made-up runs.
+    # Creates an experiment of the caller with demo runs.
     (r"POST 3/demo/generate", ANYBODY),
     (r"\w+ 3/gateway/guardrails/(add-to-endpoint|remove-from-endpoint|update-config)", EDIT),
     (r"GET 3/gateway/guardrails/list-for-endpoint", READ),
@@ -235,52 +236,52 @@ RULES = {"oidc": [*_OIDC, *_ASSISTANT, *_COMMON], "basic": [*_BASIC, *_ASSISTANT
 
 
 def asks(key, plugin):
-    """What a route asks of its caller, or None if no rule knows it."""
+    """Return the access that a route requires, or None if no rule matches."""
     return next((what for pattern, what in RULES[plugin] if re.fullmatch(pattern, key)), None)
 
 
-# What those who may are answered where it is not a success, and why: the request itself is a true one.
+# Expected statuses of permitted calls that do not succeed, with the reason; the requests are valid.
 ANSWERS = {
     "oidc": [
-        (r"GET /(login|logout|callback).*", {302}, "leads on to the identity provider's page"),
-        (r"GET /oidc/ui", {307}, "leads on to the page with a slash"),
+        (r"GET /(login|logout|callback).*", {302}, "redirects to the identity provider"),
+        (r"GET /oidc/ui", {307}, "redirects to the path with a slash"),
         (r"\w+ /(saml/metadata|slo|callback)/\{provider_id\}", {302, 404}, "there is no SAML provider"),
         (
             r"(GET|DELETE) 2/permissions/groups/\{group_name\}/gateways/[a-z-]+-patterns/\{id\}",
             {500},
-            "mlflow-oidc-auth compares the number with a text, which PostgreSQL refuses",
+            "mlflow-oidc-auth compares the number with a string, which PostgreSQL refuses",
         ),
-        (r"\w+ 2/(users|scim)/.*\{(token_id|session_pk)\}.*", {404}, "a number of nobody's: no session is ended here"),
-        (r"DELETE 2/users/\{username\}/identities", {404}, "the account was never bound to a provider"),
-        (r"POST /oidc/trash/cleanup", {404}, "an experiment of nobody's: what is deleted is others'"),
+        (r"\w+ 2/(users|scim)/.*\{(token_id|session_pk)\}.*", {404}, "an unknown ID: no session is ended here"),
+        (r"DELETE 2/users/\{username\}/identities", {404}, "the account is not bound to a provider"),
+        (r"POST /oidc/trash/cleanup", {404}, "an unknown experiment: the trash holds objects of others"),
     ],
     "basic": [
-        (r"\w+ 3/roles/(permissions/(update|remove)|delete)", {404}, "a number of nobody's"),
-        (r"POST 2/users/create-ui", {400}, "the form's token against forgery is missing"),
-        (r"POST 3/demo/generate", {400}, "one set for everybody, so who makes it in the same moment fails"),
-        (r"POST 3/mcp-servers", {200, 400}, "who changes nothing makes it once for both prefixes"),
+        (r"\w+ 3/roles/(permissions/(update|remove)|delete)", {404}, "an unknown ID"),
+        (r"POST 2/users/create-ui", {400}, "the form's CSRF token is missing"),
+        (r"POST 3/demo/generate", {400}, "there is one demo data set, so concurrent calls fail"),
+        (r"POST 3/mcp-servers", {200, 400}, "callers that change nothing create it once for both prefixes"),
     ],
     "both": [
-        (r"GET /graphql", {500}, "MLflow looks for the query in a body, which a GET has none of"),
+        (r"GET /graphql", {500}, "MLflow expects the query in the body, which a GET does not have"),
         (r"\w+ 2-artifacts/(mpu|presigned)/.*", {501}, "artifacts go through the server"),
         (r"POST 2/artifacts/presigned-\w+-url", {400}, "artifacts go through the server"),
         (
-            # Matched against the path: the route's key is that of the right spelling, too, which has to answer.
+            # Matches the path, since the correctly spelled route has the same key and must succeed.
             r"POST /(ajax-)?api/2\.0mlflow/experiments/search-datasets",
             {403, 404},
-            "MLflow lists the route in a second spelling, without a slash, for which it has no handler",
+            "MLflow also lists the route without a slash, for which it has no handler",
         ),
-        (r"POST /gateway/.*", {400, 422}, "a guardrail stops the call before it leaves for a provider"),
-        (r"POST 3/(scorer/invoke|issues/invoke|genai/evaluate/invoke)", {400, 500, 501}, "jobs are switched off"),
+        (r"POST /gateway/.*", {400, 422}, "a guardrail stops the call before it is sent to a provider"),
+        (r"POST 3/(scorer/invoke|issues/invoke|genai/evaluate/invoke)", {400, 500, 501}, "jobs are disabled"),
         (
             r"POST 2/traces/link-prompts",
             {200, 400},
-            "MLflow keeps a prompt's name with its version in 36 characters, which those of the test exceed",
+            "MLflow stores a prompt's name and version in 36 characters, which the test's names exceed",
         ),
         (r"(GET|POST) 2/gateway-proxy", {400, 404, 500}, "there is no deployments server behind it"),
     ],
 }
-# Not asked of those who may: what it would do reaches beyond the test's own things.
+# Not called with permission, since they would affect more than the test's objects.
 UNTRIED = (
     "POST 3/demo/generate",
     "POST 3/demo/delete",
@@ -288,33 +289,35 @@ UNTRIED = (
     "POST /oidc/webhook/{webhook_id}/test",
 )
 
-# Statuses for who is unknown, where it is not 401 alone.
+# Statuses for unauthenticated callers, if other than 401.
 UNKNOWN = [
-    (r"/oidc/trash/.*", {403}, "the page for administrators says so"),
-    (r"/scim/v2/.*", {401, 429}, "too many attempts are put off"),
+    (r"/oidc/trash/.*", {403}, "the administrators' page answers"),
+    (r"/scim/v2/.*", {401, 429}, "too many attempts are rate-limited"),
 ]
 
 
 def refusals(key):
-    """The statuses by which who is unknown is refused."""
+    """Return the statuses that refuse an unauthenticated caller."""
     path = key.partition(" ")[2]
     return next((statuses for pattern, statuses, _ in UNKNOWN if re.fullmatch(pattern, path)), {401})
 
 
-# What a caller may or may not, against the rule, and why.
+# Exceptions to the rules, with the reason.
 _COMPACT = r"POST /gateway/openai/v1/responses/compact"
 EXCEPTIONS = {
     "oidc": [
-        (_COMPACT, ("owner", "editor", "service"), False, "mlflow-oidc-auth does not know whose endpoint it is"),
-        (r"POST 2/gateway-proxy", ("owner", "editor", "service"), False, "the call names an endpoint of nobody's"),
-        (r"POST 3/review-queues/get-or-create-user", ("service",), False, "only people have queues of their own"),
+        (_COMPACT, ("owner", "editor", "service"), False, "mlflow-oidc-auth does not find the endpoint's owner"),
+        (r"POST 2/gateway-proxy", ("owner", "editor", "service"), False, "the call names an unknown endpoint"),
+        (r"POST 3/review-queues/get-or-create-user", ("service",), False, "only users have their own queues"),
     ],
-    "basic": [(_COMPACT, ("other", "reader"), True, "MLflow finds no endpoint in the call before it asks who calls")],
+    "basic": [
+        (_COMPACT, ("other", "reader"), True, "MLflow looks for the endpoint before it authenticates the caller")
+    ],
 }
 
 
 def exception(key, caller, plugin):
-    """Whether a caller may, where the rule does not say it; None where it does."""
+    """Return whether a caller is allowed, for exceptions to the rules; None if there is no exception."""
     for pattern, callers, may, _ in EXCEPTIONS[plugin]:
         if caller in callers and re.fullmatch(pattern, key):
             return may

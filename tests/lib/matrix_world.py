@@ -1,6 +1,6 @@
-"""People, programs and their things, made anew for the matrix: one world for each caller and prefix.
+"""Objects that are created for the matrix: one world for each caller and prefix.
 
-What a caller may do changes a world, and each caller has its own, so that nobody's call depends on another's.
+Calls change a world, so each caller has its own, and no call depends on those of another caller.
 """
 
 import base64
@@ -18,13 +18,13 @@ import urllib.parse
 PREFIXES = ("api", "ajax-api")
 API2, API3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 PARALLEL = 8
-# Deletes once and for all; the rest of the name is the thing.
+# Deletes permanently.
 GONE, DOOMED = "gone", "doomed"
 
 
 @dataclasses.dataclass
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     text: str
@@ -35,7 +35,7 @@ class Answer:
 
 
 class Client:
-    """Speaks HTTP to one server with one caller's credentials; one connection a thread, which stays open."""
+    """An HTTP client with one caller's credentials, and a persistent connection per thread."""
 
     def __init__(self, url, authorization=None, timeout=90):
         self._url = urllib.parse.urlsplit(url)
@@ -49,7 +49,7 @@ class Client:
         return self._here.connection
 
     def ask(self, method, path, body=None, headers=None):
-        """Sends a request and returns the Answer; follows nothing."""
+        """Send a request and return the Answer, without following redirects."""
         headers = dict(headers or {})
         if self._authorization and "Authorization" not in headers:
             headers["Authorization"] = self._authorization
@@ -65,7 +65,7 @@ class Client:
             except (http.client.HTTPException, OSError):
                 connection.close()
                 self._here.connection = None
-                # A kept connection may have been closed by the other side in the meantime.
+                # The server may have closed the persistent connection.
                 if attempt == 2:
                     raise
                 continue
@@ -73,7 +73,7 @@ class Client:
         raise AssertionError("unreachable")
 
     def made(self, method, path, body=None, headers=None):
-        """Sends a request that must succeed, and returns its JSON."""
+        """Send a request that must succeed, and return its JSON."""
         answer = self.ask(method, path, body, headers)
         assert 200 <= answer.status < 300, f"{method} {path}: {answer.status} {answer.text[:500]}"
         return answer.json() if answer.text.strip().startswith(("{", "[")) else {}
@@ -84,13 +84,13 @@ def basic(name, password):
 
 
 def together(calls):
-    """Runs functions side by side; the first failure ends all. Returns what they returned."""
+    """Run functions in parallel and return their results; raise the first failure."""
     with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
         return [done.result() for done in [pool.submit(call) for call in calls]]
 
 
 def trace(experiment, plant):
-    """The body of a trace that begins in an experiment."""
+    """Return the body of a trace in an experiment."""
     return {
         "trace": {
             "trace_info": {
@@ -106,7 +106,7 @@ def trace(experiment, plant):
 
 
 def spans(name, trace_id=None):
-    """One span, of a trace that is there or of a new one, as OTLP's protobuf message, written out: https://github.com/open-telemetry/opentelemetry-proto."""
+    """Return one span as an OTLP protobuf message, written by hand: https://github.com/open-telemetry/opentelemetry-proto."""
 
     def field(number, data):
         return bytes([number << 3 | 2, len(data)]) + data
@@ -124,16 +124,16 @@ def spans(name, trace_id=None):
 
 
 class World(types.SimpleNamespace):
-    """The things that one caller's calls are about; all are the owner's.
+    """The objects of one caller's calls; the owner owns all of them.
 
-    `label` is what all names begin with, `plant` a text that is in what only those see who may read it, and in no name.
+    `label` is the prefix of all names; `plant` is a marker in content that requires READ, and in no name.
 
-    A name with `_doomed` is for a call that deletes, one with `_gone` is deleted already and waits to be restored.
+    `_doomed` objects are for calls that delete; `_gone` objects are deleted, for calls that restore.
     """
 
 
 def _experiments_and_runs(w, owner):
-    """Experiments, runs and their artifacts."""
+    """Create experiments, runs and artifacts."""
     for which in ("", GONE, "gone2", DOOMED, "spare"):
         name = f"{w.label}-experiment-{which}".rstrip("-")
         made = owner.made("POST", f"{API2}/experiments/create", {"name": name, "tags": w.tags})
@@ -180,7 +180,7 @@ def _experiments_and_runs(w, owner):
 
 
 def _models(w, owner):
-    """Registered models, a prompt, and logged models."""
+    """Create registered models, a prompt, and logged models."""
     source = {"source": f"mlflow-artifacts:/{w.artifacts}/model", "run_id": w.run, "tags": w.tags}
     for which in ("model", "model_doomed", "model_renamed", "prompt"):
         name = f"{w.label}-{which.replace('_', '-')}"
@@ -233,7 +233,7 @@ def _models(w, owner):
 
 
 def _traces(w, owner):
-    """Traces and their assessments."""
+    """Create traces and assessments."""
     for which in ("trace", "trace_doomed", "trace_doomed3"):
         made = owner.made("POST", f"{API3}/traces", trace(w.experiment, w.plant))["trace"]["trace_info"]
         setattr(w, which, made["trace_id"])
@@ -265,7 +265,7 @@ def _traces(w, owner):
 
 
 def _reviews(w, owner, members):
-    """Datasets, scorers, label schemas, review queues and issues."""
+    """Create datasets, scorers, label schemas, review queues and issues."""
     for which in ("dataset", "dataset_doomed"):
         made = owner.made(
             "POST",
@@ -321,7 +321,7 @@ def _reviews(w, owner, members):
 
 
 def _gateway(w, owner):
-    """Secrets, model definitions and endpoints of the gateway."""
+    """Create secrets, model definitions and endpoints of the gateway."""
     for which in ("", DOOMED, "spare"):
         end = f"-{which}".rstrip("-")
         under = f"_{which}".rstrip("_")
@@ -348,7 +348,7 @@ def _gateway(w, owner):
 
 
 def _servers(w, owner, admin, share):
-    """MCP servers, which administrators make and hand over."""
+    """Create MCP servers, which only administrators can do."""
     for which in ("server", "server_doomed"):
         name = f"matrix/{w.label}-{which.replace('_', '-')}"
         admin.made("POST", f"{API3}/mcp-servers", {"name": name, "description": w.plant})
@@ -371,7 +371,7 @@ def _servers(w, owner, admin, share):
 
 
 def _administration(w, admin):
-    """What only administrators make."""
+    """Create what only administrators can create."""
     for which in ("webhook", "webhook_doomed", "webhook_doomed2"):
         made = admin.made("POST", f"{API2}/webhooks", webhook(f"{w.label}-{which.replace('_', '-')}"))
         setattr(w, which, made["webhook"]["webhook_id"])
@@ -389,14 +389,14 @@ def _administration(w, admin):
 
 
 def make_world(label, owner, admin, *, share, members):
-    """Makes a world.
+    """Create a world.
 
     Args:
-        label: what all of its names begin with, unique.
+        label: a unique prefix of all names.
         owner: the Client of the owner.
         admin: the Client of an administrator.
-        share: gives the owner MANAGE on a kind and name of thing that only administrators make.
-        members: the names of those who may review.
+        share: grants the owner MANAGE on objects that only administrators can create, by kind and name.
+        members: the names of the reviewers.
     """
     plant = f"planted-{label}"
     w = World(label=label, plant=plant, tags=[{"key": "planted", "value": plant}], turn="")
@@ -504,12 +504,12 @@ def guardrail(w, name):
 
 
 def own(w):
-    """What the names begin with of all that the caller of a world makes: it is no secret to them."""
+    """The prefix of objects that the caller of a world creates, which the caller may see."""
     return f"own-{w.label.removeprefix('matrix-')}"
 
 
 def clear(worlds, admin):
-    """Removes what worlds hold, as far as it is still there."""
+    """Remove what is left of the worlds."""
 
     def one(w):
         for name in ("webhook", "webhook_doomed", "webhook_doomed2"):
@@ -535,7 +535,7 @@ def clear(worlds, admin):
         for name in ("experiment", "experiment_gone", "experiment_gone2", "experiment_doomed", "experiment_spare"):
             with contextlib.suppress(AttributeError):
                 admin.ask("POST", f"{API2}/experiments/delete", {"experiment_id": getattr(w, name)})
-        # An endpoint of the gateway has an experiment of its own.
+        # A gateway endpoint has an experiment of its own.
         for name in (f"gateway/{w.label}%", f"{w.label}%", f"gateway/{own(w)}%", f"{own(w)}%"):
             named = {"filter": f"name LIKE '{name}'", "max_results": 100}
             found = admin.ask("POST", f"{API2}/experiments/search", named)

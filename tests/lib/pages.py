@@ -1,4 +1,4 @@
-"""Pages of the stack in a real browser, as a person goes through them."""
+"""The stack's pages in a real browser, as a user opens them."""
 
 import contextlib
 import re
@@ -6,7 +6,7 @@ import tempfile
 
 from playwright.sync_api import expect, sync_playwright
 
-# A test's browser has nothing to fetch but the pages of the stack.
+# The browser needs no other pages than those of the stack.
 FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -21,7 +21,7 @@ PATIENCE = 60_000
 
 @contextlib.contextmanager
 def running(path):
-    """The browser at a path of this machine."""
+    """Start the browser at a path."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         started = playwright.chromium.launch(
             executable_path=path, args=FLAGS, headless=True, env={"HOME": profile, "PATH": "/usr/bin:/bin"}
@@ -32,7 +32,7 @@ def running(path):
 
 @contextlib.contextmanager
 def fresh(browser):
-    """A page of somebody who was never here before."""
+    """Open a page without cookies or storage."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
@@ -41,7 +41,7 @@ def fresh(browser):
 
 
 def go_to_login(stack, page):
-    """From MLflow's front door to Keycloak's form, as a person who has no session."""
+    """Go from MLflow's front page to Keycloak's login form."""
     page.goto(stack.mlflow_url)
     way_in = page.get_by_role("link", name=re.compile("log ?in|sign ?in", re.I)).or_(
         page.get_by_role("button", name=re.compile("log ?in|sign ?in", re.I))
@@ -55,11 +55,11 @@ def go_to_login(stack, page):
 
 
 def picture(page, path):
-    """Keeps what a page looks like, without the assistant that covers a part of it."""
+    """Take a screenshot, without the assistant that covers a part of the page."""
     assistant = page.get_by_role("button", name="Close")
     if assistant.count():
         assistant.first.click()
-    page.wait_for_timeout(1500)  # what was loaded last fades in
+    page.wait_for_timeout(1500)  # wait for the fade-in
     page.screenshot(path=path)
 
 
@@ -70,13 +70,13 @@ def log_in(page, user, password):
 
 
 def enter(stack, page, user):
-    """A person of the stack, from the front door until MLflow knows them."""
+    """Log a user in, starting at the front page."""
     go_to_login(stack, page)
     log_in(page, user, stack.password(user))
     page.wait_for_url(lambda url: url.startswith(stack.mlflow_url) and "/callback" not in url)
 
 
 def who(stack, page):
-    """The name that MLflow knows the page's person by; None for nobody."""
+    """Return the name of the logged-in user, or None."""
     answer = page.request.get(f"{stack.mlflow_url}/api/2.0/mlflow/users/current", max_redirects=0)
     return answer.json()["username"] if answer.status == 200 else None

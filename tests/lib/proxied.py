@@ -1,4 +1,4 @@
-"""What the tests know of a stack with oauth2-proxy in front: its people, its programs, and the proxy itself."""
+"""A stack with oauth2-proxy in front: its users, its programs, and the proxy itself."""
 
 import base64
 import contextlib
@@ -24,7 +24,7 @@ TIMEOUT = 60
 
 
 def find_proxy():
-    """The program oauth2-proxy: what the scenario built, or what the machine has; None where there is none."""
+    """Return the path of oauth2-proxy, built by the scenario or installed on the machine, or None."""
     built = sorted(glob.glob(f"{CACHE}/out/*/oauth2-proxy"), key=os.path.getmtime)
     return built[-1] if built else shutil.which("oauth2-proxy")
 
@@ -34,7 +34,7 @@ class ProxiedStack(stacks.Stack):
 
     @property
     def api_url(self):
-        """Where programs reach MLflow."""
+        """The URL of MLflow for programs."""
         port = self.core.read_namespaced_service("mlflow-api", NAMESPACE).spec.ports[0].node_port
         return f"http://{urllib.parse.urlsplit(self.mlflow_url).hostname}:{port}"
 
@@ -43,7 +43,7 @@ class ProxiedStack(stacks.Stack):
 
     @property
     def administrator(self):
-        """Name and password of the account of the playbooks."""
+        """Name and password of the playbooks' account."""
         found = self.secret(NAMESPACE, "mlflow-admin")
         return str(found["username"]), str(found["password"])
 
@@ -52,7 +52,7 @@ class ProxiedStack(stacks.Stack):
         return self.secret(NAMESPACE, KEYS)["bridge-password"]
 
     def proxies(self):
-        """The names of oauth2-proxy's ready pods."""
+        """Return the names of oauth2-proxy's ready pods."""
         listed = self.core.list_namespaced_pod(NAMESPACE, label_selector=PROXY).items
         return [
             pod.metadata.name
@@ -61,17 +61,17 @@ class ProxiedStack(stacks.Stack):
         ]
 
     def configuration(self):
-        """What oauth2-proxy was told: the alpha configuration, and its arguments."""
+        """oauth2-proxy's alpha configuration and arguments."""
         alpha = self.core.read_namespaced_config_map("mlflow-oauth2-proxy", NAMESPACE).data["alpha.yaml"]
         deployment = self.apps.read_namespaced_deployment("mlflow-oauth2-proxy", NAMESPACE)
         return json.loads(alpha), list(deployment.spec.template.spec.containers[0].args)
 
     def sign_in(self, user, url=None, session=None):
-        """Logs a person in through oauth2-proxy at `url`; returns the session, and the answer to the callback."""
+        """Log a user in through oauth2-proxy at `url`; return the session and the answer to the callback."""
         return sign_in(self.mlflow_url, user, self.password(user), url, session)
 
     def administrate(self, method, path, body):
-        """Asks MLflow as the account of the playbooks."""
+        """Call MLflow as the playbooks' account."""
         answer = requests.request(
             method, f"{self.api_url}/api/2.0/mlflow/{path}", json=body, auth=self.administrator, timeout=TIMEOUT
         )
@@ -79,7 +79,7 @@ class ProxiedStack(stacks.Stack):
         return answer.json()
 
     def account(self, user):
-        """The account of that name as its administrator sees it, or None."""
+        """Return an account as an administrator sees it, or None."""
         listed = requests.get(
             f"{self.api_url}/api/2.0/mlflow/users/get",
             params={"username": user},
@@ -89,7 +89,7 @@ class ProxiedStack(stacks.Stack):
         return listed.json()["user"] if listed.status_code == 200 else None
 
     def keycloak(self, method, path, body=None):
-        """Asks Keycloak's administration of the realm."""
+        """Call Keycloak's admin API for the realm."""
         admin = self.secret(stacks.NAMESPACES["keycloak"], "keycloak-admin")
         token = requests.post(
             f"{self.keycloak_url}/realms/master/protocol/openid-connect/token",
@@ -116,14 +116,14 @@ class ProxiedStack(stacks.Stack):
 
 
 def sign_in(public_url, user, password, url=None, session=None):
-    """Goes the way of a browser from oauth2-proxy to Keycloak and back.
+    """Log in as a browser does, from oauth2-proxy to Keycloak and back.
 
     Args:
-        public_url: where Keycloak sends people back to.
-        user: the name at Keycloak.
-        password: the person's password.
-        url: where the proxy is asked instead of there.
-        session: a session to go on with.
+        public_url: the URL of Keycloak's redirects.
+        user: the user name at Keycloak.
+        password: the user's password.
+        url: the URL of the proxy, if not the public one.
+        session: a session to reuse.
 
     Returns:
         The session, and the answer to the callback.
@@ -141,7 +141,7 @@ def sign_in(public_url, user, password, url=None, session=None):
         allow_redirects=False,
     )
     place = answer.headers.get("Location", "")
-    assert place.startswith(f"{public_url}/oauth2/callback"), f"Keycloak answered {answer.status_code}: nobody is back"
+    assert place.startswith(f"{public_url}/oauth2/callback"), f"Keycloak answered {answer.status_code}, no redirect"
     return session, session.get(url + place.removeprefix(public_url), timeout=TIMEOUT, allow_redirects=False)
 
 
@@ -152,16 +152,16 @@ def free_port():
 
 
 @contextlib.contextmanager
-def running(folder, told, secrets, upstream, *, environment=None, replaced=()):
-    """Runs oauth2-proxy here with the configuration of its pods, of which only addresses and paths are others.
+def running(folder, configuration, secrets, upstream, *, environment=None, replaced=()):
+    """Run oauth2-proxy locally with the pods' configuration, except for addresses and paths.
 
     Args:
         folder: an empty directory.
-        told: the alpha configuration, and the command's arguments.
+        configuration: the alpha configuration, and the command's arguments.
         secrets: contents of the files below /etc/oauth2-proxy, by their paths there.
-        upstream: the URL that takes MLflow's place.
-        environment: variables of the program.
-        replaced: pairs of an address in the configuration, and one that is reached from here.
+        upstream: the upstream URL in place of MLflow's.
+        environment: the program's environment variables.
+        replaced: pairs of an address in the configuration and its local replacement.
 
     Yields:
         The proxy's URL.
@@ -171,16 +171,16 @@ def running(folder, told, secrets, upstream, *, environment=None, replaced=()):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(content))
-    alpha, arguments = json.loads(json.dumps(told))
+    alpha, arguments = json.loads(json.dumps(configuration))
     alpha["server"]["bindAddress"] = f"127.0.0.1:{port}"
     alpha["metricsServer"]["bindAddress"] = "-"
     alpha["upstreamConfig"]["upstreams"][0]["uri"] = upstream
     text = json.dumps(alpha)
     for old, new in [*replaced, ("/etc/oauth2-proxy", str(folder))]:
         text = text.replace(old, new)
-    configuration = folder / "configuration" / "alpha.yaml"
-    configuration.parent.mkdir(exist_ok=True)
-    configuration.write_text(text)
+    file = folder / "configuration" / "alpha.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
     command = [find_proxy(), *(word.replace("/etc/oauth2-proxy", str(folder)) for word in arguments)]
     log = folder / "log"
     with log.open("w") as stream:
@@ -202,23 +202,23 @@ def running(folder, told, secrets, upstream, *, environment=None, replaced=()):
             process.wait(30)
 
 
-def checked(folder, told, secrets, environment=None):
-    """What oauth2-proxy itself says of a configuration: the code it ends with, and its words."""
-    alpha, arguments = told
+def checked(folder, configuration, secrets, environment=None):
+    """Let oauth2-proxy validate a configuration; return its exit code and output."""
+    alpha, arguments = configuration
     for name, content in secrets.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(content))
-    configuration = folder / "configuration" / "alpha.yaml"
-    configuration.parent.mkdir(exist_ok=True)
-    configuration.write_text(json.dumps(alpha).replace("/etc/oauth2-proxy", str(folder)))
+    file = folder / "configuration" / "alpha.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(alpha).replace("/etc/oauth2-proxy", str(folder)))
     command = [find_proxy(), "--config-test", *(word.replace("/etc/oauth2-proxy", str(folder)) for word in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment or {})
     return done.returncode, textwrap.dedent(done.stdout + done.stderr)
 
 
 def basic(header):
-    """Name and password of a header `Basic`."""
+    """Return name and password of a header `Basic`."""
     scheme, _, content = header.partition(" ")
     assert scheme == "Basic"
     name, _, password = base64.b64decode(content).decode().partition(":")
@@ -226,5 +226,5 @@ def basic(header):
 
 
 def query(url):
-    """The parameters of a URL, each once."""
+    """Return the query parameters of a URL."""
     return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))

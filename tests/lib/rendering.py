@@ -17,7 +17,7 @@ ROLES = REPOSITORY / "roles"
 # The roles that apply manifests.
 COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow")
 
-# What the modules of a run would have told.
+# Values that the modules of a run would return.
 CLUSTER = {
     "server_version": "v1.34.0",
     "minor": 34,
@@ -29,6 +29,7 @@ CLUSTER = {
     "volumes": {},
     "api_groups": ["apps", "batch"],
     "sealed_secrets_controllers": {},
+    "ready": [],
     "sealed_secrets": [],
     "unreadable": [],
 }

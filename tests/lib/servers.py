@@ -1,4 +1,4 @@
-"""Vault for tests, as people run it: TLS by a CA of its own, storage on disk, initialised and unsealed, no dev mode."""
+"""A realistic Vault for tests: TLS with its own CA, storage on disk, initialised and unsealed, no dev mode."""
 
 import datetime
 import glob
@@ -24,7 +24,7 @@ MOUNT = "secret"
 PATH = "mlflow"
 OLD_MOUNT = "old"
 POLICY = "mlflow"
-# What docs/secrets-vault.md tells people to grant.
+# The policy of docs/secrets-vault.md.
 RULES = f"""
 path "{MOUNT}/data/{PATH}/*" {{
   capabilities = ["create", "read", "update"]
@@ -33,7 +33,7 @@ path "{MOUNT}/data/{PATH}/*" {{
 
 
 def find_program(*names):
-    """The path of a program: what the scenario `vault` built, or what the machine has; None where there is none."""
+    """Return the path of a program, built by the scenario `vault` or installed on the machine, or None."""
     for name in names:
         built = [
             *(REPOSITORY / "build" / cluster / "bin" / name for cluster in ("test", "quickstart")),
@@ -48,26 +48,26 @@ def find_program(*names):
 
 
 def find_go():
-    """A Go toolchain: this machine's, or the one that the images were built with; None where there is none."""
+    """Return a Go toolchain, the machine's or the one of the image builds, or None."""
     packaged = sorted(glob.glob(f"{CACHE}/**/bin/go", recursive=True))
     return shutil.which("go") or (packaged[-1] if packaged else None)
 
 
 def plugin_digest():
-    """SHA-256 of the plugin for service accounts, which Vault asks for; empty where it was not built here."""
+    """Return the SHA-256 of the plugin for service accounts, which Vault requires; empty if it was not built here."""
     path = find_program(PLUGIN)
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() if path else ""
 
 
-class Authority:
-    """A certificate authority, for one run of the tests."""
+class CA:
+    """A CA for one run of the tests."""
 
     def __init__(self, name="CA of the tests"):
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self._certificate = self._sign(self._name, self._key, authority=True)
+        self._certificate = self._sign(self._name, self._key, is_ca=True)
 
-    def _sign(self, subject, key, names=(), authority=False):
+    def _sign(self, subject, key, names=(), is_ca=False):
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
@@ -77,11 +77,11 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=7))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
-        if authority:
+        if is_ca:
             usage = dict.fromkeys(
                 (
                     "digital_signature",
@@ -101,11 +101,11 @@ class Authority:
 
     @property
     def pem(self):
-        """The authority's own certificate."""
+        """The CA's certificate."""
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def issue(self, *names):
-        """A server's certificate and key, in PEM."""
+        """Return a server certificate and its key in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = []
         for name in names:
@@ -124,7 +124,7 @@ class Authority:
 
 
 class Server:
-    """A Vault that is reached by a URL, and what an administrator does to it."""
+    """A Vault at a URL, with an administrator's operations."""
 
     def __init__(self, url, ca_path, keys=None):
         self.url = url
@@ -132,13 +132,13 @@ class Server:
         self.keys = keys or {}
 
     def client(self, token=None):
-        """An administrator's client, or one with a given token."""
+        """Return a client with the root token, or with a given token."""
         return hvac.Client(
             url=self.url, verify=self.ca_path, token=self.keys.get("root_token", "") if token is None else token
         )
 
     def wait(self, timeout=60, alive=lambda: True):
-        """Wait until it answers, whatever it answers."""
+        """Wait until it answers with any status."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -149,17 +149,17 @@ class Server:
                 time.sleep(0.1)
 
     def initialise(self, shares=3, threshold=2):
-        """Initialise and unseal it; keeps the root token and the shares of the key."""
+        """Initialise and unseal it; keep the root token and the unseal keys."""
         self.keys = self.client("").sys.initialize(shares, threshold)
         self.unseal()
 
     def unseal(self):
-        """Unseal it by its shares, and wait until it serves."""
+        """Unseal it, and wait until it serves."""
         self.wait()
         client = self.client("")
         client.sys.submit_unseal_keys(self.keys["keys"])
         deadline = time.monotonic() + 60
-        # An answer other than 200 is one without its content.
+        # With a status other than 200, the answer has no content.
         while not isinstance(client.sys.read_health_status(method="GET"), dict):
             assert time.monotonic() < deadline, "Vault is unsealed, and does not serve within 60 s"
             time.sleep(0.1)
@@ -169,7 +169,7 @@ class Server:
         self.client().sys.seal()
 
     def configure(self):
-        """Make the mounts, the policy and the AppRole that docs/secrets-vault.md has; and a mount of version 1."""
+        """Create the mounts, the policy and the AppRole of docs/secrets-vault.md, and a mount of version 1."""
         client = self.client()
         client.sys.enable_secrets_engine("kv", path=MOUNT, options={"version": "2"})
         client.sys.enable_secrets_engine("kv", path=OLD_MOUNT, options={"version": "1"})
@@ -179,7 +179,7 @@ class Server:
         self.wait_for_mount()
 
     def wait_for_mount(self):
-        """Wait until the mount of version 2 takes writes: it converts itself after it is made."""
+        """Wait until the mount of version 2 accepts writes: it is converted after its creation."""
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -191,17 +191,17 @@ class Server:
                 time.sleep(0.1)
 
     def approle(self, name="mlflow"):
-        """The role ID of an AppRole, and a new secret ID."""
+        """Return the role ID of an AppRole, and a new secret ID."""
         auth = self.client().auth.approle
         return auth.read_role_id(name)["data"]["role_id"], auth.generate_secret_id(name)["data"]["secret_id"]
 
     def token(self, *policies, **more):
-        """A new token with these policies."""
+        """Return a new token with these policies."""
         options = {"policies": list(policies or (POLICY,)), "ttl": "20m", "no_parent": True, **more}
         return self.client().auth.token.create(**options)["auth"]["client_token"]
 
     def enable_kubernetes(self, plugin_sha256, host, bound_names, bound_namespaces, **more):
-        """Make the auth method for service accounts, by a plugin that is a program of its own if need be."""
+        """Enable the Kubernetes auth method, with an external plugin if necessary."""
         client = self.client()
         if not self._has_kubernetes():
             client.write_data("sys/plugins/catalog/auth/kubernetes", data={"sha256": plugin_sha256, "command": PLUGIN})
@@ -216,28 +216,28 @@ class Server:
         )
 
     def _has_kubernetes(self):
-        """Whether the server has that auth method built in, which one built without most plugins has not."""
+        """Return whether the server has the auth method built in; minimal builds do not."""
         listed = self.client().read("sys/plugins/catalog")
         return any(each["name"] == "kubernetes" and each["builtin"] for each in listed["data"]["detailed"])
 
     def entry(self, name, path=PATH):
-        """What is in an entry, as an administrator sees it, and its version."""
+        """Return the content and version of an entry."""
         answer = self.client().secrets.kv.v2.read_secret_version(
             f"{path}/{name}".lstrip("/"), mount_point=MOUNT, raise_on_deleted_version=True
         )
         return answer["data"]["data"], answer["data"]["metadata"]["version"]
 
     def put(self, name, data, path=PATH):
-        """Write an entry, as an administrator does."""
+        """Write an entry as an administrator."""
         self.client().secrets.kv.v2.create_or_update_secret(f"{path}/{name}", data, mount_point=MOUNT)
 
 
 class Process(Server):
-    """A Vault on this machine, of which the storage is a directory."""
+    """A Vault process on this machine with a storage directory."""
 
     def __init__(self, program, directory, plugin=None):
         self.directory = pathlib.Path(directory)
-        self.authority = Authority()
+        self.ca = CA()
         with socket.socket() as one, socket.socket() as another:
             one.bind(("127.0.0.1", 0))
             another.bind(("127.0.0.1", 0))
@@ -245,7 +245,7 @@ class Process(Server):
         super().__init__(f"https://127.0.0.1:{self.port}", self.directory / "ca.pem")
         self._program = program
         self._process = None
-        certificate, key = self.authority.issue("127.0.0.1", "localhost")
+        certificate, key = self.ca.issue("127.0.0.1", "localhost")
         plugins = self.directory / "plugins"
         plugins.mkdir(parents=True)
         (self.directory / "data").mkdir()
@@ -253,7 +253,7 @@ class Process(Server):
             shutil.copy(plugin, plugins / PLUGIN)
             self.plugin_sha256 = hashlib.sha256((plugins / PLUGIN).read_bytes()).hexdigest()
         for name, content in {
-            "ca.pem": self.authority.pem,
+            "ca.pem": self.ca.pem,
             "tls.crt": certificate,
             "tls.key": key,
             "vault.hcl": f"""

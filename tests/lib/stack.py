@@ -1,4 +1,4 @@
-"""What the tests know of a running stack: where it is, who may log in, and how to look inside."""
+"""The running stack under test: its URLs, its users, and access to its pods."""
 
 import base64
 import contextlib
@@ -32,16 +32,16 @@ NAMESPACES = {
     "keycloak": "keycloak",
     "mlflow": "mlflow",
 }
-# Keys of Secrets that say where and who, beside what is to be hidden.
+# Keys of Secrets that are not confidential.
 NO_SECRETS = (".crt", "username", "client-id", "token-url", "tracking_uri")
-# Written by the cluster itself as time goes by.
+# Updated by the cluster itself.
 MOVING = re.compile(r"^(events|leases|endpointslices|endpoints|nodes|componentstatuses|pods)(\.|$)")
 ADMIN = quickstart.ADMIN
 USER = quickstart.USER
 
 
 class Hidden(str):
-    """A secret as a string that a failing test's report does not show."""
+    """A secret string that the report of a failed test does not show."""
 
     __slots__ = ()
 
@@ -50,11 +50,11 @@ class Hidden(str):
 
 
 class NotYetError(Exception):
-    """What was waited for did not come about in its time."""
+    """The condition was not met in time."""
 
 
 def wait_until(condition, timeout, what, interval=0.5):
-    """Returns the first true value of `condition()`; raises NotYetError after `timeout` seconds."""
+    """Return the first true value of `condition()`; raise NotYetError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         value = condition()
@@ -65,7 +65,7 @@ def wait_until(condition, timeout, what, interval=0.5):
 
 
 class Background(threading.Thread):
-    """What goes on beside a test while a block runs: its `run` ends once `done` is set."""
+    """A thread that runs during a block: its `run` ends once `done` is set."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -82,22 +82,22 @@ class Background(threading.Thread):
 
 @dataclasses.dataclass
 class Playbook:
-    """How a run of ansible-playbook ended."""
+    """The result of a run of ansible-playbook."""
 
     code: int
     output: str
 
     def count(self, what):
-        """A figure of the recap, such as "changed", added up over its hosts."""
+        """Return a count of the recap, such as "changed", summed over all hosts."""
         recap = self.output.rpartition("PLAY RECAP")[2]
         return sum(int(word.partition("=")[2]) for word in recap.split() if word.startswith(f"{what}="))
 
 
 class Stack:
-    """A stack that stands, found by its directory.
+    """A running stack.
 
     Args:
-        directory: where the cluster's kubeconfig is, such as build/test.
+        directory: the directory with the cluster's kubeconfig, such as build/test.
         inventories: what ansible-playbook reads, in order; the first one has the host.
     """
 
@@ -105,7 +105,7 @@ class Stack:
         self.directory = pathlib.Path(directory).resolve()
         self.inventories = [pathlib.Path(each).resolve() for each in inventories]
         self.kubeconfig = self.directory / "kubeconfig"
-        # The virtual environment's tools, and the kubectl that was made for the cluster where the machine has none.
+        # The virtual environment's tools, and the cluster's kubectl if the machine has none.
         path = [pathlib.Path(sys.executable).parent, os.environ.get("PATH", ""), self.directory / "bin"]
         os.environ["PATH"] = os.pathsep.join(map(str, path))
 
@@ -135,7 +135,7 @@ class Stack:
 
     @functools.cached_property
     def environment(self):
-        """The variables of the file `env` in the directory, which docs/examples/quickstart.py writes or renews."""
+        """The variables in the file `env`, which docs/examples/quickstart.py writes."""
         command = [
             sys.executable,
             EXAMPLES / "quickstart.py",
@@ -163,22 +163,22 @@ class Stack:
         return kubernetes.client.AppsV1Api(self.api)
 
     def secret(self, namespace, name):
-        """A Secret's values."""
+        """Return a Secret's values."""
         data = self.core.read_namespaced_secret(name, namespace).data
         return {key: Hidden(base64.b64decode(value).decode()) for key, value in data.items()}
 
     def kubectl(self, *words, check=True, text=None):
-        """Runs kubectl and returns its standard output."""
+        """Run kubectl and return its standard output."""
         command = ["kubectl", "--kubeconfig", self.kubeconfig, *words]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         if check and done.returncode != 0:
-            # What follows "--" runs in a pod and may hold anything.
+            # What follows "--" runs in a pod and may contain secrets.
             shown = words[: words.index("--")] if "--" in words else words
             raise RuntimeError(f"kubectl {shlex.join(map(str, shown))} ended with {done.returncode}")
         return done.stdout
 
     def pods(self, component):
-        """The running pods of a component's workloads, oldest first; pods of Jobs are not among them."""
+        """Return the running pods of a component's workloads, oldest first, without pods of Jobs."""
         listed = self.core.list_namespaced_pod(NAMESPACES[component]).items
         return sorted(
             (
@@ -192,7 +192,7 @@ class Stack:
         )
 
     def ready(self, component):
-        """The pods of a component whose containers are all ready."""
+        """Return a component's pods whose containers are all ready."""
         return [
             pod for pod in self.pods(component) if all(status.ready for status in pod.status.container_statuses or [])
         ]
@@ -206,7 +206,7 @@ class Stack:
         return self.kubectl("-n", NAMESPACES[component], "exec", "-i", pod, "--", *command, text=text)
 
     def outcome(self, namespace, job):
-        """Waits for a Job's end; returns whether it went well, and what it wrote."""
+        """Wait until a Job has ended; return whether it succeeded, and its log."""
 
         def ended():
             status = json.loads(self.kubectl("-n", namespace, "get", "job", job, "-o", "json"))["status"]
@@ -216,12 +216,12 @@ class Stack:
         return how == "well", self.kubectl("-n", namespace, "logs", f"job/{job}")
 
     def example(self, file, namespace, replaced=None):
-        """The objects of an example of docs/examples/programs, for this cluster: our image has MLflow's client too.
+        """Return the objects of an example in docs/examples/programs for this cluster, with MLflow's image.
 
         Args:
-            file: its name there.
-            namespace: where the objects are to be.
-            replaced: words of the example, and what stands for them here.
+            file: the file's name.
+            namespace: the namespace of the objects.
+            replaced: texts of the example and their replacements.
         """
         deployment = self.apps.read_namespaced_deployment("mlflow", NAMESPACES["mlflow"])
         image = deployment.spec.template.spec.containers[0].image
@@ -235,7 +235,7 @@ class Stack:
         return found
 
     def run_example(self, file, namespace, replaced=None):
-        """Applies an example's Job anew; returns what came of it, as `outcome`."""
+        """Recreate an example's Job; return the same as `outcome`."""
         (job,) = self.example(file, namespace, replaced)
         name = job["metadata"]["name"]
         self.kubectl("-n", namespace, "delete", "job", name, "--ignore-not-found")
@@ -243,7 +243,7 @@ class Stack:
         return self.outcome(namespace, name)
 
     def sql(self, database, statement):
-        """The rows that a statement returns, each a list of strings, asked inside PostgreSQL's pod."""
+        """Run a statement inside PostgreSQL's pod; return its rows as lists of strings."""
         command = [
             "psql",
             "-X",
@@ -263,12 +263,12 @@ class Stack:
         return [line.split("\x1f") for line in output.splitlines() if line]
 
     def s3_key(self):
-        """MLflow's access key and secret key."""
+        """Return MLflow's access key and secret key."""
         found = self.secret(NAMESPACES["mlflow"], "mlflow-s3-secret")
         return found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]
 
     def _mc(self, words):
-        """Runs MinIO's client inside its pod, with MLflow's key, which goes there by standard input."""
+        """Run MinIO's client inside its pod, with MLflow's key on standard input."""
         key, secret = self.s3_key()
         script = f"""
             set -e
@@ -278,12 +278,12 @@ class Stack:
         return self.execute("minio", "sh", "-s", text=script)
 
     def objects(self):
-        """What lies in MLflow's bucket: dictionaries with `key` and `size`."""
+        """Return the objects in MLflow's bucket: dictionaries with `key` and `size`."""
         listed = self._mc("ls --recursive --json tests/mlflow/")
         return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
 
     def object(self, key):
-        """The content of an object, as text."""
+        """Return the content of an object as text."""
         return self._mc(f"cat {shlex.quote(f'tests/mlflow/{key}')}")
 
     def versions(self) -> dict[tuple[str, str, str], str]:
@@ -297,7 +297,7 @@ class Stack:
         }
 
     def secret_values(self):
-        """The values of all Secrets of the stack that are worth hiding, by "namespace/name/key"."""
+        """Return the confidential values of all Secrets of the stack, by "namespace/name/key"."""
         values = {}
         for namespace in NAMESPACES.values():
             for secret in self.core.list_namespaced_secret(namespace).items:
@@ -309,7 +309,7 @@ class Stack:
 
     @contextlib.contextmanager
     def forwarded(self, component, port, pod=None):
-        """A port of this machine that leads to a component's pod. Yields its number."""
+        """Forward a local port to a component's pod; yield its number."""
         with contextlib.closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))
             local = probe.getsockname()[1]
@@ -329,7 +329,7 @@ class Stack:
     # Ansible
 
     def playbook(self, *words, playbook="playbooks/site.yml", environment=None):
-        """Runs a playbook against the stack and returns how it ended."""
+        """Run a playbook against the stack and return its result."""
         command = ["ansible-playbook", *self.sources, playbook, *map(str, words)]
         done = subprocess.run(
             command,
@@ -352,7 +352,7 @@ class Stack:
     # MLflow
 
     def client(self, script, user, token, *arguments, check=True):
-        """Runs Python in the stock client's environment, as this person; returns the finished process."""
+        """Run Python in the example's environment as this user; return the finished process."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment |= {
             "MLFLOW_TRACKING_URI": self.mlflow_url,
@@ -366,7 +366,7 @@ class Stack:
         return done
 
     def start_client(self, script, user, token, *arguments):
-        """As `client`, but returns the process while it runs."""
+        """Like `client`, but return the running process."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment |= {
             "MLFLOW_TRACKING_URI": self.mlflow_url,
@@ -377,21 +377,21 @@ class Stack:
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def login(self, user):
-        """A session of `requests` in which this person is logged in at MLflow."""
+        """Return a `requests` session in which this user is logged in at MLflow."""
         return access_token.login(self.mlflow_url, user, self.password(user))
 
 
 class Ensured:
-    """What the module mlops.mlflow.credentials ensures: by `ensure`, and `everything` that a run could change."""
+    """A test of the module mlops.mlflow.credentials: `ensure` runs it, `everything` is what it could change."""
 
     def changed(self, *words, **options):
-        """Runs the module; says whether it changed something, and gives its output."""
+        """Run the module; return whether it changed something, and its output."""
         done = self.ensure(*words, **options)
         assert done.code == 0, done.output
         return done.count("changed") > 0, done.output
 
     def fails(self, **options):
-        """Runs the module, which must fail in one sentence and change nothing; gives the sentence."""
+        """Run the module, which must fail with one sentence and change nothing; return the sentence."""
         before = self.everything()
         done = self.ensure(**options)
         assert done.code != 0
@@ -400,7 +400,7 @@ class Ensured:
         return self.sentence(done)
 
     def sentence(self, done):
-        """What a run failed with."""
+        """Return the failure message of a run."""
         return " ".join(done.output.partition("msg:")[2].split())
 
 

@@ -1,7 +1,7 @@
-"""Does what the External Secrets operator does, for what the collection makes; the operator cannot be built here.
+"""A stand-in for the External Secrets operator, which cannot be built here.
 
-Read from the operator's own code of 1.3: when it looks (the generation, labels or annotations changed), that it puts a
-finalizer, that it writes all keys of a Secret anew, and what it says in the status.
+It follows the operator's code of 1.3: when it reconciles (the generation, labels or annotations changed), that it adds
+a finalizer, that it replaces all keys of a Secret, and what it writes to the status.
 """
 
 import base64
@@ -20,7 +20,7 @@ MANAGED = "reconcile.external-secrets.io/managed"
 
 
 class Operator(stacks.Background):
-    """Looks after the ExternalSecrets of some namespaces until it is told to stop."""
+    """Reconciles the ExternalSecrets of some namespaces until it is stopped."""
 
     def __init__(self, stack, vault, namespaces):
         super().__init__()
@@ -33,7 +33,7 @@ class Operator(stacks.Background):
     def run(self):
         while not self.done.wait(0.3):
             for namespace in self._namespaces:
-                # Somebody writes at the same time, or the definitions go: it looks again soon.
+                # A concurrent write, or the CRDs are being removed: reconcile again soon.
                 with contextlib.suppress(kubernetes.client.ApiException):
                     listed = self._custom.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL)
                     for each in listed["items"]:

@@ -1,7 +1,7 @@
-"""Makes the Vault of the scenario `vault` ready: its certificate, and what an administrator does once it runs.
+"""Prepare the Vault of the scenario `vault`: its certificate, and its configuration by an administrator.
 
 The directory keeps what the tests need afterwards: ca.pem, role-id, secret-id, and keys.json with the root token and
-the shares of the key.
+the unseal keys.
 """
 
 import argparse
@@ -15,27 +15,27 @@ NAMES = ("vault.vault.svc", "vault.vault.svc.cluster.local", "localhost", "127.0
 
 
 def write(path, text):
-    """Write a file that only its owner reads."""
+    """Write a file that only its owner can read."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)
 
 
 def make_certificates(directory, more_names):
-    """Make the authority and Vault's certificate."""
+    """Create the CA and Vault's certificate."""
     directory.mkdir(parents=True, exist_ok=True)
-    authority = servers.Authority("private authority of the tests")
-    certificate, key = authority.issue(*NAMES, *more_names)
-    for name, text in {"ca.pem": authority.pem, "tls.crt": certificate, "tls.key": key}.items():
+    ca = servers.CA("private CA of the tests")
+    certificate, key = ca.issue(*NAMES, *more_names)
+    for name, text in {"ca.pem": ca.pem, "tls.crt": certificate, "tls.key": key}.items():
         write(directory / name, text)
 
 
 def make_ready(directory, url, plugin_sha256):
-    """Initialise and unseal Vault, and make what docs/secrets-vault.md tells people to make."""
+    """Initialise and unseal Vault, and configure it as docs/secrets-vault.md describes."""
     server = servers.Server(url, directory / "ca.pem")
     server.wait()
     server.initialise()
     write(directory / "keys.json", json.dumps(server.keys))
-    # Vault notes each request, with digests in place of what is secret.
+    # The audit log hashes secrets.
     server.client().sys.enable_audit_device("file", options={"file_path": "stdout"})
     server.configure()
     server.enable_kubernetes(plugin_sha256, "https://kubernetes.default.svc", ["deployer"], ["vault"])
@@ -45,7 +45,7 @@ def make_ready(directory, url, plugin_sha256):
 
 
 def main():
-    """Read the arguments."""
+    """Run with the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     certificates = commands.add_parser("certificates")

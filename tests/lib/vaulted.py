@@ -1,4 +1,4 @@
-"""What the tests know of a stack that keeps its credentials in Vault."""
+"""A stack that keeps its credentials in Vault."""
 
 import base64
 import json
@@ -8,18 +8,18 @@ from tests.lib import servers
 from tests.lib import stack as stacks
 
 ONE, TWO = "tests-vault-one", "tests-vault-two"
-# What is not made by us: sealing keys, and what Kubernetes makes by itself.
+# Not created by the collection: sealing keys, and Secrets of Kubernetes itself.
 OTHERS = ("sealed-secrets-key", "default-token")
 
 
 def sentence(done):
-    """What a run failed with, without the quotes of YAML."""
-    said = done.output.partition("msg:")[2].partition("PLAY RECAP")[0]
-    return " ".join(said.split()).replace("''", "'")
+    """Return the failure message of a run, without YAML quoting."""
+    message = done.output.partition("msg:")[2].partition("PLAY RECAP")[0]
+    return " ".join(message.split()).replace("''", "'")
 
 
 def credentials(stack):
-    """The Secrets of the stack, by namespace and name."""
+    """Return the stack's Secrets by namespace and name."""
     return {
         (namespace, secret.metadata.name): {
             key: stacks.Hidden(base64.b64decode(value).decode()) for key, value in (secret.data or {}).items()
@@ -31,12 +31,12 @@ def credentials(stack):
 
 
 def pods(stack):
-    """The names of the stack's pods, by component."""
+    """Return the names of the stack's pods by component."""
     return {component: {pod.metadata.name for pod in stack.pods(component)} for component in stacks.NAMESPACES}
 
 
 def words(**variables):
-    """Variables as words of ansible-playbook."""
+    """Return variables as arguments of ansible-playbook."""
     return ["-e", json.dumps(variables)]
 
 
@@ -65,7 +65,7 @@ class VaultedStack(stacks.Stack):
         return json.loads((self.directory / "variables.json").read_text())
 
     def token_of(self, service_account, namespace="vault"):
-        """A token of a service account, as a pod of it would have."""
+        """Return a token of a service account, as its pod would have."""
         return stacks.Hidden(self.kubectl("-n", namespace, "create", "token", service_account).strip())
 
 
@@ -99,7 +99,7 @@ class Login(stacks.Ensured):
         return str(path)
 
     def ensure(self, *words, backend="vault", vault=None, supplied=None, **more):
-        """Runs the module; returns how ansible-playbook ended."""
+        """Run the module; return the result of ansible-playbook."""
         task = {
             "kubeconfig": str(self.stack.kubeconfig),
             "secrets": [
@@ -123,20 +123,20 @@ class Login(stacks.Ensured):
         return self.stack.playbook("--diff", *words, playbook=playbook)
 
     def sentence(self, done):
-        """What a run failed with, without the quotes of YAML."""
+        """Return the failure message of a run, without YAML quoting."""
         return sentence(done)
 
     def values(self, namespace=ONE):
-        """What the Secret of a namespace holds."""
+        """Return the values of a namespace's Secret."""
         data = self.stack.core.read_namespaced_secret("login", namespace).data
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def kept(self):
-        """What is in Vault, and its version."""
+        """Return the entry in Vault and its version."""
         return self.vault.entry("login")
 
     def everything(self):
-        """All that a run could change: the Secrets with their versions, and the entry's versions."""
+        """Return everything that a run could change: the Secrets with their versions, and the entry's versions."""
         listed = [
             [(each.metadata.name, each.metadata.resource_version, each.data) for each in found.items]
             for found in (self.stack.core.list_namespaced_secret(namespace) for namespace in (ONE, TWO))
@@ -145,7 +145,7 @@ class Login(stacks.Ensured):
         return listed, None if sealed else self.versions()
 
     def versions(self):
-        """The metadata of each entry of the mount's path, by name."""
+        """Return the metadata of each entry below the path, by name."""
         engine = self.vault.client().secrets.kv.v2
         try:
             names = engine.list_secrets(servers.PATH, mount_point=servers.MOUNT)["data"]["keys"]

@@ -1,4 +1,4 @@
-"""The pages that are made from something else are up to date, and links lead somewhere."""
+"""Generated pages are up to date, and links, paths and commands in pages exist."""
 
 import pathlib
 import re
@@ -20,9 +20,38 @@ def test_variables_are_those_of_the_argument_specs():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_within_the_repository_lead_somewhere(page):
+def test_relative_links_exist(page):
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_anchors_exist(page):
+    missing = []
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+        headings = re.findall(r"^#+ (.+)$", (page.parent / target if target else page).read_text(), re.M)
+        slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        if anchor not in slugs:
+            missing.append(f"{target}#{anchor}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_paths_exist(page):
+    text = page.read_text()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    playbooks = re.findall(r"ansible-playbook [^\n`|]*?\bmlops\.mlflow\.(\w+)", text)
+    documented = re.findall(r"ansible-doc (?:-t \w+ )?mlops\.mlflow\.(\w+)", text)
+    paths = re.findall(r"`((?:playbooks|docs|roles|tests|inventory|molecule)/[\w./-]+)`", text)
+    missing = [f"make {name}" for name in re.findall(r"(?:`|\$ )make ([a-z-]+)", text) if name not in targets]
+    missing += [name for name in playbooks if not (ROOT / "playbooks" / f"{name}.yml").exists()]
+    missing += [
+        name
+        for name in documented
+        if not any((ROOT / place).exists() for place in (f"plugins/modules/{name}.py", f"roles/{name}"))
+    ]
+    missing += [path for path in paths if not (ROOT / path).exists()]
+    assert missing == []
 
 
 @pytest.mark.parametrize(
@@ -37,7 +66,7 @@ def test_links_within_the_repository_lead_somewhere(page):
     ],
 )
 def test_users_of_the_images_are_those_of_the_pods(image, templates):
-    (told,) = re.findall(rf"^\| `{image}` \| (\d+)(?::(\d+)|, and the image's own group) \|", IMAGES.read_text(), re.M)
+    (user,) = re.findall(rf"^\| `{image}` \| (\d+)(?::(\d+)|, and the image's own group) \|", IMAGES.read_text(), re.M)
     text = "".join(path.read_text() for path in (ROOT / "roles").glob(templates))
     pods = re.findall(r"'runAsUser': (\d+)(?:, 'runAsGroup': (\d+))?", text)
-    assert set(pods) == {told}
+    assert set(pods) == {user}

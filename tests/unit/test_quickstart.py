@@ -1,4 +1,4 @@
-"""A quickstart on other ports is two variables in one place."""
+"""The ports of the quickstart are set by two variables in one place."""
 
 import shutil
 
@@ -8,7 +8,7 @@ import quickstart
 
 @pytest.fixture
 def inventory(tmp_path):
-    """The inventory of the quickstart with another port for each of the two."""
+    """The quickstart's inventory with other ports."""
     copied = tmp_path / "inventory" / "kind"
     shutil.copytree(quickstart.INVENTORY, copied)
     path = copied / "group_vars" / "mlflow" / "main.yml"
@@ -25,6 +25,6 @@ def test_urls_follow_the_ports(inventory):
     assert quickstart.addresses(quickstart.INVENTORY) == ["http://localhost:30800", "http://localhost:30880"]
 
 
-def test_an_inventory_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(quickstart.QuickstartError, match=r"the inventory .*/nowhere does not tell the URLs"):
+def test_missing_inventory_is_named(tmp_path):
+    with pytest.raises(quickstart.QuickstartError, match=r"cannot read the URLs from the inventory .*/nowhere"):
         quickstart.addresses(tmp_path / "nowhere")

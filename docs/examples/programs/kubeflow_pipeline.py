@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Kubeflow Pipelines: a step that logs to MLflow, and the pipeline that gives it the way in.
+"""Kubeflow Pipelines: a step that logs to MLflow, and a pipeline that gives it the credentials.
 
 Usage: python kubeflow_pipeline.py > pipeline.yaml    (pip install kfp kfp-kubernetes)
 
-The step reads the Secret `mlflow-credentials`, which `mlflow_clients` puts into the profile's namespace.
+The step reads the Secret `mlflow-credentials`, which `mlflow_clients` creates in the profile's namespace.
 """
 
 from kfp import compiler, dsl, kubernetes
 
-SECRET = "mlflow-credentials"  # noqa: S105 - its name
+SECRET = "mlflow-credentials"  # noqa: S105 - a name
 NAMES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
 @dsl.component(base_image="registry.example.com/team-a/train:1.0")
 def train(alpha: float) -> float:
     """Log one run; MLflow takes URI, user name and token from the environment."""
-    import mlflow  # noqa: PLC0415 - the step is all that goes to the cluster
+    import mlflow  # noqa: PLC0415 - only this function runs in the cluster
 
     mlflow.set_experiment("pipelines")
     with mlflow.start_run():

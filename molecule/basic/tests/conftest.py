@@ -22,7 +22,7 @@ def admin(stack):
 
 @pytest.fixture(scope="session")
 def people(stack, admin):
-    """Gives a function that makes an account, whose name begins as it is told; removed at the end."""
+    """A function that creates an account with a name prefix; accounts are removed at the end."""
     made = []
 
     def make(name, exactly=False):
@@ -41,5 +41,5 @@ def people(stack, admin):
 
 @pytest.fixture(scope="session")
 def name():
-    """A name of this run, to which each test adds its own word."""
+    """A name prefix of this run."""
     return datetime.datetime.now(datetime.UTC).strftime("basic-%Y%m%d-%H%M%S")

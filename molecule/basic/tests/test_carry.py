@@ -1,4 +1,4 @@
-"""What comes along from one plugin's tables to the other's, with everything that may stand there."""
+"""What is copied between the tables of the two plugins."""
 
 import json
 import pathlib
@@ -10,15 +10,15 @@ DATABASE = "carry_test"
 
 
 @pytest.fixture(scope="module")
-def said(stack):
+def results(stack):
     stack.sql("postgres", f"DROP DATABASE IF EXISTS {DATABASE}")
     stack.sql("postgres", f"CREATE DATABASE {DATABASE} OWNER mlflow")
     yield json.loads(stack.execute("mlflow", "python", "-", DATABASE, text=SCRIPT.read_text()).splitlines()[-1])
     stack.sql("postgres", f"DROP DATABASE {DATABASE} WITH (FORCE)")
 
 
-def test_whoever_is_active_and_what_they_may(said):
-    assert said["to basic"]["carried"] == {
+def test_active_users_and_their_permissions_are_copied(results):
+    assert results["to basic"]["carried"] == {
         "users": {"ada": True, "bob": False, "job": False},
         "groups": ["editors", "readers"],
         "members": [["bob", "editors"], ["bob", "readers"]],
@@ -38,15 +38,15 @@ def test_whoever_is_active_and_what_they_may(said):
     }
 
 
-def test_it_is_the_same_there_and_back(said):
+def test_round_trip_preserves_the_state(results):
     without_left = [
-        {**said[step][which], "left": 0} for step in ("to basic", "and back") for which in ("carried", "found")
+        {**results[step][which], "skipped": 0} for step in ("to basic", "and back") for which in ("carried", "found")
     ]
     assert without_left == [without_left[0]] * 4
 
 
-def test_who_left_and_what_was_taken_back_is_gone_there_too(said):
-    state = said["changed"]["found"]
+def test_removed_users_and_revoked_permissions_are_removed(results):
+    state = results["changed"]["found"]
     assert state["users"] == {"ada": True, "dora": False, "job": False}
     assert state["groups"] == ["editors", "testers"]
     assert state["members"] == [["dora", "testers"]]
@@ -56,33 +56,33 @@ def test_who_left_and_what_was_taken_back_is_gone_there_too(said):
         ["group", "testers", "registered_model", "churn", "DENY"],
         ["user", "job", "gateway_endpoint", "e-1", "USE"],
     ]
-    assert said["tokens"] == [[0]]
+    assert results["tokens"] == [[0]]
 
 
-def test_what_the_other_side_cannot_say_is_left_alone(said):
-    assert said["accounts"] == [
+def test_permissions_without_an_equivalent_are_kept(results):
+    assert results["accounts"] == [
         ["ada", True, True],
         ["dora", True, False],
         ["eve", False, False],
         ["job", True, False],
         ["playbooks", True, True],
     ]
-    assert said["deactivated"] == [["EDIT"]]
-    assert said["elsewhere"] == [["churn"]]
-    # Two names that differ in the size of letters, and a permission for all runs.
-    assert said["changed"]["carried"]["left"] == 3
-    assert [name for name, _ in said["passwords"]] == ["Carl", "Dora", "ada", "carl", "job"]
+    assert results["deactivated"] == [["EDIT"]]
+    assert results["elsewhere"] == [["churn"]]
+    # Two names that differ only in case, and a permission for all runs.
+    assert results["changed"]["carried"]["skipped"] == 3
+    assert [name for name, _ in results["passwords"]] == ["Carl", "Dora", "ada", "carl", "job"]
 
 
-def test_patterns_go_with_their_group_only(said):
-    """The group of the patterns was removed in the meantime."""
-    assert said["patterns"] == []
+def test_patterns_are_removed_only_with_their_group(results):
+    """The group with the patterns was removed in the meantime."""
+    assert results["patterns"] == []
 
 
-def test_nobody_gets_a_password_by_it(said):
-    assert dict(said["passwords"]) == {"Carl": "hash", "carl": "hash", "Dora": "hash", "ada": "!", "job": "!"}
+def test_copied_users_have_no_password(results):
+    assert dict(results["passwords"]) == {"Carl": "hash", "carl": "hash", "Dora": "hash", "ada": "!", "job": "!"}
 
 
-def test_the_account_of_the_playbooks_is_nobody_elses(said):
-    """Made, left alone and given another password; a person of that name keeps their account."""
-    assert said["ensured"] == ["taken", True, False, True]
+def test_playbooks_account_does_not_take_over_a_user(results):
+    """It is created, left unchanged, and given another password; a user of that name keeps their account."""
+    assert results["ensured"] == ["taken", True, False, True]

@@ -1,4 +1,4 @@
-"""Accounts in MLflow itself: who is let in, who may do what, and what is told of a password."""
+"""MLflow's own accounts: authentication, permissions, and passwords."""
 
 import concurrent.futures
 import json
@@ -37,13 +37,13 @@ def bob(people):
     return people("bob")
 
 
-def test_the_account_of_the_playbooks_is_an_administrator(admin):
+def test_playbooks_account_is_an_administrator(admin):
     profile = admin.well("GET", "2.0/mlflow/users/current")["user"]
     assert (profile["username"], profile["is_admin"]) == ("mlflow-admin", True)
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_nobody_is_let_in_without_an_account(stack, method, path):
+def test_anonymous_calls_are_refused(stack, method, path):
     answer = stack.anybody(method, path)
     assert answer.status_code == 401, f"{answer.status_code} {answer.text[:200]}"
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
@@ -60,7 +60,7 @@ def test_nobody_is_let_in_without_an_account(stack, method, path):
     ],
 )
 @pytest.mark.parametrize("path", [SEARCH, "2.0/mlflow-artifacts/artifacts/0/a.txt"])
-def test_others_are_not(stack, name, password, path):
+def test_invalid_credentials_are_refused(stack, name, password, path):
     answer = Caller(stack.mlflow_url, name, password.encode())("GET", path)
     assert answer.status_code == 401, answer.text
 
@@ -72,8 +72,8 @@ def test_probes_need_no_account(stack):
     assert checks == {"tracking_database": True, "database": True}
 
 
-def test_a_password_may_hold_any_letters(admin, name, stack):
-    """In the calls that MLflow answers by its older half, and in those of its newer one."""
+def test_password_with_non_ascii_characters(admin, name, stack):
+    """On MLflow's Flask routes, and on its FastAPI routes."""
     person = Caller(stack.mlflow_url, f"{name}-joerg", "pässwörd:日本 und mehr")
     admin.well("POST", "2.0/mlflow/users/create", {"username": person.name, "password": person.password})
     person.password = person.password.encode()
@@ -82,7 +82,7 @@ def test_a_password_may_hold_any_letters(admin, name, stack):
     admin.well("DELETE", "2.0/mlflow/users/delete", {"username": person.name})
 
 
-def test_metrics_are_for_nobody_at_this_port(stack, admin):
+def test_metrics_are_not_served_on_this_port(stack, admin):
     assert [caller("GET", "/metrics").status_code for caller in (stack.anybody, admin)] == [401, 404]
 
 
@@ -94,7 +94,7 @@ def test_another_host_name_is_refused(stack, admin):
         del admin._session.headers["Host"]
 
 
-def test_what_somebody_makes_is_theirs_and_nobody_elses(ada, bob, admin, name):
+def test_created_objects_are_private(ada, bob, admin, name):
     experiment = create(ada, f"{name}-own")
     ada.well("POST", "2.0/mlflow/runs/create", {"experiment_id": experiment})
     assert bob("GET", "2.0/mlflow/experiments/get", experiment_id=experiment).status_code == 403
@@ -104,7 +104,7 @@ def test_what_somebody_makes_is_theirs_and_nobody_elses(ada, bob, admin, name):
     assert admin("GET", "2.0/mlflow/experiments/get", experiment_id=experiment).status_code == 200
 
 
-def test_a_person_may_do_what_was_granted_and_no_more(ada, bob, admin, name):
+def test_user_has_granted_permissions_only(ada, bob, admin, name):
     experiment = create(ada, f"{name}-granted")
     grant(admin, bob, experiment, "READ")
     assert bob("GET", "2.0/mlflow/experiments/get", experiment_id=experiment).status_code == 200
@@ -112,7 +112,7 @@ def test_a_person_may_do_what_was_granted_and_no_more(ada, bob, admin, name):
     assert bob("POST", "2.0/mlflow/experiments/delete", {"experiment_id": experiment}).status_code == 403
 
 
-def test_a_group_may_do_what_was_granted_to_it(ada, bob, admin, name):
+def test_group_has_granted_permissions(ada, bob, admin, name):
     experiment = create(ada, f"{name}-group")
     role = admin.well("POST", "3.0/mlflow/roles/create", {"name": f"{name}-editors", "workspace": "default"})["role"][
         "id"
@@ -133,7 +133,7 @@ def test_only_administrators_manage_accounts(ada, bob):
     assert ada("DELETE", "2.0/mlflow/users/delete", {"username": bob.name}).status_code == 403
 
 
-def test_a_changed_password_counts_at_once_in_all_replicas(stack, admin, people):
+def test_changed_password_takes_effect_at_once_in_all_replicas(stack, admin, people):
     eve = people("eve")
     with stack.each_replica() as replicas:
         assert len(replicas) == 2
@@ -145,7 +145,7 @@ def test_a_changed_password_counts_at_once_in_all_replicas(stack, admin, people)
             assert Caller(replica, eve.name, "another password")("GET", SEARCH, max_results=1).status_code == 200
 
 
-def test_who_was_removed_is_out_at_once_in_all_replicas(stack, admin, people):
+def test_removed_user_is_refused_at_once_in_all_replicas(stack, admin, people):
     eve = people("eve")
     with stack.each_replica() as replicas:
         for replica in replicas:
@@ -156,7 +156,7 @@ def test_who_was_removed_is_out_at_once_in_all_replicas(stack, admin, people):
 
 
 def processor_seconds(servers):
-    """What the servers' processes have used so far."""
+    """Return the CPU time of the servers' processes."""
     used = [server.file("/proc/1/stat").content_string.rpartition(")")[2].split() for server in servers]
     return sum(int(each[11]) + int(each[12]) for each in used) / 100
 
@@ -167,8 +167,8 @@ def servers(stack, pod):
     return [pod("mlflow", each.metadata.name) for each in stack.ready("mlflow")]
 
 
-def test_a_good_password_is_not_checked_in_full_at_each_call(stack, servers, ada):
-    """A wrong one is, and so shows what a check takes of a processor, however busy that is."""
+def test_valid_password_is_hashed_only_once(stack, servers, ada):
+    """A wrong password is hashed at each call, which gives the CPU time of one check."""
 
     def seconds(caller, status):
         before = processor_seconds(servers)
@@ -197,7 +197,7 @@ def test_the_stock_client_logs_runs_artifacts_and_models(stack, ada, name):
     assert stack.as_stock_client(script, ada, f"{name}-client").split()[-2:] == ["kept", "mlflow-artifacts"]
 
 
-def test_artifacts_are_for_those_who_may_read_the_experiment(ada, bob, admin, name):
+def test_artifacts_require_read_on_the_experiment(ada, bob, admin, name):
     experiment = create(ada, f"{name}-artifacts")
     path = f"2.0/mlflow-artifacts/artifacts/{experiment}/file.txt"
     assert bob("PUT", path).status_code == 403
@@ -208,7 +208,7 @@ def test_artifacts_are_for_those_who_may_read_the_experiment(ada, bob, admin, na
     assert bob("PUT", path).status_code == 403
 
 
-def test_settings_are_made_at_the_start_and_hold_no_password(stack, servers):
+def test_settings_file_contains_no_password(stack, servers):
     values = stack.secret_values()
     for server in servers:
         file = server.file("/tmp/basic_auth.ini")
@@ -221,7 +221,7 @@ def test_settings_are_made_at_the_start_and_hold_no_password(stack, servers):
     assert {each.metadata.name for each in listed} == {"kube-root-ca.crt"}
 
 
-def test_no_server_knows_the_account_of_the_playbooks(stack):
+def test_server_pods_do_not_have_the_playbooks_password(stack):
     deployment = stack.kubectl("-n", stacks.NAMESPACES["mlflow"], "get", "deployment", "mlflow", "-o", "json")
     read = {
         variable["valueFrom"]["secretKeyRef"]["name"]
@@ -239,10 +239,10 @@ def test_a_worker_is_one_process(servers):
         assert len(processes) == 1, processes
 
 
-def test_an_outage_of_the_database_is_no_refusal(stack, admin, ada):
-    """With good credentials nobody is sent away; when the database is back, everything goes on by itself."""
+def test_database_outage_is_answered_with_503(stack, admin, ada):
+    """Valid credentials are never refused, and service resumes when the database is back."""
     codes = set()
-    # Its place in the Service is what is taken: quicker than a stop, and as bad.
+    # Remove the pod from the Service: faster than stopping it, with the same effect.
     stack.kubectl("-n", stacks.NAMESPACES["postgres"], "delete", "pod", "postgres-0", "--wait=false")
     end = time.monotonic() + 90
     while time.monotonic() < end:

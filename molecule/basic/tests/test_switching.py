@@ -1,6 +1,6 @@
-"""From accounts in MLflow to a provider of identities, to no login at all, and back: what is kept, and what is not.
+"""Switch from basic to oidc, to none, and back: what is kept, and what is not.
 
-The tests stand in the order of a journey, and each needs what came before.
+The tests build on one another.
 """
 
 import json
@@ -13,13 +13,13 @@ from tests.lib import stack as stacks
 from tests.lib.callers import Caller, create, grant
 
 PERSON = stacks.USER
-# Where a login begins and ends, which is tried along with the way there.
+# Variables of the login page, tested in the same run.
 PAGES = json.dumps({"mlflow_oidc_automatic_redirect": True, "mlflow_oidc_landing_page": "permissions"})
 
 
 @pytest.fixture(scope="module")
 def journey(stack, admin, people, name):
-    """What there is at the start: a person with permissions, and a group."""
+    """The initial state: a user with permissions, and a group."""
     ada, person = people("ada"), people(PERSON, exactly=True)
     things = {
         "ada": ada,
@@ -45,12 +45,12 @@ def journey(stack, admin, people, name):
     )
     admin.well("POST", "3.0/mlflow/roles/assign", {"role_id": role, "username": person.name})
     yield things
-    # Whatever became of the tests, the stack is as it was.
+    # Restore the stack, whatever the tests did.
     stack.switch("basic")
 
 
 def as_browser(stack):
-    """The same person, logged in at the identity provider."""
+    """The same user, logged in at the identity provider."""
     session = stack.login(PERSON)
 
     def call(method, path, body=None, **query):
@@ -59,7 +59,7 @@ def as_browser(stack):
     return call
 
 
-def test_to_a_provider_of_identities(stack, admin, journey):
+def test_switch_to_an_identity_provider(stack, admin, journey):
     done = stack.switch("oidc", PAGES)
     assert done.count("changed") > 0
     person = as_browser(stack)
@@ -68,13 +68,13 @@ def test_to_a_provider_of_identities(stack, admin, journey):
     assert person("GET", "2.0/mlflow/experiments/get", experiment_id=journey["read"]).status_code == 200
     assert person("POST", "2.0/mlflow/runs/create", {"experiment_id": journey["read"]}).status_code == 403
     assert person("GET", "2.0/mlflow/experiments/get", experiment_id=journey["closed"]).status_code == 403
-    # The playbooks' account comes with the same password.
+    # The playbooks' account keeps its password.
     assert admin("GET", "2.0/mlflow/users/current").json()["is_admin"]
-    # A password of MLflow's own is none here.
+    # A password of basic-auth is not valid here.
     assert journey["person"]("GET", "2.0/mlflow/users/current").status_code == 401
 
 
-def test_groups_and_their_permissions_came_along(stack, admin, journey):
+def test_groups_and_permissions_were_copied(stack, admin, journey):
     granted = admin.well("GET", f"2.0/mlflow/permissions/groups/{journey['group']}/experiments")
     shown = str(granted)
     assert "EDIT" in shown
@@ -82,7 +82,7 @@ def test_groups_and_their_permissions_came_along(stack, admin, journey):
         "mlflow_auth",
         "SELECT u.username FROM user_groups m JOIN users u ON u.id = m.user_id JOIN groups g ON g.id = m.group_id "
         f"WHERE g.group_name = '{journey['group']}'",
-    ) in ([[PERSON]], [])  # at a login the provider's groups are the ones that count
+    ) in ([[PERSON]], [])  # a login applies the provider's groups
 
 
 def test_a_second_run_changes_nothing(stack, journey):
@@ -105,8 +105,8 @@ def test_a_login_begins_at_the_provider_and_ends_where_the_inventory_says(stack,
     assert ended.headers["Location"] == f"{stack.mlflow_url}/oidc/ui/user"
 
 
-def test_back_without_what_was_taken_back(stack, admin, journey, name):
-    """A grant that was taken back under the other way to log in does not return with the old tables."""
+def test_switch_back_without_revoked_permissions(stack, admin, journey, name):
+    """A permission that was revoked in the other mode does not return."""
     path = f"2.0/mlflow/permissions/users/{PERSON}/experiments/{journey['read']}"
     assert admin("DELETE", path).status_code == 200
     path = f"2.0/mlflow/permissions/users/{PERSON}/experiments/{journey['closed']}"
@@ -120,8 +120,8 @@ def test_back_without_what_was_taken_back(stack, admin, journey, name):
     assert person("GET", "2.0/mlflow/registered-models/get", name=f"{name}-model").status_code == 200
 
 
-def test_who_is_new_has_no_password_until_one_is_given(stack, admin, journey):
-    """Whoever was made by a login at the provider is known here, and let in by no password."""
+def test_new_user_has_no_password_until_one_is_set(stack, admin, journey):
+    """A user created by a login at the provider exists here, without a valid password."""
     assert stacks.ADMIN not in [
         each["username"] for each in admin.well("GET", "2.0/mlflow/users/list")["users"]
     ] or all(
@@ -130,13 +130,13 @@ def test_who_is_new_has_no_password_until_one_is_given(stack, admin, journey):
     )
 
 
-def test_no_login_has_to_be_meant(stack, journey):
+def test_mode_none_requires_confirmation(stack, journey):
     done = stack.playbook("--tags", "mlflow", "-e", "mlflow_auth=none")
     assert done.code != 0
     assert "mlflow_auth_none_is_intended" in done.output
 
 
-def test_no_login_and_back(stack, journey):
+def test_switch_to_none_and_back(stack, journey):
     stack.switch("none", "mlflow_auth_none_is_intended=true", "mlflow_service_type=ClusterIP")
     with stack.each_replica() as replicas:
         answer = requests.get(f"{replicas[0]}/api/2.0/mlflow/runs/get", params={"run_id": journey["run"]}, timeout=60)

@@ -1,4 +1,4 @@
-"""Who may see and change what: nobody anything until it is granted."""
+"""Access is denied until it is granted."""
 
 import pytest
 import requests
@@ -8,7 +8,7 @@ from tests.lib import stack as stacks
 
 @pytest.fixture
 def theirs(stack, user_token):
-    """What demo-user gets when asking MLflow."""
+    """Send requests as demo-user."""
 
     def ask(method, path, **options):
         return requests.request(
@@ -47,7 +47,7 @@ def test_model_is_refused(theirs, example):
     assert theirs("DELETE", "/api/2.0/mlflow/registered-models/delete", json=model).status_code == 403
 
 
-def test_searches_show_nothing_of_it(theirs, example):
+def test_searches_do_not_show_it(theirs, example):
     found = theirs("POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1000}).json()
     assert example["experiment_id"] not in [each["experiment_id"] for each in found.get("experiments", [])]
     found = theirs("GET", "/api/2.0/mlflow/registered-models/search", params={"max_results": 1000}).json()
@@ -61,8 +61,8 @@ def test_administration_is_refused(theirs):
     assert theirs("GET", "/api/2.0/mlflow/users/details").status_code == 403
 
 
-def test_granted_experiment_opens(stack, theirs, user_token, admin_token, mark):
-    """A permission that the owner gives lets the other in, and one that is taken away keeps them out again."""
+def test_granted_permission_gives_access(stack, theirs, user_token, admin_token, mark):
+    """Granting a permission gives access, and revoking it removes access."""
     admin = (stacks.ADMIN, admin_token)
     made = requests.post(
         f"{stack.mlflow_url}/api/2.0/mlflow/experiments/create",
@@ -90,8 +90,8 @@ def test_granted_experiment_opens(stack, theirs, user_token, admin_token, mark):
     )
 
 
-def test_person_owns_what_they_make(stack, user_token, mark):
-    """demo-user works in an experiment of their own, with artifacts, and needs nobody for it."""
+def test_user_owns_created_objects(stack, user_token, mark):
+    """demo-user can work in an experiment of their own, with artifacts, without any grant."""
     script = """
         import sys
         import mlflow

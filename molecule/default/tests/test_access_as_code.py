@@ -1,7 +1,7 @@
-"""access.yml: who may do what is as declared, which allowed and denied calls show, and is put back when changed.
+"""access.yml applies declared permissions, as allowed and refused calls show, and reverts manual changes.
 
-Where people log in at Keycloak, demo-user is the one person of these tests; where accounts are MLflow's own, the tree
-makes one. A program with a token and one with an account for its namespace are in the tree of both.
+With oidc, demo-user is the only user of these tests; with basic, the tree creates one. Both trees have a service
+account with a token, and a client with a namespace.
 """
 
 import dataclasses
@@ -22,16 +22,16 @@ MLFLOW = stacks.NAMESPACES["mlflow"]
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """What these tests make, and for whom.
+    """The names of these tests' objects and accounts.
 
     Attributes:
-        plugin: what authorizes, `oidc` or `basic`.
+        plugin: the authorization plugin, `oidc` or `basic`.
         declared: an experiment of the tree.
-        pattern: another one, which is covered by a pattern only.
-        own: an experiment that the person makes.
-        program: an experiment that a pod makes.
-        person: who is in the group.
-        stranger: an account that nobody declares.
+        pattern: another one, covered only by a pattern.
+        own: an experiment that the person creates.
+        program: an experiment that a pod creates.
+        person: the member of the group.
+        undeclared: an account that is not declared.
         robot: a service account of the tree, with a token.
         client: a program of mlflow_clients, and its namespace.
     """
@@ -42,7 +42,7 @@ class Names:
     own: str
     program: str
     person: str
-    stranger: str
+    undeclared: str
     robot: str
     client: str
 
@@ -53,7 +53,7 @@ class Names:
     @property
     def accounts(self):
         """The accounts that are these tests' own."""
-        return [name for name in (self.person, self.stranger, self.robot, self.client) if name != stacks.USER]
+        return [name for name in (self.person, self.undeclared, self.robot, self.client) if name != stacks.USER]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def names(mark, plugin):
 
 
 def asking(stack, name, password):
-    """What somebody gets when asking MLflow: a function of method, path and options."""
+    """Return a function that sends a request with these credentials."""
 
     def ask(method, path, **options):
         return requests.request(method, f"{stack.mlflow_url}{path}", auth=(name, password), timeout=60, **options)
@@ -76,7 +76,7 @@ def asking(stack, name, password):
 
 @pytest.fixture(scope="module")
 def admin(stack):
-    """What the account of the playbooks gets."""
+    """Send requests as the playbooks' account."""
     found = stack.secret(MLFLOW, "mlflow-admin")
     return asking(stack, found["username"], found["password"])
 
@@ -109,7 +109,7 @@ def tree(names, permission):
 
 
 def remove(stack, admin, names):
-    """Takes away what the tests made, without a run of the playbook."""
+    """Remove the tests' objects, without running the playbook."""
     for name in names.experiments:
         found = admin("GET", f"{API}/experiments/get-by-name", params={"experiment_name": name})
         if found.status_code == 200:
@@ -125,11 +125,11 @@ def remove(stack, admin, names):
 
 @pytest.fixture(scope="module")
 def converge(stack, names, team, admin, tmp_path_factory):
-    """Runs access.yml with a tree; returns how it ended."""
+    """A function that runs access.yml with a tree and returns its result."""
     path = tmp_path_factory.mktemp("access") / "variables.json"
     login = {"keycloak_groups": [GROUP]}
     if names.plugin == "basic":
-        # As the inventory of that scenario says, of which this stack knows nothing.
+        # From the inventory of that scenario, which this stack does not load.
         login = {"mlflow_auth": "basic", "mlflow_kubernetes_namespaces": []}
 
     def run(permission="READ", *words, exclusive=False, **more):
@@ -149,7 +149,7 @@ def converge(stack, names, team, admin, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(stack, names, converge):
-    """The tree, converged for the first time; a provider tells who is in a group at the login."""
+    """The first run with the tree. With oidc, group membership becomes known at a login."""
     done = converge()
     assert done.code == 0, done.output
     if names.plugin == "oidc":
@@ -159,7 +159,7 @@ def made(stack, names, converge):
 
 @pytest.fixture(scope="module")
 def user(stack, names, made, request):
-    """What the person gets."""
+    """Send requests as the person."""
     if names.plugin == "oidc":
         return asking(stack, names.person, request.getfixturevalue("user_token"))
     return asking(stack, names.person, stack.secret(MLFLOW, "mlflow-users")[names.person])
@@ -171,12 +171,12 @@ def number(admin, name):
 
 
 def roles(admin):
-    """The group as basic-auth has it, with its permissions; a list of one at most."""
+    """Return basic-auth's role of the group with its permissions, as a list of at most one."""
     return [each for each in admin("GET", f"{API3}/roles/list").json()["roles"] if each["name"] == GROUP]
 
 
 def regrant(admin, names, experiment, permission):
-    """Changes what the group may do, as the page of permissions does it."""
+    """Change a permission of the group, as the permissions page does."""
     if names.plugin == "oidc":
         path, body = f"{API}/permissions/groups/{GROUP}/experiments/{experiment}", {"permission": permission}
     else:
@@ -188,7 +188,7 @@ def regrant(admin, names, experiment, permission):
 
 
 def share(admin, names, experiment, permission):
-    """Gives the person a permission, as sharing by hand does it."""
+    """Grant the person a permission, as the permissions page does."""
     path, body = f"{API}/permissions/users/{names.person}/experiments/{experiment}", {"permission": permission}
     if names.plugin == "basic":
         path = f"{API3}/users/permissions/grant"
@@ -198,7 +198,7 @@ def share(admin, names, experiment, permission):
 
 
 def tag(ask, experiment):
-    """The status of a change to an experiment."""
+    """Return the status of a request that changes an experiment."""
     body = {"experiment_id": experiment, "key": "tests", "value": "1"}
     return ask("POST", f"{API}/experiments/set-experiment-tag", json=body).status_code
 
@@ -208,36 +208,36 @@ def reads(ask, experiment):
 
 
 def allowed_soon(condition):
-    """Servers go by grants that they read up to mlflow_permission_cache_seconds ago."""
+    """Wait for a permission, since servers cache permissions for mlflow_permission_cache_seconds."""
     stacks.wait_until(condition, 20, "the permission")
 
 
-def test_first_run_makes_it(made):
+def test_first_run_reports_changes(made):
     assert made.count("changed") > 0
 
 
 def test_second_run_changes_nothing(made, converge):
-    """With the token of a service account and the Secret of a client, too."""
+    """Including the token of a service account and the Secret of a client."""
     done = converge()
     assert done.code == 0, done.output
     assert done.count("changed") == 0, done.output
 
 
-def test_reader_reads_and_does_not_write(made, admin, user, names):
+def test_reader_can_read_but_not_write(made, admin, user, names):
     for name in (names.declared, names.pattern):
         experiment = number(admin, name)
-        allowed_soon(lambda its=experiment: reads(user, its) == 200)
+        allowed_soon(lambda each=experiment: reads(user, each) == 200)
         assert tag(user, experiment) == 403
 
 
-def test_nobody_else_reads(made, stack, admin, names):
+def test_anonymous_read_is_refused(made, stack, admin, names):
     experiment = number(admin, names.declared)
     assert requests.get(
         f"{stack.mlflow_url}{API}/experiments/get", params={"experiment_id": experiment}, timeout=60
     ).status_code in (401, 302)
 
 
-def test_program_with_a_token_may_do_what_was_granted_to_it(made, stack, admin, team, names):
+def test_service_account_has_granted_permissions_only(made, stack, admin, team, names):
     found = stack.secret(team, "robot")
     assert found["username"] == names.robot
     robot = asking(stack, found["username"], found["password"])
@@ -246,8 +246,8 @@ def test_program_with_a_token_may_do_what_was_granted_to_it(made, stack, admin, 
     assert reads(robot, number(admin, names.pattern)) == 403
 
 
-def test_pod_works_with_the_secret_of_its_namespace(made, stack, admin, team, names):
-    """A Job as in the examples: its environment is the Secret, in which is where MLflow is and who calls."""
+def test_job_uses_the_client_secret_of_its_namespace(made, stack, admin, team, names):
+    """The example Job gets MLflow's URL and its credentials from the Secret."""
     well, output = stack.run_example("job-with-secret.yaml", team, {"training-with-secret": names.program})
     assert well, output
     run = admin("GET", f"{API}/runs/get", params={"run_id": output.rpartition("logged ")[2].split()[0]}).json()["run"]
@@ -258,10 +258,10 @@ def test_pod_works_with_the_secret_of_its_namespace(made, stack, admin, team, na
     assert reads(client, number(admin, names.declared)) == 403
 
 
-def test_list_of_all_grants_is_for_administrators(made, stack, names, admin, user):
-    """It is a route of our image, by which a run needs few requests."""
+def test_only_administrators_list_all_grants(made, stack, names, admin, user):
+    """The route is part of our image and saves requests."""
     if names.plugin == "basic":
-        pytest.skip("basic-auth has such a list of its own")
+        pytest.skip("basic-auth has its own list")
     groups = {"params": {"subject": "group"}}
     assert requests.get(f"{stack.mlflow_url}{GRANTS}", **groups, timeout=60).status_code == 401
     assert user("GET", GRANTS, **groups).status_code == 403
@@ -269,7 +269,7 @@ def test_list_of_all_grants_is_for_administrators(made, stack, names, admin, use
     assert GROUP in {each["subject"] for each in found}
 
 
-def test_what_somebody_changed_is_shown_and_put_back(made, converge, admin, user, names):
+def test_manual_change_is_shown_and_reverted(made, converge, admin, user, names):
     experiment = number(admin, names.declared)
     regrant(admin, names, experiment, "MANAGE")
     allowed_soon(lambda: tag(user, experiment) == 200)
@@ -284,9 +284,9 @@ def test_what_somebody_changed_is_shown_and_put_back(made, converge, admin, user
     assert reads(user, experiment) == 200
 
 
-def test_declared_change_is_made(made, converge, admin, user, names):
+def test_declared_change_is_applied(made, converge, admin, user, names):
     if names.plugin == "basic":
-        pytest.skip("the way that it is put back is the way that it is changed, and each run takes its time")
+        pytest.skip("covered by the reverted manual change; each run takes seconds")
     experiment = number(admin, names.declared)
     assert converge("EDIT").count("changed") == 1
     allowed_soon(lambda: tag(user, experiment) == 200)
@@ -294,7 +294,7 @@ def test_declared_change_is_made(made, converge, admin, user, names):
     allowed_soon(lambda: tag(user, experiment) == 403)
 
 
-def test_exclusive_takes_away_what_is_not_declared_and_leaves_makers_their_own(made, converge, admin, user, names):
+def test_exclusive_revokes_undeclared_permissions_but_not_owners(made, converge, admin, user, names):
     own = user("POST", f"{API}/experiments/create", json={"name": names.own}).json()["experiment_id"]
     experiment = number(admin, names.declared)
     share(admin, names, experiment, "EDIT")
@@ -312,24 +312,24 @@ def test_exclusive_takes_away_what_is_not_declared_and_leaves_makers_their_own(m
     assert user("POST", f"{API}/experiments/delete", json={"experiment_id": own}).status_code == 200
 
 
-def test_exclusive_leaves_an_administrator(made, converge, admin, names):
-    """Whoever was made one by hand is not taken the right from, if nobody else but the playbooks' account had it."""
+def test_exclusive_refuses_to_remove_the_last_administrator(made, converge, admin, names):
+    """The only administrator besides the playbooks' account keeps the right, even if undeclared."""
     if names.plugin == "oidc":
-        pytest.skip("the provider's groups say who administers")
-    body = {"username": names.stranger, "password": "a password of nobody's"}
+        pytest.skip("the provider's groups determine the administrators")
+    body = {"username": names.undeclared, "password": "an unused password"}
     assert admin("POST", f"{API}/users/create", json=body).status_code == 200
-    body = {"username": names.stranger, "is_admin": True}
+    body = {"username": names.undeclared, "is_admin": True}
     assert admin("PATCH", f"{API}/users/update-admin", json=body).status_code == 200
 
     done = converge(exclusive=True)
 
     assert done.code != 0
     assert done.count("changed") == 0
-    assert f"exclusive would take the right to administer from {names.stranger}" in " ".join(done.output.split())
-    assert admin("GET", f"{API}/users/get", params={"username": names.stranger}).json()["user"]["is_admin"]
+    assert f"exclusive would take the right to administer from {names.undeclared}" in " ".join(done.output.split())
+    assert admin("GET", f"{API}/users/get", params={"username": names.undeclared}).json()["user"]["is_admin"]
 
 
-def test_unknown_experiment_is_said_before_anything_is_changed(made, converge, names):
+def test_unknown_experiment_fails_before_any_change(made, converge, names):
     users = {names.person: {"experiments": {"access-nowhere": "READ"}}}
     group = {GROUP: {"experiments": {names.declared: "EDIT", "access-nothing": "READ"}}}
 

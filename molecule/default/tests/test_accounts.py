@@ -1,4 +1,4 @@
-"""Accounts of people and programs, and the credentials of programs, by the modules and as MLflow's clients use them."""
+"""Accounts of users and programs, and the credentials of programs, as created by modules and used by clients."""
 
 import datetime
 import itertools
@@ -15,11 +15,11 @@ from tests.lib import stack as stacks
 ADMIN = "mlflow-admin"
 USERS = "/api/2.0/mlflow/users"
 KEYS = {f"MLFLOW_TRACKING_{part}" for part in ("URI", "USERNAME", "PASSWORD")}
-REVOKED_AFTER = 10  # seconds for which a server may remember that credentials held
+REVOKED_AFTER = 10  # seconds for which a server may cache credentials
 
 
 class Modules:
-    """Calls modules of the collection as Ansible does."""
+    """Runs modules of the collection with Ansible."""
 
     def __init__(self, stack, service):
         self.stack = stack
@@ -30,7 +30,7 @@ class Modules:
         }
 
     def __call__(self, module, *words, fails=False, **options):
-        """Returns the module's result, with all that Ansible printed in `_output`."""
+        """Return the module's result, with Ansible's output in `_output`."""
         command = ["ansible", "localhost", "-i", "localhost,", "-c", "local", "-m", f"mlops.mlflow.{module}", *words]
         done = subprocess.run(
             [
@@ -53,7 +53,7 @@ class Modules:
         )
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, output
-        # With --diff, the difference stands before; with -vvv, what Ansible did.
+        # The diff comes before the result; so does the output of -vvv.
         answer = done.stdout[done.stdout.index("localhost | ") :].partition("=> ")[2]
         result = json.JSONDecoder().raw_decode(answer)[0]
         return {**result, "_output": output}
@@ -66,7 +66,7 @@ def modules(stack):
 
 @pytest.fixture
 def team(stack, modules, mark, numbers=itertools.count(1)):  # noqa: B008  one for all tests
-    """A namespace, and the name of a client; both are removed with all that belongs to them."""
+    """A namespace and the name of a client, removed with everything that belongs to them."""
     name = f"accounts-{mark}-{next(numbers)}"
     stack.kubectl("create", "namespace", name)
     yield name
@@ -87,11 +87,11 @@ def lets_in(stack, username, password):
 
 
 def ends(stack, username, password):
-    """Waits until credentials let nobody in, since a server may remember for a moment that they did."""
+    """Wait until credentials are refused, since a server may cache them for a moment."""
     stacks.wait_until(lambda: not lets_in(stack, username, password), REVOKED_AFTER, f"{username} is still let in")
 
 
-def test_client_gets_a_secret_with_which_it_works(stack, modules, team, mark):
+def test_client_secret_works(stack, modules, team, mark):
     client = {"name": team, "namespaces": [team], "tracking_uri": stack.mlflow_url}
     planned = modules("mlflow_client", "--check", "--diff", clients=[client])
     assert planned["changed"]
@@ -106,7 +106,7 @@ def test_client_gets_a_secret_with_which_it_works(stack, modules, team, mark):
     assert made["changed"]
     assert not again["changed"]
     assert again["requests"] <= 3
-    # What the program makes is its own, and nobody else's is seen.
+    # The program owns what it creates, and sees nothing else.
     script = """
         import sys, mlflow
         mlflow.set_experiment(sys.argv[1])
@@ -120,12 +120,12 @@ def test_client_gets_a_secret_with_which_it_works(stack, modules, team, mark):
     assert done.stdout.strip().endswith(f"['accounts-{mark}']")
 
 
-def test_renewed_token_is_in_place_before_the_old_one_ends(stack, modules, plugin, team):
+def test_token_is_renewed_before_the_old_one_expires(stack, modules, plugin, team):
     client = {"name": team, "namespaces": [team], "tracking_uri": stack.mlflow_url}
     modules("mlflow_client", clients=[client])
     old = credentials(stack, team)
     shorter = {**client, "lifetime_days": 20, "renew_before_days": 5, "grace_days": 0}
-    if plugin == "basic":  # its passwords end with no date of the server's: the Secret's own date is set back
+    if plugin == "basic":  # basic-auth's passwords have no expiry on the server: change the Secret's date instead
         issued = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=16)).isoformat(timespec="seconds")
         stack.kubectl(
             "-n", team, "annotate", "--overwrite", "secret/mlflow-credentials", f"mlops.mlflow/issued={issued}"
@@ -159,7 +159,7 @@ def test_removed_client_is_locked_out(stack, modules, team):
     assert team in [user["name"] for user in users], "the account stays, with what was granted to it"
 
 
-def test_secret_of_somebody_else_is_left_alone(stack, modules, team):
+def test_unmanaged_secret_is_not_changed(stack, modules, team):
     stack.kubectl("-n", team, "create", "secret", "generic", "mlflow-credentials", "--from-literal=theirs=yes")
 
     result = modules(
@@ -170,7 +170,7 @@ def test_secret_of_somebody_else_is_left_alone(stack, modules, team):
     assert set(credentials(stack, team)) == {"theirs"}
 
 
-def test_accounts_are_made_changed_and_removed(stack, modules, plugin, mark):
+def test_accounts_are_created_changed_and_removed(stack, modules, plugin, mark):
     person, program = f"accounts-person-{mark}", f"accounts-program-{mark}"
     secret = {"namespace": stacks.NAMESPACES["mlflow"], "name": ADMIN, "key": "password"}
     people = [{"name": person, "password_secret": secret}]
@@ -195,7 +195,7 @@ def test_accounts_are_made_changed_and_removed(stack, modules, plugin, mark):
         assert not modules(module, **{option: [{"name": name, "state": "absent"}]})["changed"]
 
 
-def test_token_by_itself(stack, modules, team):
+def test_token_module(stack, modules, team):
     modules("mlflow_service_account", service_accounts=[{"name": team}])
     token = {"user": team, "name": "spark", "secret": {"namespace": team, "name": "spark"}, "take_over": True}
 
@@ -209,8 +209,8 @@ def test_token_by_itself(stack, modules, team):
     modules("mlflow_service_account", service_accounts=[{"name": team, "state": "absent"}])
 
 
-def test_no_token_makes_tokens_of_people_or_of_itself(stack, modules, plugin, team):
-    """The deployment's own account issues tokens of service accounts, and no service account issues any."""
+def test_tokens_cannot_issue_tokens_for_users_or_themselves(stack, modules, plugin, team):
+    """The playbooks' account can issue tokens for service accounts; service accounts cannot."""
     if plugin == "basic":
         return  # it has none
     modules("mlflow_client", clients=[{"name": team, "namespaces": [team], "tracking_uri": stack.mlflow_url}])

@@ -1,4 +1,4 @@
-"""Artifacts through the tracking server, as a stock client that is told nothing but URL, name and token."""
+"""Artifacts through the tracking server, with a client that knows only URL, name and token."""
 
 import requests
 
@@ -7,7 +7,7 @@ from tests.lib.clients import ROUND_TRIP
 
 
 def test_round_trip(stack, admin_token, mark):
-    """100 MB there and back are the same bytes, and lie in the bucket as one object."""
+    """100 MB are the same after a round trip, and are one object in the bucket."""
     done = stack.client(ROUND_TRIP, stacks.ADMIN, admin_token, 100, f"artifacts-{mark}")
     print(done.stdout)
     run = done.stdout.splitlines()[-1].split()[0]
@@ -36,15 +36,15 @@ def test_empty_and_oddly_named_files(stack, admin_token, mark):
     stack.client(script, stacks.ADMIN, admin_token, f"artifacts-{mark}")
 
 
-def test_bucket_is_not_open(stack):
-    """Nobody reads or lists the bucket without MLflow's key."""
+def test_bucket_is_private(stack):
+    """The bucket cannot be read or listed without MLflow's key."""
     with stack.forwarded("minio", 9000) as port:
         for path in ("/mlflow/", "/mlflow/?list-type=2", "/"):
             assert requests.get(f"http://localhost:{port}{path}", timeout=60).status_code == 403
 
 
-def test_key_of_mlflow_opens_its_bucket_only(stack):
-    """The key that MLflow holds can't make a bucket, and is not the root's."""
+def test_mlflow_key_is_limited_to_its_bucket(stack):
+    """MLflow's key cannot create a bucket, and is not the root key."""
     key, secret = stack.s3_key()
     script = f"""
         set -e

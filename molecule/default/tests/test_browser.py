@@ -1,4 +1,4 @@
-"""What people do in the browser beyond logging in: tokens, permissions, and sessions that last."""
+"""Tokens, permissions and long sessions in the browser."""
 
 import contextlib
 import re
@@ -22,16 +22,16 @@ def keycloak(stack, mark):
     realm.clear()
 
 
-def test_front_page_names_the_way_in(stack, page, screenshots):
+def test_front_page_shows_the_login_button(stack, page, screenshots):
     page.goto(stack.mlflow_url)
     expect(page.get_by_text(re.compile("log in with", re.I))).to_be_visible()
     picture(page, screenshots / "front.png")
 
 
-def test_person_in_no_group_is_refused(stack, page, screenshots, keycloak, admin_token):
-    """Whoever the realm knows is not for that reason a person of MLflow."""
+def test_user_in_no_group_is_refused(stack, page, screenshots, keycloak, admin_token):
+    """An account in the realm alone gives no access to MLflow."""
     password = stacks.Hidden(secrets.token_urlsafe(16))
-    name = keycloak.user("stranger", password)
+    name = keycloak.user("no-group", password)
     go_to_login(stack, page)
     log_in(page, name, password)
     page.wait_for_url(lambda url: url.startswith(stack.mlflow_url) and "/callback" not in url)
@@ -44,8 +44,8 @@ def test_person_in_no_group_is_refused(stack, page, screenshots, keycloak, admin
     assert name not in known
 
 
-def test_person_in_the_group_is_let_in(stack, page, keycloak):
-    """The same as the stranger, but for the group."""
+def test_user_in_the_group_is_admitted(stack, page, keycloak):
+    """The same user as above, but in a group."""
     password = stacks.Hidden(secrets.token_urlsafe(16))
     name = keycloak.user("member", password, [stack.variables.get("mlflow_user_group", "mlflow-users")])
     go_to_login(stack, page)
@@ -56,7 +56,7 @@ def test_person_in_the_group_is_let_in(stack, page, keycloak):
     admin.delete(f"{stack.mlflow_url}/api/2.0/mlflow/users", json={"username": name}, timeout=60).raise_for_status()
 
 
-def test_token_of_the_page_lets_a_client_in(stack, page, screenshots, mark):
+def test_token_created_on_the_page_works(stack, page, screenshots, mark):
     name = f"browser-{mark}"
     enter(stack, page, stacks.USER)
     page.goto(f"{stack.mlflow_url}/oidc/ui/user/tokens")
@@ -91,8 +91,8 @@ def test_token_of_the_page_lets_a_client_in(stack, page, screenshots, mark):
     )
 
 
-def test_permission_given_in_the_page_holds(stack, page, screenshots, user_token, admin_token):
-    """An administrator gives a group an experiment, in the page, and a person of the group may read it."""
+def test_permission_granted_on_the_page_applies(stack, page, screenshots, user_token, admin_token):
+    """An administrator grants a group an experiment on the page, and a member can read it."""
     name = f"shared-{secrets.token_hex(4)}"
     made = requests.post(
         f"{stack.mlflow_url}/api/2.0/mlflow/experiments/create",
@@ -126,7 +126,7 @@ def test_permission_given_in_the_page_holds(stack, page, screenshots, user_token
 
 
 def test_session_outlives_its_access_token(stack, page, keycloak):
-    """Refresh tokens: nobody is thrown out when the access token ends, which is every five minutes by default."""
+    """Refresh tokens keep a session alive after its access token has expired (five minutes by default)."""
     client = stack.variables.get("mlflow_oidc_client_id", "mlflow")
     with keycloak.access_tokens_last(client, 45):
         enter(stack, page, stacks.USER)
@@ -141,16 +141,16 @@ def test_session_outlives_its_access_token(stack, page, keycloak):
 def test_logout_ends_the_session_at_the_provider_too(stack, page):
     enter(stack, page, stacks.USER)
     page.goto(f"{stack.mlflow_url}/logout")
-    # Keycloak asks whether one means it when it is not handed the ID token.
+    # Without the ID token, Keycloak asks for a confirmation.
     with contextlib.suppress(NotShown):
         page.locator("#kc-logout").click(timeout=3000)
-        pytest.fail("Keycloak asks whether one means it: MLflow did not say whose session ends")
+        pytest.fail("Keycloak asks for a confirmation: MLflow did not send the ID token")
     assert who(stack, page) is None
-    go_to_login(stack, page)  # and not straight back into MLflow
+    go_to_login(stack, page)  # and not back into MLflow without a login
 
 
-def test_session_outlives_all_replicas(stack, page):
-    """Both replicas restarted: sessions are in the database, and keys in a Secret."""
+def test_session_survives_a_restart_of_all_replicas(stack, page):
+    """Sessions are in the database and keys in a Secret, so a restart of both replicas ends none."""
     enter(stack, page, stacks.USER)
     page.goto(f"{stack.mlflow_url}/#/experiments")
     before = {pod.metadata.name for pod in stack.pods("mlflow")}

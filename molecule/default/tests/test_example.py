@@ -1,4 +1,4 @@
-"""What the quickstart's example leaves behind, and that its end can be run again."""
+"""Results of the quickstart's example, and repeating its last step."""
 
 import subprocess
 import sys
@@ -39,8 +39,8 @@ def test_model_comes_back_from_the_registry(stack, admin_token, example):
     assert done.stdout.split() == ["0", "1", "2"]
 
 
-def test_end_of_the_quickstart_run_again(stack, example):
-    """It keeps the token, logs nothing new, shows no password, and takes seconds."""
+def test_quickstart_script_is_idempotent(stack, example):
+    """It keeps the token, logs nothing new, prints no password, and takes seconds."""
     before = (stack.directory / "env").read_bytes()
     command = [sys.executable, stacks.EXAMPLES / "quickstart.py", "--directory", stack.directory]
     command += ["--mlflow-url", stack.mlflow_url, "--keycloak-url", stack.keycloak_url]
@@ -55,8 +55,8 @@ def test_end_of_the_quickstart_run_again(stack, example):
     assert stack.keycloak_url in done.stdout
 
 
-def test_file_to_source(stack):
-    """Nobody else reads it, and a shell takes every value as it is."""
+def test_env_file_is_private_and_can_be_sourced(stack):
+    """Only its owner can read it, and a shell reads every value unchanged."""
     path = stack.directory / "env"
     assert stack.environment
     assert path.stat().st_mode & 0o777 == 0o600
@@ -67,8 +67,8 @@ def test_file_to_source(stack):
     assert done.stdout.split("\0")[:-1] == [stack.environment[name] for name in names]
 
 
-def test_env_file_takes_any_password(tmp_path):
-    """Each special character survives the file, a shell, and the reading back."""
+def test_env_file_supports_any_password(tmp_path):
+    """Special characters survive the file, a shell, and reading it again."""
     value = "".join(map(chr, range(32, 127))) + "äöü€"
     path = tmp_path / "env"
     assert quickstart.write_env(path, {"SECRET": value})

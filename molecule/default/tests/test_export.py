@@ -1,4 +1,4 @@
-"""The export of a running stack: equal to what runs, the same each time, and without a credential in it."""
+"""The export of a running stack equals the cluster, is deterministic, and contains no credentials."""
 
 import json
 import re
@@ -14,7 +14,7 @@ PLAYBOOK = "playbooks/export.yml"
 
 
 def contents(folder):
-    """All files below a folder, by their paths in it."""
+    """Return all files below a directory by their relative paths."""
     return {str(path.relative_to(folder)): path.read_bytes().decode() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -23,7 +23,7 @@ def export(stack, folder, *words):
 
 
 def difference(stack, folder):
-    """How `kubectl diff` ends, and what it says: 0 where nothing differs, 1 where something does."""
+    """Return exit code (0: equal, 1: different) and output of `kubectl diff`."""
     command = ["kubectl", "--kubeconfig", stack.kubeconfig, "diff", "--server-side", "--field-manager", "mlops.mlflow"]
     done = subprocess.run([*command, "-k", folder], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -31,7 +31,7 @@ def difference(stack, folder):
 
 @pytest.fixture(scope="module")
 def sealed(stack):
-    """Whether something stands for the Secrets of this stack that may be in git."""
+    """Whether the stack's Secrets have a form that may be in git."""
     kinds = stack.kubectl("api-resources", "-o", "name").split()
     found = [kind for kind in kinds if kind in ("sealedsecrets.bitnami.com", "externalsecrets.external-secrets.io")]
     listed = [stack.kubectl("-n", stacks.NAMESPACES["mlflow"], "get", kind, "-o", "name") for kind in found]
@@ -40,9 +40,9 @@ def sealed(stack):
 
 @pytest.fixture(scope="module")
 def exported(stack, sealed, tmp_path_factory):
-    """The folder of an export."""
+    """The directory of an export."""
     if not sealed:
-        pytest.skip("this stack keeps its credentials as Secrets alone")
+        pytest.skip("this stack keeps credentials in plain Secrets only")
     folder = tmp_path_factory.mktemp("export") / "gitops"
     run = export(stack, folder)
     assert run.code == 0, run.output
@@ -50,7 +50,7 @@ def exported(stack, sealed, tmp_path_factory):
     return folder
 
 
-def test_secrets_alone_are_not_exported(stack, sealed, tmp_path):
+def test_plain_secrets_are_not_exported(stack, sealed, tmp_path):
     if sealed:
         pytest.skip("this stack's credentials have a form for git")
     run = export(stack, tmp_path / "gitops")
@@ -61,12 +61,12 @@ def test_secrets_alone_are_not_exported(stack, sealed, tmp_path):
     assert not (tmp_path / "gitops").exists()
 
 
-def test_an_export_differs_in_nothing_from_what_runs(stack, exported):
+def test_export_equals_the_cluster(stack, exported):
     assert difference(stack, exported) == (0, "")
 
 
 def owned(listed):
-    """The fields of each object that are applied by our field manager."""
+    """Return the fields of each object that our field manager owns."""
     return {
         (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]): [
             entry["fieldsV1"]
@@ -77,33 +77,33 @@ def owned(listed):
     }
 
 
-def test_whoever_applies_an_export_owns_what_site_yml_owns(stack, exported):
-    """Otherwise, each would change what the other one applied, if only in ownership."""
+def test_applied_export_owns_the_same_fields_as_site_yml(stack, exported):
+    """Otherwise each would change the other's ownership of fields."""
     more = ["-k", exported, "-o", "json", "--show-managed-fields"]
     before = owned(stack.kubectl("get", *more))
     tried = ["apply", "--server-side", "--field-manager", "mlops.mlflow", "--dry-run=server"]
     after = owned(stack.kubectl(*tried, *more))
     assert any(before.values())
-    # What the credentials module makes is updated, not applied, so that an export adds its fields.
+    # The credentials module updates objects without server-side apply, so an export adds field ownership.
     assert {place: fields for place, fields in after.items() if fields != before[place] and before[place]} == {}
 
 
-def test_the_difference_would_be_seen(stack, exported):
-    """The control of the test above: one number is another."""
+def test_difference_is_detected(stack, exported):
+    """Control of the test above: one changed number is reported."""
     path = exported / "mlflow" / "deployment-mlflow.yaml"
     before = path.read_text()
     assert before.count("replicas: 2") == 1
     path.write_text(before.replace("replicas: 2", "replicas: 3"))
     try:
-        code, told = difference(stack, exported)
+        code, output = difference(stack, exported)
     finally:
         path.write_text(before)
-    assert code == 1, told
-    assert re.search(r"^\+\s+replicas: 3", told, re.M), told
+    assert code == 1, output
+    assert re.search(r"^\+\s+replicas: 3", output, re.M), output
 
 
-def test_an_export_holds_what_runs(stack, exported):
-    """Each workload and Service of the stack's namespaces, and what stands for each Secret of it."""
+def test_export_is_complete(stack, exported):
+    """Each workload and Service of the stack's namespaces, and each Secret in sealed form."""
     kinds = {
         "deployments": "Deployment",
         "statefulsets": "StatefulSet",
@@ -115,7 +115,7 @@ def test_an_export_holds_what_runs(stack, exported):
         for plural, kind in kinds.items():
             for found in stack.kubectl("-n", namespace, "get", plural, "-o", "name").split():
                 name = found.partition("/")[2]
-                if name != "kube-root-ca.crt":  # which Kubernetes makes in each namespace
+                if name != "kube-root-ca.crt":  # created by Kubernetes in each namespace
                     assert f"{namespace}/{kind.lower()}-{name}.yaml" in files
         for secret in stack.core.list_namespaced_secret(namespace).items:
             labels = secret.metadata.labels or {}
@@ -140,7 +140,7 @@ def test_two_exports_are_the_same_to_the_byte(stack, exported, tmp_path):
     assert contents(tmp_path / "gitops") == contents(exported)
 
 
-def test_an_export_holds_no_credential(stack, exported):
+def test_export_contains_no_credentials(stack, exported):
     secrets = stack.secret_values()
     assert len(secrets) > 5
     files = contents(exported)
@@ -152,15 +152,15 @@ def test_an_export_holds_no_credential(stack, exported):
         assert leaks.leaks({name: planted}, text + "\n".join(sorted(leaks.forms(planted)))) == [name]
 
 
-def test_a_persons_files_stay_and_stale_ones_go(stack, exported):
+def test_own_files_are_kept_and_obsolete_ones_removed(stack, exported):
     before = contents(exported)
     (exported / "README.md").write_text("mine\n")
     (exported / "mlflow" / "ingress.yaml").write_text("# mine\n")
-    # As a Job of another content would have left it.
+    # Like the file of an outdated Job.
     stale = exported / "mlflow" / "job-mlflow-migrate-00000000.yaml"
     stale.write_text((exported / "mlflow" / "namespace-mlflow.yaml").read_text())
-    told = export(stack, exported, "--check", "--diff")
-    assert told.count("changed") == 1, told.output
+    shown = export(stack, exported, "--check", "--diff")
+    assert shown.count("changed") == 1, shown.output
     assert stale.exists()
     run = export(stack, exported, "--diff")
     assert run.code == 0, run.output

@@ -1,4 +1,4 @@
-"""No secret that the stack holds shows up where somebody else may read it."""
+"""Secrets of the stack appear nowhere else."""
 
 import base64
 import dataclasses
@@ -23,7 +23,7 @@ def secrets(stack):
 
 @dataclasses.dataclass
 class Run:
-    """What a run of site.yml left to look at."""
+    """The traces of a run of site.yml."""
 
     output: str
     arguments: str
@@ -33,7 +33,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(stack, tmp_path_factory):
-    """Two runs of site.yml with its Jobs run anew: at its most talkative, and as a program reads it."""
+    """Two runs of site.yml with recreated Jobs: with the highest verbosity, and with JSON output."""
     remembered = tmp_path_factory.mktemp("leaks") / "remembered.json"
     playbook = pathlib.Path(__file__).parent / "leaks.yml"
     output, events = {}, {}
@@ -61,7 +61,7 @@ def test_output_of_a_run(run, secrets):
 
 
 def test_events_of_a_run(run, secrets):
-    """What Ansible hands to callbacks: every result, with its differences and its arguments."""
+    """Ansible's callback events: every result, with diffs and arguments."""
     assert '"v2_runner_on_ok"' in run.events
     assert "mlflow-db-credentials" in run.events
     assert leaks(secrets, run.events) == []
@@ -79,13 +79,13 @@ def test_arguments_of_processes(run, secrets):
 
 
 def test_sealed_files(stack, secrets):
-    """The folder for git, where the stack has one. Sealing keys are in no file."""
+    """The directory for git, if the stack has one. No file contains sealing keys."""
     texts = [path.read_text() for path in (stack.directory / "sealed").rglob("*") if path.is_file()]
     assert leaks(secrets, "\n".join(texts)) == []
 
 
 def test_objects_of_the_cluster(stack, secrets):
-    """Nothing but Secrets holds one: pod specifications, ConfigMaps, annotations and events are free of them."""
+    """Pod specifications, ConfigMaps, annotations and events contain no secrets."""
     kinds = [
         kind
         for kind in stack.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
@@ -109,7 +109,7 @@ def test_logs_of_the_pods(stack, secrets):
 @pytest.mark.parametrize("form", ["as it is", "base64"])
 @pytest.mark.parametrize("kind", sorted(PLANTED))
 def test_planted_secret_is_found(stack, kind, form):
-    """The search sees what is there: in a ConfigMap as JSON, in a process's arguments, and in a run's output."""
+    """Control: the search finds a planted secret in a ConfigMap, in arguments, and in a run's output."""
     value = PLANTED[kind]
     secrets = {kind: value}
     planted = value if form == "as it is" else base64.b64encode(value.encode()).decode()

@@ -1,4 +1,4 @@
-"""People at the login page, in a real browser and against two replicas."""
+"""Login in a real browser, with two replicas."""
 
 import contextlib
 import re
@@ -15,7 +15,7 @@ from tests.lib.pages import go_to_login, log_in, picture
 
 
 @pytest.mark.parametrize("user", [stacks.ADMIN, stacks.USER])
-def test_person_logs_in(stack, page, screenshots, user):
+def test_user_logs_in(stack, page, screenshots, user):
     go_to_login(stack, page)
     picture(page, screenshots / "login.png")
     log_in(page, user, stack.password(user))
@@ -23,7 +23,7 @@ def test_person_logs_in(stack, page, screenshots, user):
     profile = page.request.get(f"{stack.mlflow_url}/api/2.0/mlflow/users/current").json()
     assert (profile["username"], profile["is_admin"]) == (user, user == stacks.ADMIN)
 
-    # Each load asks both replicas, and neither sends the person back to the login page.
+    # Each page load calls both replicas; neither redirects to the login page.
     for _ in range(4):
         page.goto(f"{stack.mlflow_url}/#/experiments")
         page.reload()
@@ -45,7 +45,7 @@ def test_run_of_the_example_is_shown(stack, page, screenshots, example):
     picture(page, screenshots / "model.png")
 
 
-def test_other_person_is_not_shown_it(stack, page, screenshots, example):
+def test_other_user_does_not_see_the_run(stack, page, screenshots, example):
     go_to_login(stack, page)
     log_in(page, stacks.USER, stack.password(stacks.USER))
     page.wait_for_url(lambda url: url.startswith(stack.mlflow_url))
@@ -53,7 +53,7 @@ def test_other_person_is_not_shown_it(stack, page, screenshots, example):
     assert refused.status == 403
     page.goto(f"{stack.mlflow_url}/#/experiments/{example['experiment_id']}/runs/{example['run_id']}")
     expect(page.get_by_text("Logout").first).to_be_visible()
-    page.wait_for_timeout(5000)  # what the page would show of the run comes after its frame
+    page.wait_for_timeout(5000)  # the run would be rendered after the page's frame
     picture(page, screenshots / "refused.png")
     expect(page.get_by_text("logistic-regression")).to_have_count(0)
     expect(page.get_by_text("accuracy")).to_have_count(0)
@@ -73,7 +73,7 @@ def test_logout_ends_the_session(stack, page):
     page.wait_for_url(lambda url: url.startswith(stack.mlflow_url))
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies(stack.mlflow_url)}
     page.goto(f"{stack.mlflow_url}/logout")
-    # Keycloak asks whether one means it when it is not handed the ID token.
+    # Without the ID token, Keycloak asks for a confirmation.
     with contextlib.suppress(NotShown):
         page.locator("#kc-logout").click(timeout=3000)
     answer = requests.get(
@@ -84,7 +84,7 @@ def test_logout_ends_the_session(stack, page):
 
 
 class _Replicas(requests.Session):
-    """A session that sends what goes to MLflow's URL to one replica after the other."""
+    """A session that sends requests for MLflow's URL to the replicas in turn."""
 
     def __init__(self, url, ports):
         super().__init__()
@@ -115,7 +115,7 @@ class _Replicas(requests.Session):
         return super().send(request, **options)
 
 
-def test_login_begins_at_one_replica_and_ends_at_the_other(stack):
+def test_login_works_across_replicas(stack):
     first, second = (pod.metadata.name for pod in stack.ready("mlflow"))
     with stack.forwarded("mlflow", 5000, first) as one, stack.forwarded("mlflow", 5000, second) as two:
         session = _Replicas(stack.mlflow_url, [one, two])

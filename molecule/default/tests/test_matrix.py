@@ -1,6 +1,6 @@
-"""Everybody at every door: all routes of the server, asked by all kinds of callers.
+"""All routes of the server, called by all kinds of callers.
 
-A route that no rule or no request is known for fails by its name: a new version of MLflow brings its own rows.
+A route without a rule or a request fails the test, so a new version of MLflow adds its own rows.
 """
 
 import collections
@@ -15,7 +15,7 @@ from tests.lib import matrix_routes as routes
 from tests.lib import matrix_world as worlds
 from tests.lib import stack as stacks
 
-# Methods of a page, not of an API: Flask and Starlette answer them by themselves.
+# Flask and Starlette answer these methods themselves.
 BY_ITSELF = ("HEAD", "OPTIONS")
 
 
@@ -27,13 +27,13 @@ def listed(stack):
 @pytest.fixture(scope="module")
 def people(stack, plugin, mark):
     make = {"oidc": matrix_people.oidc, "basic": matrix_people.basic_auth}[plugin]
-    with make(stack, f"matrix-{mark}") as everybody:
-        yield everybody
+    with make(stack, f"matrix-{mark}") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def its_worlds(stack, people, plugin, mark):
-    """A world for each caller and prefix; who changes nothing in it needs one for both."""
+def caller_worlds(stack, people, plugin, mark):
+    """A world for each caller and prefix; callers that change nothing share one."""
     made = {}
 
     def make(caller, prefix):
@@ -52,7 +52,7 @@ def its_worlds(stack, people, plugin, mark):
 
 
 def spread(listed):
-    """The routes of each prefix; those without one go with the first."""
+    """Return the routes by prefix; those without a prefix are added to the first."""
     shares = {prefix: [] for prefix in worlds.PREFIXES}
     for route in listed.routes:
         if route.method not in BY_ITSELF:
@@ -67,23 +67,23 @@ def requests_for(world, people, plugin):
 
 
 def fail_with(rows, what):
-    """Fails with the first of the rows that are wrong, each on a line of its own."""
+    """Fail if there are wrong rows, and list the first ones."""
     shown = "\n".join(sorted(rows)[:60])
     assert not rows, f"{len(rows)} {what}:\n{shown}"
 
 
-def test_every_route_has_a_rule_and_a_request(listed, its_worlds, people, plugin):
-    known = requests_for(its_worlds["owner", worlds.PREFIXES[0]], people, plugin)
+def test_every_route_has_a_rule_and_a_request(listed, caller_worlds, people, plugin):
+    known = requests_for(caller_worlds["owner", worlds.PREFIXES[0]], people, plugin)
     routes_here = [route for share in spread(listed).values() for route in share]
-    fail_with([str(r) for r in routes_here if routes.asks(r.key, plugin) is None], "routes that no rule is known for")
-    fail_with([str(r) for r in routes_here if r.key not in known], "routes that no request is known for")
+    fail_with([str(r) for r in routes_here if routes.asks(r.key, plugin) is None], "routes without a rule")
+    fail_with([str(r) for r in routes_here if r.key not in known], "routes without a request")
 
 
-def test_nobody_comes_in_without_credentials_that_hold(listed, its_worlds, people, plugin, capsys):
-    """All routes with nothing, and with what is worth nothing: only the doors themselves answer."""
-    time.sleep(2)  # a token that held may hold for a second after it was revoked
+def test_invalid_credentials_are_refused_on_every_route(listed, caller_worlds, people, plugin, capsys):
+    """All routes without credentials and with invalid ones: only public routes answer."""
+    time.sleep(2)  # a revoked token may be cached for a second
     wrong = []
-    tables = {prefix: requests_for(its_worlds["other", prefix], people, plugin) for prefix in worlds.PREFIXES}
+    tables = {prefix: requests_for(caller_worlds["other", prefix], people, plugin) for prefix in worlds.PREFIXES}
     chores = [
         (name, client, route, tables[prefix][route.key][1])
         for prefix, share in spread(listed).items()
@@ -106,16 +106,16 @@ def test_nobody_comes_in_without_credentials_that_hold(listed, its_worlds, peopl
     with capsys.disabled():
         routes_count = len({chore[2] for chore in chores})
         print(
-            f"\n{routes_count} routes x {len(people.refused)} callers who must not come in: {len(chores)} calls, "
+            f"\n{routes_count} routes x {len(people.refused)} callers to be refused: {len(chores)} calls, "
             f"{time.monotonic() - begun:.0f} s"
         )
     fail_with(wrong, "calls that were not refused")
 
 
 @pytest.mark.parametrize("method", BY_ITSELF)
-def test_nobody_comes_in_by_another_method(listed, its_worlds, people, plugin, method):
-    """HEAD and OPTIONS tell an anonymous caller nothing about what is there."""
-    table = requests_for(its_worlds["other", worlds.PREFIXES[0]], people, plugin)
+def test_other_http_methods_are_refused(listed, caller_worlds, people, plugin, method):
+    """HEAD and OPTIONS reveal nothing to an anonymous caller."""
+    table = requests_for(caller_worlds["other", worlds.PREFIXES[0]], people, plugin)
     anonymous, wrong = people.refused["anonymous"], []
     for route in listed.routes:
         key = f"GET {route.key.partition(' ')[2]}"
@@ -129,7 +129,7 @@ def test_nobody_comes_in_by_another_method(listed, its_worlds, people, plugin, m
 
 
 def answers(key, path, plugin):
-    """The statuses other than success that those who may are answered."""
+    """Return the expected statuses of permitted calls, other than success."""
     return next(
         (
             statuses
@@ -140,30 +140,30 @@ def answers(key, path, plugin):
     )
 
 
-# Who sees no world but their own; all things are the owner's, and an administrator sees everything.
+# Callers that may see only their own world; the owner owns all objects, and an administrator sees everything.
 CONFINED = [caller for caller in matrix_people.CALLERS if caller not in ("owner", "admin")]
 
 
-def of_others(its_worlds, caller):
-    """What is planted in the worlds in which this caller was given nothing."""
-    others = (world.plant for (whose, _), world in its_worlds.items() if whose != caller)
+def of_others(caller_worlds, caller):
+    """Return the markers of worlds in which this caller has no permission."""
+    others = (world.plant for (whose, _), world in caller_worlds.items() if whose != caller)
     return set(others) if caller in CONFINED else set()
 
 
 def shows_too_much(caller, may, answer, request, *, world, hidden):
-    """What an answer tells that is not the caller's to know, or None; `hidden` is what is planted in others' worlds."""
+    """Return what an answer reveals without permission, or None; `hidden` are the markers of other worlds."""
     if world.plant in answer.text and (not may or caller == "other"):
-        return "shows what is somebody else's"
+        return "shows an object of somebody else"
     for plant in hidden:
         if plant in answer.text:
             return f"shows {plant}"
     if caller == "other" and world.label in answer.text and world.label not in f"{request}":
-        return "tells the name of something that is somebody else's"
+        return "reveals the name of somebody else's object"
     return None
 
 
 def is_right(what, may, status, others):
-    """Whether a status is what a caller is to get."""
+    """Return whether a status is as expected."""
     if what == routes.OFF:
         return status in (400, 403, 404, 500, 501, 503)
     if what == routes.NOBODY:
@@ -172,7 +172,7 @@ def is_right(what, may, status, others):
 
 
 def verdict(caller, route, request, answer, *, world, hidden, plugin):
-    """What is wrong with an answer, or None."""
+    """Return the fault of an answer, or None."""
     what = routes.asks(route.key, plugin)
     special = routes.exception(route.key, caller, plugin)
     may = special if special is not None else what == routes.PUBLIC or what in routes.MAY[caller]
@@ -182,14 +182,14 @@ def verdict(caller, route, request, answer, *, world, hidden, plugin):
     return fault
 
 
-def test_everybody_gets_what_they_were_given(listed, its_worlds, people, plugin, capsys):
-    """All routes by people and programs who are logged in, each about things of their own world."""
+def test_every_caller_has_the_expected_access(listed, caller_worlds, people, plugin, capsys):
+    """All routes, called by authenticated users and programs on objects of their own worlds."""
     wrong, counted, begun = [], collections.Counter(), time.monotonic()
     shares = spread(listed)
 
     def run(caller, prefix):
-        world, client = its_worlds[caller, prefix], people.clients[caller]
-        known, hidden = requests_for(world, people, plugin), of_others(its_worlds, caller)
+        world, client = caller_worlds[caller, prefix], people.clients[caller]
+        known, hidden = requests_for(world, people, plugin), of_others(caller_worlds, caller)
         for route in sorted(shares[prefix], key=lambda each: known[each.key][0]):
             request = known[route.key][1]
             if route.key in routes.UNTRIED and caller == "admin":
@@ -200,27 +200,27 @@ def test_everybody_gets_what_they_were_given(listed, its_worlds, people, plugin,
             if fault:
                 wrong.append(f"{route} for {caller} {fault}: {answer.text[:160]!r}")
 
-    worlds.together([lambda c=caller, p=prefix: run(c, p) for caller, prefix in its_worlds])
+    worlds.together([lambda c=caller, p=prefix: run(c, p) for caller, prefix in caller_worlds])
     with capsys.disabled():
         print(
-            f"\n{sum(map(len, shares.values()))} routes x {len(matrix_people.CALLERS)} callers who are logged in: "
+            f"\n{sum(map(len, shares.values()))} routes x {len(matrix_people.CALLERS)} authenticated callers: "
             f"{counted.total()} calls, {counted[2]} answered, {counted[4]} refused, {time.monotonic() - begun:.0f} s"
         )
     assert counted[2] > counted.total() / 4
     fail_with(wrong, "answers that are wrong")
 
 
-def test_graphql_shows_each_what_they_were_given(listed, its_worlds, people):
-    """A row for each field of the schema; a field that is new fails by its name."""
+def test_graphql_shows_only_permitted_objects(listed, caller_worlds, people):
+    """One row per field of the schema; an unknown field fails the test."""
     wrong, rows = [], 0
-    for (caller, prefix), world in its_worlds.items():
+    for (caller, prefix), world in caller_worlds.items():
         known = matrix_requests.of_graphql(world)
         fields = [f"{kind} {name}" for kind, name in listed.graphql]
         assert set(fields) <= set(known), f"no query is known for {set(fields) - set(known)}"
         if prefix != worlds.PREFIXES[0]:
             continue
         for field in fields:
-            query, told = known[field]
+            query, marker = known[field]
             body = {"query": f"{field.partition(' ')[0]} {{ {query} }}"}
             for name, client in {"": people.clients[caller], **(people.refused if caller == "other" else {})}.items():
                 answer = client.ask("POST", "/graphql", body)
@@ -228,18 +228,18 @@ def test_graphql_shows_each_what_they_were_given(listed, its_worlds, people):
                 if name:
                     if answer.status != 401:
                         wrong.append(f"{field} for {name}: {answer.status}")
-                elif told is not None and (told in answer.text) != (caller != "other"):
+                elif marker is not None and (marker in answer.text) != (caller != "other"):
                     wrong.append(f"{field} for {caller}: {answer.status} {answer.text[:200]}")
-                elif any(plant in answer.text for plant in of_others(its_worlds, caller)):
+                elif any(plant in answer.text for plant in of_others(caller_worlds, caller)):
                     wrong.append(f"{field} for {caller} shows what is planted elsewhere: {answer.text[:200]}")
     fail_with(wrong, "answers that are wrong")
     assert rows > 100
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "other"])
-def test_no_spelling_of_a_path_opens_it(its_worlds, people, caller):
-    """What a proxy or a router might read as another path."""
-    world = its_worlds["other", worlds.PREFIXES[0]]
+def test_path_variants_do_not_bypass_authorization(caller_worlds, people, caller):
+    """Paths that a proxy or a router might normalize."""
+    world = caller_worlds["other", worlds.PREFIXES[0]]
     client = people.clients[caller] if caller in people.clients else people.refused[caller]
     file = f"{world.artifacts}/file.txt"
     proxied = "/api/2.0/mlflow-artifacts/artifacts"
@@ -272,12 +272,12 @@ def test_no_spelling_of_a_path_opens_it(its_worlds, people, caller):
         answer = client.ask("GET", path)
         if world.plant in answer.text or (world.run in answer.text and answer.status < 400):
             wrong.append(f"{path} answers {answer.status} {answer.text[:150]!r}")
-    fail_with(wrong, "paths that show what is somebody else's")
+    fail_with(wrong, "paths that show objects of somebody else")
 
 
-def test_no_header_makes_somebody_else_of_a_caller(its_worlds, people, stack):
-    """Headers by which a proxy would tell who calls, and from where."""
-    world = its_worlds["other", worlds.PREFIXES[0]]
+def test_proxy_headers_do_not_change_the_caller(caller_worlds, people, stack):
+    """Headers in which a proxy would pass the user and the client address."""
+    world = caller_worlds["other", worlds.PREFIXES[0]]
     admin = people.names["admin"]
     for header, value in (
         ("X-Forwarded-User", admin),
@@ -302,16 +302,16 @@ def test_no_header_makes_somebody_else_of_a_caller(its_worlds, people, stack):
     assert own.status == 403, own.text
 
 
-def test_a_true_token_of_the_identity_provider_is_taken(people):
-    """Were it not, the refusal of the forged ones would say nothing."""
+def test_valid_token_of_the_identity_provider_is_accepted(people):
+    """Control: otherwise the refusal of forged tokens would prove nothing."""
     if people.bearer is None:
         pytest.skip("this stack has no identity provider")
     answer = people.bearer.ask("GET", "/api/2.0/mlflow/users/current")
     assert (answer.status, answer.json()["username"]) == (200, stacks.USER), answer.text
 
 
-def test_who_logged_in_gets_tokens_for_nobody_else(people, stack, mark):
-    """A login at the provider may make tokens, as no token may: only here does it count whose they are to be."""
+def test_logged_in_user_cannot_create_tokens_for_others(people, stack, mark):
+    """Only users who logged in at the provider can create tokens, so only they could create them for others."""
     if people.bearer is None:
         pytest.skip("this stack has no identity provider")
     ends = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).isoformat()

@@ -1,4 +1,4 @@
-"""What runs, as whom, and what of it can be seen: looked at from inside the pods and from outside."""
+"""Users, privileges and arguments of the pods, checked from inside and outside."""
 
 import json
 
@@ -22,9 +22,9 @@ def component(request):
 
 @pytest.fixture
 def host(pod, component):
-    """The main container of a component's first pod, for testinfra."""
+    """Return the testinfra host of a component's first pod."""
     if component == "sealed_secrets":
-        pytest.skip("its image holds one binary and no shell")
+        pytest.skip("the image has no shell")
     return pod(component)
 
 
@@ -83,10 +83,10 @@ def test_root_filesystem_is_read_only(host, component):
     assert host.run(f"touch {WRITABLE[component]}/written && rm {WRITABLE[component]}/written").rc == 0
 
 
-def test_no_service_account_token_that_opens_anything_is_inside(stack, component, host):
+def test_no_usable_service_account_token_is_mounted(stack, component, host):
     token = host.file("/var/run/secrets/kubernetes.io/serviceaccount/token")
     if component == "mlflow" and stack.variables.get("mlflow_kubernetes_namespaces"):
-        # By it the server reads the keys of pods' tokens, as every account may, and nothing else.
+        # The server reads the keys of service account tokens with it, and has no other rights.
         assert token.exists
         account = f"--as=system:serviceaccount:{stacks.NAMESPACES['mlflow']}:mlflow"
         for what in (("get", "secrets"), ("list", "pods"), ("create", "pods"), ("create", "serviceaccounts/token")):
@@ -109,15 +109,15 @@ def test_arguments_hold_no_secret(stack, host):
     assert not found
 
 
-def test_planted_argument_is_found(host):
-    """The look at the arguments sees what is there. The value is made up: a control that fails may show it."""
+def test_planted_argument_is_detected(host):
+    """Control: a planted argument is found. The value is made up, since a failure prints it."""
     planted = "planted-0123456789abcdef"
     look = "for p in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $p 2>/dev/null; echo; done"
     seen = host.check_output(f"sh -c 'sleep 2; :' {planted} & sleep 0.5; {look} | grep -v 'for p in'")
     assert planted in seen
 
 
-def test_every_service_account_is_its_own(stack, component):
+def test_every_workload_has_its_own_service_account(stack, component):
     for pod in stack.pods(component):
         rules = stack.kubectl(
             "auth",

@@ -1,4 +1,4 @@
-"""Programs without a person: pods with their service account's token, and clients of Keycloak with theirs."""
+"""Programs: pods with service account tokens, and clients of Keycloak."""
 
 import base64
 import contextlib
@@ -12,40 +12,40 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.lib import stack as stacks
 
-STRANGERS = "strangers"
+UNLISTED = "unlisted"
 AUDIENCE = "mlflow-api"
 WHO = "/api/2.0/mlflow/users/current"
 
 
 @pytest.fixture(scope="module")
 def team(stack):
-    """The namespace whose pods may come; another one beside it, whose pods may not."""
+    """A listed namespace, and another one whose pods are refused."""
     allowed = stack.variables.get("mlflow_kubernetes_namespaces") or []
     if not allowed:
         pytest.skip("the inventory of this stack allows no namespace: mlflow_kubernetes_namespaces")
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
-    for name in (allowed[0], STRANGERS):
+    for name in (allowed[0], UNLISTED):
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": restricted}}
         stack.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=json.dumps(namespace))
     yield allowed[0]
-    stack.kubectl("delete", "namespace", STRANGERS, "--wait=false")
+    stack.kubectl("delete", "namespace", UNLISTED, "--wait=false")
     for kind, name in (("cronjob", "nightly"), ("job", "nightly-now"), ("job", "train"), ("serviceaccount", "nightly")):
         stack.kubectl("-n", allowed[0], "delete", kind, name, "--ignore-not-found", "--wait=false")
 
 
 def token_of(stack, namespace, audience, account="default"):
-    """A token of a service account, as a pod would get it."""
+    """Return a token of a service account, as a pod would get it."""
     return stacks.Hidden(stack.kubectl("-n", namespace, "create", "token", account, f"--audience={audience}").strip())
 
 
 def bearer(stack, token, path=WHO, method="GET", **options):
-    """What MLflow answers to who shows this token."""
+    """Return MLflow's answer to a bearer token."""
     headers = {"Authorization": f"Bearer {token}"}
     return requests.request(method, f"{stack.mlflow_url}{path}", headers=headers, timeout=60, **options)
 
 
 def profile(stack, admin_token, name):
-    """What an administrator sees of an account; None where there is none."""
+    """Return an account as an administrator sees it, or None."""
     listed = requests.get(
         f"{stack.mlflow_url}/api/2.0/mlflow/users/details",
         params={"service": "true"},
@@ -60,7 +60,7 @@ def profile(stack, admin_token, name):
 # Pods
 
 
-def test_pod_logs_with_nothing_but_its_token(stack, team, admin_token):
+def test_pod_logs_with_its_service_account_token(stack, team, admin_token):
     well, output = stack.run_example("job.yaml", team)
     assert well, output
     logged = output.rpartition("logged ")[2].split()[0]
@@ -71,16 +71,16 @@ def test_pod_logs_with_nothing_but_its_token(stack, team, admin_token):
         timeout=60,
     )
     assert answer.json()["run"]["data"]["metrics"][0]["key"] == "loss"
-    assert [each for each in stack.objects() if logged in each["key"]], "its artifact is not in the bucket"
+    assert [each for each in stack.objects() if logged in each["key"]], "the artifact is not in the bucket"
     account = profile(stack, admin_token, f"default.{team}@serviceaccount.cluster.local")
     assert (account["is_service_account"], account["is_admin"]) == (True, False)
 
 
 def test_pod_of_another_namespace_is_refused(stack, team, admin_token):
-    well, output = stack.run_example("job.yaml", STRANGERS)
+    well, output = stack.run_example("job.yaml", UNLISTED)
     assert not well
     assert "Authentication required" in output
-    assert profile(stack, admin_token, f"default.{STRANGERS}@serviceaccount.cluster.local") is None
+    assert profile(stack, admin_token, f"default.{UNLISTED}@serviceaccount.cluster.local") is None
 
 
 def test_cron_job(stack, team, admin_token):
@@ -94,7 +94,7 @@ def test_cron_job(stack, team, admin_token):
     assert profile(stack, admin_token, f"nightly.{team}@serviceaccount.cluster.local")["is_service_account"]
 
 
-def test_pod_sees_nothing_of_others(stack, team, example):
+def test_pod_cannot_see_objects_of_others(stack, team, example):
     token = token_of(stack, team, AUDIENCE)
     assert bearer(stack, token).json()["username"] == f"default.{team}@serviceaccount.cluster.local"
     asked = {"run_id": example["run_id"]}
@@ -102,8 +102,8 @@ def test_pod_sees_nothing_of_others(stack, team, example):
     assert bearer(stack, token, "/api/2.0/mlflow/users/details").status_code == 403
 
 
-def test_pods_token_makes_no_lasting_one(stack, team):
-    """A stolen token is worth as long as it lives."""
+def test_pod_token_cannot_create_tokens(stack, team):
+    """A stolen token cannot be used after it has expired."""
     asked = {"name": "kept", "expiration": "2026-12-31T00:00:00+00:00"}
     token = token_of(stack, team, AUDIENCE)
     assert bearer(stack, token, f"{WHO}/tokens", "POST", json=asked).status_code in (403, 409)
@@ -113,10 +113,10 @@ def issuer(stack):
     return json.loads(stack.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
 
 
-def test_tokens_for_somebody_else_are_refused(stack, team):
-    """Those that every pod has for the API server, those for another audience, and those of other namespaces."""
+def test_tokens_with_another_audience_or_namespace_are_refused(stack, team):
+    """Default tokens for the API server, tokens with another audience, and tokens of other namespaces."""
     assert bearer(stack, token_of(stack, team, AUDIENCE)).status_code == 200
-    for namespace, audience in ((team, issuer(stack)), (team, "somebody-else"), (STRANGERS, AUDIENCE)):
+    for namespace, audience in ((team, issuer(stack)), (team, "somebody-else"), (UNLISTED, AUDIENCE)):
         assert bearer(stack, token_of(stack, namespace, audience)).status_code == 401, (namespace, audience)
 
 
@@ -126,19 +126,19 @@ def part(value):
 
 
 def read(token):
-    """The header and the claims of a token."""
+    """Return header and claims of a token."""
     return [json.loads(base64.urlsafe_b64decode(each + "==")) for each in token.split(".")[:2]]
 
 
 def forged(header, claims):
-    """A token of these claims, signed by a key that nobody knows."""
+    """Return a token with these claims, signed with an unknown key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     body = f"{part(header)}.{part(claims)}"
     return f"{body}.{part(key.sign(body.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
 def forgeries(token):
-    """By name: what somebody could make of a good token without having its key."""
+    """Return manipulated variants of a valid token, by name."""
     header, claims = read(token)
     name, body, signature = token.split(".")
     other = {**claims, "sub": "system:serviceaccount:kube-system:default", "preferred_username": stacks.ADMIN}
@@ -164,7 +164,7 @@ def test_forged_tokens_are_refused(stack, team):
 
 
 class Keycloak:
-    """Keycloak's admin API, of the realm."""
+    """Keycloak's admin API for the realm."""
 
     def __init__(self, stack):
         data = stack.core.read_namespaced_secret("keycloak-admin", "keycloak").data
@@ -189,7 +189,7 @@ class Keycloak:
 
     @contextlib.contextmanager
     def client(self, name, *mappers, **fields):
-        """A client that is there for a while; yields its id and its secret."""
+        """Create a client and remove it afterwards; yield its ID and secret."""
         made = {"clientId": name, "secret": f"{name}-{time.time_ns()}", "publicClient": False, **fields}
         made["protocolMappers"] = [{"protocol": "openid-connect", **mapper} for mapper in mappers]
         self("POST", "/clients", json=made)
@@ -219,7 +219,7 @@ def keycloak(stack):
 
 @pytest.fixture
 def declared(stack):
-    """The client id and the secret of a program that the inventory declares, and where the Secret is."""
+    """Client ID, secret and Secret of a program in the inventory."""
     programs = stack.variables.get("keycloak_service_accounts") or []
     if not programs:
         pytest.skip("the inventory of this stack declares no program: keycloak_service_accounts")
@@ -231,7 +231,7 @@ def declared(stack):
 
 @contextlib.contextmanager
 def service_account(stack, admin_token, name):
-    """An account of MLflow that comes with the provider's tokens, for a while."""
+    """Create a service account for tokens of the provider; remove it afterwards."""
     users, admin = f"{stack.mlflow_url}/api/2.0/mlflow/users", (stacks.ADMIN, admin_token)
     asked = {
         "username": name,
@@ -247,11 +247,11 @@ def service_account(stack, admin_token, name):
         requests.delete(users, json={"username": name}, auth=admin, timeout=60).raise_for_status()
 
 
-def test_client_of_keycloak_comes_with_its_own_token(stack, keycloak, declared, admin_token, mark):
+def test_keycloak_client_logs_in_with_its_token(stack, keycloak, declared, admin_token, mark):
     token = keycloak.tokens(auth=declared)
     assert read(token)[1]["iss"] == f"{stack.keycloak_url}/realms/mlflow"
     name = f"service-account-{declared[0]}"
-    assert bearer(stack, token).status_code == 401, "nobody made an account for it"
+    assert bearer(stack, token).status_code == 401, "there is no account for it"
     with service_account(stack, admin_token, name):
         assert bearer(stack, token).json()["username"] == name
         made = bearer(
@@ -273,8 +273,8 @@ def test_tokens_of_other_clients_and_realms_are_refused(stack, keycloak, admin_t
     assert bearer(stack, keycloak.token).status_code == 401, "of another realm"
 
 
-def test_token_of_a_person_needs_a_group_that_may_log_in(stack, keycloak, user_token):
-    """As at the login page; user_token is here since a person has to have logged in once."""
+def test_user_token_requires_an_admitted_group(stack, keycloak, user_token):
+    """As at the login page. The fixture user_token ensures that the user has logged in once."""
     assert user_token
     person = {"username": stacks.USER, "password": stack.password(stacks.USER)}
     direct = {"directAccessGrantsEnabled": True}

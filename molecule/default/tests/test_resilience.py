@@ -1,4 +1,4 @@
-"""Faults that happen to everybody: a pod that goes away while somebody works."""
+"""Loss of a pod while clients work."""
 
 import re
 import time
@@ -24,7 +24,7 @@ LONG_RUN = """
 
 
 class Visitor(stacks.Background):
-    """Asks MLflow ten times a second, one connection each, and counts what is answered."""
+    """Calls MLflow ten times a second on new connections, and counts the answers."""
 
     def __init__(self, url, credentials):
         super().__init__()
@@ -56,8 +56,8 @@ def all_ready(stack, component, count):
 
 
 @pytest.mark.parametrize("ended", ["deleted", "killed"])
-def test_mlflow_pod_goes_during_a_run(stack, admin_token, mark, ended):
-    """A pod that is drained or killed costs a run nothing: every step arrives."""
+def test_loss_of_an_mlflow_pod_during_a_run(stack, admin_token, mark, ended):
+    """Draining or killing a pod loses no step of a run."""
     steps = 40
     all_ready(stack, "mlflow", 2)
     process = stack.start_client(LONG_RUN, stacks.ADMIN, admin_token, f"resilience-{mark}", steps)
@@ -79,18 +79,18 @@ def test_mlflow_pod_goes_during_a_run(stack, admin_token, mark, ended):
     all_ready(stack, "mlflow", 2)
 
 
-def test_rollout_refuses_nobody(stack, visitor):
+def test_rollout_loses_no_requests(stack, visitor):
     all_ready(stack, "mlflow", 2)
     with visitor:
         stack.kubectl("-n", "mlflow", "rollout", "restart", "deployment/mlflow")
         stack.kubectl("-n", "mlflow", "rollout", "status", "deployment/mlflow", "--timeout=300s")
-        time.sleep(8)  # the last pod drains
+        time.sleep(8)  # the last pod is draining
     assert len(visitor.answers) > 50
     assert visitor.failed == []
 
 
 def test_postgresql_restarts(stack, visitor):
-    """Clients are served again within 10 s of PostgreSQL's pod being deleted, as a node that is drained does it."""
+    """Clients are served again within 10 s after PostgreSQL's pod was evicted."""
     all_ready(stack, "postgres", 1)
     pod = stack.ready("postgres")[0].metadata.name
     with visitor:
@@ -107,7 +107,7 @@ def test_postgresql_restarts(stack, visitor):
 
 
 def test_minio_restarts(stack, admin_token, mark, visitor):
-    """Artifacts stall for seconds and not a minute, and tracking calls not at all."""
+    """Artifact calls are delayed by seconds, and tracking calls not at all."""
     script = """
         import sys, time
         import mlflow
@@ -138,12 +138,12 @@ def test_minio_restarts(stack, admin_token, mark, visitor):
     assert max(answer[1] for answer in visitor.answers) < 5
 
 
-def test_services_are_reached_after_a_start_of_kube_proxy(stack):
-    """It goes through the rules that stand in the kernel, as it does once an hour too, and must know its own."""
+def test_services_work_after_a_restart_of_kube_proxy(stack):
+    """At its start and hourly, kube-proxy reads the kernel's rules, and must recognize its own."""
     proxies = ("--namespace", "kube-system")
     stack.kubectl(*proxies, "delete", "pods", "--selector", "k8s-app=kube-proxy")
     stack.kubectl(*proxies, "rollout", "status", "daemonset/kube-proxy", "--timeout=120s")
-    # Its first look comes within some seconds of its start. Each request is a connection of its own.
+    # kube-proxy syncs within seconds after its start. Each request uses a new connection.
     for _second in range(20):
         assert requests.get(f"{stack.mlflow_url}/health", timeout=10).status_code == 200
         assert requests.get(f"{stack.keycloak_url}/realms/mlflow", timeout=10).status_code == 200

@@ -1,4 +1,4 @@
-"""Sealing in Python beside the real controller and the real kubeseal: both directions, three scopes, and a renewal."""
+"""Sealing in Python against the real controller and kubeseal: both directions, three scopes, and a renewal."""
 
 import base64
 import contextlib
@@ -35,12 +35,12 @@ VALUES = {
 
 
 def encoded(values):
-    """Values as a Secret holds them."""
+    """Return values as encoded in a Secret."""
     return {key: base64.b64encode(value).decode() for key, value in values.items()}
 
 
 class Place:
-    """A namespace of these tests, and the module in it."""
+    """A namespace of these tests, and the module's runs in it."""
 
     def __init__(self, stack, directory):
         self.stack = stack
@@ -49,7 +49,7 @@ class Place:
         stack.kubectl("create", "namespace", self.name)
 
     def module(self, module, /, *, check=False, **options):
-        """Run a module of ours by itself, and give what it returns."""
+        """Run a module of the collection, and return its result."""
         loaded = importlib.import_module(f"ansible_collections.mlops.mlflow.plugins.modules.{module}")
         given = {"kubeconfig": str(self.stack.kubeconfig), **options, "_ansible_check_mode": check}
         printed = io.StringIO()
@@ -62,29 +62,29 @@ class Place:
         return self.module("sealed_secret", name=name, namespace=self.name, **options)
 
     def secret(self, name):
-        """A Secret, as the API server gives it."""
+        """Return a Secret as the API server has it."""
         return json.loads(self.stack.kubectl("-n", self.name, "get", "secret", name, "-o", "json"))
 
     def values(self, name):
-        """The values of a Secret."""
+        """Return the values of a Secret."""
         return {key: base64.b64decode(value) for key, value in self.secret(name)["data"].items()}
 
     def sealed(self, name):
-        """A SealedSecret, as the API server gives it."""
+        """Return a SealedSecret as the API server has it."""
         return json.loads(self.stack.kubectl("-n", self.name, "get", "sealedsecret", name, "-o", "json"))
 
     def apply(self, manifest):
-        """Apply a manifest, given as a text or as an object."""
+        """Apply a manifest, given as text or as an object."""
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
         self.stack.kubectl("-n", self.name, "apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
 
     def plain(self, name, values, **more):
-        """Make a plain Secret."""
+        """Create a plain Secret."""
         metadata = {"name": name, "namespace": self.name, **more}
         self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded(values)})
 
     def unsealed(self, name):
-        """Wait until the controller has made the Secret, and give its values."""
+        """Wait until the controller has created the Secret, and return its values."""
         condition = "jsonpath={.status.conditions[?(@.type=='Synced')].status}=True"
         self.stack.kubectl("-n", self.name, "wait", f"--for={condition}", f"sealedsecret/{name}", "--timeout=60s")
         return self.values(name)
@@ -100,7 +100,7 @@ def place(stack, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kubeseal(stack, place):
-    """A function that runs the real kubeseal, which is made where images are built from packages."""
+    """A function that runs kubeseal, which is built if images are built from packages."""
     found = shutil.which("kubeseal", path=f"{stack.directory / 'bin'}{os.pathsep}{os.environ['PATH']}")
     if not found:
         pytest.skip("there is no kubeseal: it is made where images are built from packages, else install it")
@@ -116,12 +116,12 @@ def kubeseal(stack, place):
 
 @pytest.fixture
 def file(place, request):
-    """A path of a sealed file."""
+    """The path of a sealed file."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)
     return place.directory / name / "sealed.yaml"
 
 
-# --- what is sealed here ----------------------------------------------------------------------------------------------
+# --- sealing here -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -138,7 +138,7 @@ def test_the_controller_opens_what_is_sealed_here_and_kubeseal_accepts_the_file(
     text = file.read_text()
     kubeseal("--validate", text=text)
 
-    # Sealed anew by kubeseal, it is the same to us and to the cluster, labels and annotations included.
+    # Re-encrypted by kubeseal, it is equal for the module and the cluster, including labels and annotations.
     other = kubeseal("--re-encrypt", "-o", "yaml", text=text)
     assert yaml.safe_load(other)["spec"]["encryptedData"] != yaml.safe_load(text)["spec"]["encryptedData"]
     place.apply(other)
@@ -150,12 +150,12 @@ def test_the_controller_opens_what_is_sealed_here_and_kubeseal_accepts_the_file(
     assert place.seal(name, **options)["changed"] is False
 
 
-# --- what kubeseal seals ----------------------------------------------------------------------------------------------
+# --- sealing by kubeseal ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("output", ["yaml", "json"])
 @pytest.mark.parametrize("scope", SCOPES)
-def test_what_kubeseal_sealed_is_taken_as_it_is(place, kubeseal, file, scope, output):
+def test_file_of_kubeseal_is_accepted_unchanged(place, kubeseal, file, scope, output):
     name = f"theirs-{scope}-{output}"
     metadata = {"name": name, "namespace": place.name, "labels": {"app": "x"}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded(VALUES)}
@@ -184,10 +184,10 @@ def test_what_kubeseal_sealed_is_taken_as_it_is(place, kubeseal, file, scope, ou
     assert place.values(name) == VALUES | {"m": b"1", "one": b"new"}
 
 
-# --- what is already there --------------------------------------------------------------------------------------------
+# --- existing objects -------------------------------------------------------------------------------------------------
 
 
-def test_a_secret_that_stands_alone_is_taken_over_with_all_it_has(place):
+def test_existing_secret_is_adopted_completely(place):
     place.plain("alone", {"a": b"1", "b": b"2"}, labels={"app": "x"}, annotations={"note": "y"})
     uid = place.secret("alone")["metadata"]["uid"]
     would = place.seal("alone", check=True, keys={"a": {"generate": "password"}})
@@ -203,7 +203,7 @@ def test_a_secret_that_stands_alone_is_taken_over_with_all_it_has(place):
     assert place.seal("alone", keys={"a": {"generate": "password"}})["changed"] is False
 
 
-def test_a_plain_secret_that_the_controller_refused_to_touch_is_taken_over(place, kubeseal):
+def test_secret_that_blocked_the_controller_is_adopted(place, kubeseal):
     place.plain("refused", {"a": b"plain"})
     metadata = {"name": "refused", "namespace": place.name}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded({"a": b"sealed"})}
@@ -214,11 +214,11 @@ def test_a_plain_secret_that_the_controller_refused_to_touch_is_taken_over(place
     assert place.seal("refused")["changed"] is False
 
 
-def test_what_was_edited_by_hand_is_sealed_or_set_back(place):
+def test_manual_edit_is_sealed_or_reverted(place):
     keys = {"given": {"value": "given"}, "made": {"generate": "password"}}
     place.seal("edited", keys=keys)
     before = place.sealed("edited")["spec"]["encryptedData"]
-    time.sleep(1.1)  # the API server writes down whole seconds
+    time.sleep(1.1)  # timestamps have a resolution of a second
     patch = {"data": encoded({"given": b"by hand", "made": b"by hand too"})}
     place.stack.kubectl("-n", place.name, "patch", "secret", "edited", "--type=merge", "-p", json.dumps(patch))
     assert place.seal("edited", check=True, keys=keys)["sealed"] == ["given", "made"]
@@ -229,7 +229,7 @@ def test_what_was_edited_by_hand_is_sealed_or_set_back(place):
     assert place.seal("edited", keys=keys)["changed"] is False
 
 
-def test_a_secret_that_lost_a_key_gets_it_back(place):
+def test_missing_key_of_a_secret_is_restored(place):
     keys = {"a": {"generate": "password"}, "b": {"generate": "password"}}
     place.seal("lost", keys=keys)
     values = place.values("lost")
@@ -245,7 +245,7 @@ def test_a_secret_that_lost_a_key_gets_it_back(place):
     assert place.seal("lost", keys=keys)["changed"] is False
 
 
-def test_a_file_is_applied_where_the_cluster_has_nothing(place, file):
+def test_file_is_applied_if_the_cluster_has_neither_object(place, file):
     keys = {"a": {"generate": "password"}}
     place.seal("filed", keys=keys, path=str(file))
     values, text = place.values("filed"), file.read_text()
@@ -255,14 +255,14 @@ def test_a_file_is_applied_where_the_cluster_has_nothing(place, file):
     assert (done["changed"], done["generated"], done["sealed"]) == (True, [], [])
     assert (place.values("filed"), file.read_text()) == (values, text)
 
-    # Moved to another name by an editor, its strict values open nowhere.
+    # Renamed in an editor, its strict values cannot be opened anywhere.
     file.write_text(text.replace("name: filed", "name: moved"))
     failed = place.seal("moved", keys=keys, path=str(file))
     assert "cannot be opened by the Sealed Secrets controller" in failed["msg"]
     assert place.stack.kubectl("-n", place.name, "get", "sealedsecret", "moved", "--ignore-not-found") == ""
 
 
-def test_scope_labels_and_type_of_one_that_is_there(place):
+def test_scope_labels_and_type_of_an_existing_secret(place):
     keys = {"a": {"generate": "password"}}
     place.seal("changes", keys=keys, labels={"app": "x", "team": "a"})
     values = place.values("changes")
@@ -284,7 +284,7 @@ def test_scope_labels_and_type_of_one_that_is_there(place):
     assert place.values("changes") == values
 
 
-def test_absent_removes_both_or_leaves_the_secret(place, file):
+def test_absent_removes_both_or_keeps_the_secret(place, file):
     place.seal("gone", keys={"a": {"generate": "password"}}, path=str(file))
     values = place.values("gone")
     assert place.seal("gone", check=True, state="absent", path=str(file))["changed"] is True
@@ -298,10 +298,10 @@ def test_absent_removes_both_or_leaves_the_secret(place, file):
     assert place.seal("gone", state="absent")["changed"] is False
 
 
-# --- what is wrong ----------------------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_wrong_is_a_sentence_and_changes_nothing(place, file):
+def test_wrong_input_fails_without_changes(place, file):
     keys = {"a": {"value": "planted-value-0123456789"}}
     other = (
         stacks.REPOSITORY / "tests" / "unit" / "plugins" / "module_utils" / "sealing" / "fixtures" / "certificate.pem"
@@ -320,7 +320,7 @@ def test_what_is_wrong_is_a_sentence_and_changes_nothing(place, file):
     assert place.stack.kubectl("-n", place.name, "get", "secret,sealedsecret", "wrong", "--ignore-not-found") == ""
 
 
-def test_one_that_the_controller_refuses_says_why(place):
+def test_refusal_by_the_controller_is_reported(place):
     place.seal("origin", keys={"a": {"value": "1"}})
     sealed = place.sealed("origin")
     sealed["metadata"] = {"name": "refuses", "namespace": place.name}
@@ -330,19 +330,19 @@ def test_one_that_the_controller_refuses_says_why(place):
     assert (
         "SealedSecret sealing-tests/refuses is not unsealed: no sealing key of this cluster opens it" in failed["msg"]
     )
-    # With all its values it is sealed for its name.
+    # With all values supplied, it is sealed for its name.
     done = place.seal("refuses", keys={"a": {"value": "1"}})
     assert (done["sealed"], done["synced"], place.values("refuses")) == (["a"], True, {"a": b"1"})
 
 
-# --- a renewal --------------------------------------------------------------------------------------------------------
+# --- renewal ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def renew(place):
-    """A function that gives the controller a newer sealing key, waits until it seals with it, and gives the key.
+    """A function that gives the controller a newer sealing key, waits until it is used, and returns it.
 
-    It stays: from now on the stack's own SealedSecrets may be sealed with it.
+    The key is kept, since the stack's own SealedSecrets may be sealed with it from now on.
     """
 
     def run():
@@ -368,7 +368,7 @@ def renew(place):
         secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata}
         data = encoded({"tls.key": pem, "tls.crt": shown})
         place.stack.kubectl("create", "-f", "-", text=json.dumps({**secret, "data": data}))
-        # It looks at the keys when it starts.
+        # The controller reads keys when it starts.
         controller = ("-n", CONTROLLER, "deployment/sealed-secrets-controller")
         place.stack.kubectl("-n", CONTROLLER, "delete", "pod", "-l", "app.kubernetes.io/name=sealed-secrets")
         place.stack.kubectl("rollout", "status", *controller, "--timeout=120s")
@@ -383,7 +383,7 @@ def renew(place):
     return run
 
 
-def test_files_are_sealed_anew_after_a_renewal(place, kubeseal, renew):
+def test_files_are_resealed_after_a_renewal(place, kubeseal, renew):
     directory = place.directory / "renewal"
     keys = {"a": {"value": "1"}, "b": {"generate": "password"}}
     for scope in SCOPES:
@@ -402,17 +402,17 @@ def test_files_are_sealed_anew_after_a_renewal(place, kubeseal, renew):
     place.seal("renewal-after", keys=keys, path=str(directory / "after.yaml"))
     after = load((directory / "after.yaml").read_text(), "it")
     for text in after["spec"]["encryptedData"].values():
-        unseal([key.encode()], text, label("strict", place.name, "renewal-after"))  # by the newest one
+        unseal([key.encode()], text, label("strict", place.name, "renewal-after"))  # with the newest key
 
     before = {each: each.read_text() for each in directory.rglob("*.*") if each.is_file()}
-    # Somebody moved one to another name: it opens nowhere, and the others are sealed anew all the same.
+    # A renamed file cannot be opened; the others are resealed nevertheless.
     moved = directory / "moved.yaml"
     moved.write_text(commented.read_text().replace("renewal-strict", "renewal-moved"))
     would = place.module("sealed_files", check=True, directory=str(directory))
     assert f"the file {moved} cannot be opened" in would["msg"]
     assert {each: each.read_text() for each in before} == before
     done = place.module("sealed_files", directory=str(directory))
-    assert "1 file is not sealed anew" in done["msg"]
+    assert "1 file is not sealed again" in done["msg"]
     assert (sorted(done["resealed"]), sorted(done["applied"])) == (sorted(would["resealed"]), sorted(would["applied"]))
     assert len(done["resealed"]) == 5
     assert sorted(done["applied"]) == sorted(f"{place.name}/renewal-{each}" for each in (*SCOPES, "after"))
@@ -426,7 +426,7 @@ def test_files_are_sealed_anew_after_a_renewal(place, kubeseal, renew):
             continue
         sealed = load(path.read_text(), path.name)
         name, scope = sealed["metadata"]["name"], scope_of(sealed)
-        # By the new key alone: the old one may go.
+        # With the new key alone: the old one is no longer needed.
         opened = {
             each: unseal([key.encode()], text, label(scope, place.name, name))
             for each, text in sealed["spec"]["encryptedData"].items()
@@ -446,7 +446,7 @@ def test_files_are_sealed_anew_after_a_renewal(place, kubeseal, renew):
         assert place.seal(f"renewal-{scope}", keys=keys, scope=scope, path=str(path))["changed"] is False
 
 
-def test_a_reseal_that_was_interrupted_before_the_cluster_is_taken_up(place):
+def test_interrupted_reseal_is_resumed(place):
     directory = place.directory / "interrupted"
     path = directory / "sealed.yaml"
     place.seal("interrupted", keys={"a": {"value": "1"}}, path=str(path))

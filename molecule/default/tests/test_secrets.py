@@ -1,4 +1,4 @@
-"""Credentials are SealedSecrets: those of the stack, and what the module does in each state that it may meet."""
+"""Credentials as SealedSecrets: those of the stack, and the module in each possible state."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ import yaml
 from tests.lib import stack as stacks
 
 ONE, TWO = "tests-sealed-one", "tests-sealed-two"
-# What is not made by us: sealing keys, and what Kubernetes makes by itself.
+# Not created by the collection: sealing keys, and Secrets of Kubernetes itself.
 OTHERS = ("sealed-secrets-key", "default-token")
 
 
@@ -25,7 +25,7 @@ def folder(stack):
 
 
 def state_of(folder):
-    """What lies in a directory: by path the content and the time of the last write."""
+    """Return content and modification time of all files in a directory, by path."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
@@ -34,7 +34,7 @@ def sealed_of(stack, namespace, name):
 
 
 def test_every_credential_is_sealed(stack, folder):
-    """The controller owns each Secret of the stack, and a file holds what the cluster holds."""
+    """The controller owns each Secret of the stack, and the files equal the cluster."""
     seen = 0
     for namespace in stacks.NAMESPACES.values():
         for secret in stack.core.list_namespaced_secret(namespace).items:
@@ -48,11 +48,11 @@ def test_every_credential_is_sealed(stack, folder):
             assert file["spec"] == live["spec"]
             assert set(file["spec"]["encryptedData"]) == set(secret.data)
     assert seen >= 10
-    # Programs have copies in namespaces of their own.
+    # Programs have copies in their own namespaces.
     assert len([path for path in state_of(folder) if path.parent.name in stacks.NAMESPACES.values()]) == seen
 
 
-def test_second_run_leaves_the_folder_unchanged(stack, folder):
+def test_second_run_leaves_the_directory_unchanged(stack, folder):
     before = state_of(folder)
     done = stack.playbook()
     assert done.code == 0, done.output
@@ -60,7 +60,7 @@ def test_second_run_leaves_the_folder_unchanged(stack, folder):
     assert state_of(folder) == before
 
 
-# --- states that the module may meet
+# --- possible states of the cluster
 
 
 class Login(stacks.Ensured):
@@ -72,7 +72,7 @@ class Login(stacks.Ensured):
         self.playbook = folder.parent / "login.yml"
 
     def ensure(self, *words, backend="sealed_secrets", scope="strict", password=None, namespaces=(ONE, TWO)):
-        """Runs the module; returns how ansible-playbook ended."""
+        """Run the module; return the result of ansible-playbook."""
         supplied = f"{{login: {{password: {{value: {password}}}}}}}" if password else "{}"
         self.playbook.write_text(
             textwrap.dedent(f"""
@@ -127,7 +127,7 @@ def login(stack, tmp_path):
         stack.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def test_same_values_in_both_and_nothing_to_do_next(login):
+def test_namespaces_get_the_same_values_and_second_run_changes_nothing(login):
     assert login.values(ONE) == login.values(TWO)
     assert login.values(ONE)["username"] == b"mlflow"
     before = login.everything()
@@ -135,7 +135,7 @@ def test_same_values_in_both_and_nothing_to_do_next(login):
     assert login.everything() == before
 
 
-def test_comes_back_from_the_files_alone(login):
+def test_secrets_are_restored_from_the_files_alone(login):
     values, files = login.values(ONE), state_of(login.folder)
     for namespace in (ONE, TWO):
         login.remove("sealedsecret", namespace)
@@ -149,7 +149,7 @@ def test_comes_back_from_the_files_alone(login):
     assert login.changed()[0] is False
 
 
-def test_file_that_is_lost_is_written_again(login):
+def test_lost_file_is_rewritten(login):
     path = login.folder / ONE / "login.yaml"
     text = path.read_text()
     path.unlink()
@@ -158,9 +158,9 @@ def test_file_that_is_lost_is_written_again(login):
     assert login.changed()[0] is False
 
 
-def test_value_that_was_changed_by_hand_is_sealed(login):
+def test_manually_changed_value_is_sealed(login):
     old = (login.folder / ONE / "login.yaml").read_text()
-    time.sleep(2)  # the API server tells seconds: what is written within that of the unsealing is not noticed
+    time.sleep(2)  # a change within the second of the unsealing is not detected
     login.stack.kubectl("-n", ONE, "patch", "secret", "login", "-p", '{"stringData": {"password": "by hand"}}')
     changed, output = login.changed()
     assert changed
@@ -170,7 +170,7 @@ def test_value_that_was_changed_by_hand_is_sealed(login):
     assert login.changed()[0] is False
 
 
-def test_supplied_value_is_sealed_and_the_others_keep_their_form(login):
+def test_supplied_value_is_sealed_and_other_ciphertexts_are_kept(login):
     before = sealed_of(login.stack, ONE, "login")["spec"]["encryptedData"]
     assert login.changed(password="supplied-now")[0] is True
     after = sealed_of(login.stack, ONE, "login")["spec"]["encryptedData"]
@@ -194,7 +194,7 @@ def test_scope_can_be_changed(login, scope):
     assert login.values(ONE) == values
 
 
-def test_moves_to_plain_secrets_and_back(login):
+def test_switch_to_plain_secrets_and_back(login):
     values = login.values(ONE)
     assert login.changed(backend="kubernetes")[0] is True
     assert login.stack.kubectl("-n", ONE, "get", "sealedsecrets", "-o", "name") == ""
@@ -207,8 +207,8 @@ def test_moves_to_plain_secrets_and_back(login):
     assert login.changed()[0] is False
 
 
-def test_secret_that_was_there_is_taken_over_whole(login):
-    """Keys, labels and annotations that we know nothing of stay."""
+def test_existing_secret_is_adopted_with_unknown_fields(login):
+    """Unknown keys, labels and annotations are kept."""
     for namespace in (ONE, TWO):
         login.remove("sealedsecret", namespace)
     shutil.rmtree(login.folder / ONE)
@@ -229,7 +229,7 @@ def test_file_of_another_secret(login):
     assert f"is of {ONE}/login, and its place is that of {TWO}/login" in login.fails()
 
 
-def test_file_that_was_renamed_within(login):
+def test_file_with_a_changed_name_inside(login):
     login.remove("sealedsecret", TWO)
     text = (login.folder / ONE / "login.yaml").read_text()
     (login.folder / TWO / "login.yaml").write_text(text.replace(ONE, TWO))
@@ -238,12 +238,12 @@ def test_file_that_was_renamed_within(login):
     assert "sealing_keys_restore.yml" in message
 
 
-def test_file_that_is_none(login):
+def test_file_that_is_not_a_sealedsecret(login):
     (login.folder / TWO / "login.yaml").write_text("kind: Secret\n")
     assert "does not hold one SealedSecret" in login.fails()
 
 
-def test_folder_that_cannot_be_written(login):
+def test_directory_that_is_not_writable(login):
     login.remove("sealedsecret", TWO)
     shutil.rmtree(login.folder / TWO)
     (login.folder / TWO).write_text("in the way\n")
@@ -281,8 +281,8 @@ def test_two_controllers(login):
         login.stack.kubectl("-n", ONE, "delete", "deployment", "sealed-secrets-controller")
 
 
-def test_git_tree_holds_no_value(stack):
-    """What is committed of the collection, and what a checkout of it holds untracked."""
+def test_git_tree_contains_no_secret_values(stack):
+    """Both committed and untracked files of the checkout are searched."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=stacks.REPOSITORY,

@@ -1,4 +1,4 @@
-"""Where things end up: rows in PostgreSQL and objects in MinIO, looked at directly."""
+"""Stored data: rows in PostgreSQL and objects in MinIO."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_object_of_a_run(stack, run):
     assert stack.object(found[0]["key"]) == "hello"
 
 
-def test_permissions_are_in_a_database_of_their_own(stack, run):
+def test_permissions_are_in_a_separate_database(stack, run):
     rows = stack.sql(
         "mlflow_auth",
         f"""SELECT u.username, p.permission FROM experiment_permissions p JOIN users u ON u.id = p.user_id
@@ -38,8 +38,8 @@ def test_permissions_are_in_a_database_of_their_own(stack, run):
     assert rows == [[stacks.ADMIN, "MANAGE"]]
 
 
-def test_no_token_is_stored_as_it_is(stack, admin_token):
-    """What the database holds of a token lets nobody in."""
+def test_tokens_are_stored_hashed(stack, admin_token):
+    """The stored form of a token is not a valid credential."""
     tables = stack.sql("mlflow_auth", "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     assert len(tables) > 5
     for (table,) in tables:
@@ -47,7 +47,7 @@ def test_no_token_is_stored_as_it_is(stack, admin_token):
         assert not any(admin_token in field for row in dumped for field in row), table
 
 
-def test_roles_of_the_database_own_only_what_is_theirs(stack):
+def test_database_roles_own_only_their_databases(stack):
     rows = stack.sql(
         "postgres",
         """SELECT r.rolname, d.datname FROM pg_roles r CROSS JOIN pg_database d

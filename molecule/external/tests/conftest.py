@@ -1,4 +1,4 @@
-"""The stack whose database and object store stand elsewhere."""
+"""The stack with an external database and object store."""
 
 import datetime
 
@@ -24,5 +24,5 @@ def admin_token(stack):
 
 @pytest.fixture
 def name():
-    """An experiment's name, of this test."""
+    """The name of an experiment of this test."""
     return datetime.datetime.now(datetime.UTC).strftime("external-%Y%m%d-%H%M%S-%f")

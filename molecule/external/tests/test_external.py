@@ -1,4 +1,4 @@
-"""Everything is kept where the inventory says, and nowhere else."""
+"""Data is stored in the external services only."""
 
 import kubernetes
 
@@ -7,7 +7,7 @@ from tests.lib.clients import ROUND_TRIP, RUN
 from tests.lib.elsewhere import ELSEWHERE
 
 
-def test_stack_has_no_database_and_no_store_of_its_own(stack):
+def test_stack_has_no_database_and_no_object_store(stack):
     namespaces = {each.metadata.name for each in stack.core.list_namespace().items}
     assert {"mlflow", "keycloak", "sealed-secrets"} <= namespaces
     assert namespaces.isdisjoint({"postgres", "minio"})
@@ -15,8 +15,8 @@ def test_stack_has_no_database_and_no_store_of_its_own(stack):
     assert {claim.metadata.namespace for claim in claims} == {"elsewhere-postgres", "elsewhere-minio"}
 
 
-def test_run_is_in_that_database(stack, admin_token, name):
-    """The run's parameters and metrics, and who owns its experiment."""
+def test_run_is_in_the_external_database(stack, admin_token, name):
+    """The run's parameters and metrics, and the owner of its experiment."""
     run, experiment = stack.client(RUN, stacks.ADMIN, admin_token, name).stdout.splitlines()[-1].split()
     rows = stack.sql(
         "company_runs",
@@ -34,14 +34,14 @@ def test_run_is_in_that_database(stack, admin_token, name):
     assert rows == [[stacks.ADMIN, "MANAGE"]]
 
 
-def test_artifact_is_in_that_store(stack, admin_token, name):
-    """100 MB there and back are the same bytes, and lie in the bucket as one object."""
+def test_artifact_is_in_the_external_store(stack, admin_token, name):
+    """100 MB are the same after a round trip, and are one object in the bucket."""
     done = stack.client(ROUND_TRIP, stacks.ADMIN, admin_token, 100, name)
     run = done.stdout.splitlines()[-1].split()[0]
     assert [entry["size"] for entry in stack.objects() if run in entry["key"]] == [100 << 20]
 
 
-def test_people_are_in_that_database(stack):
+def test_users_are_in_the_external_database(stack):
     rows = stack.sql(
         "company_identity",
         """SELECT u.username FROM user_entity u JOIN realm r ON r.id = u.realm_id
@@ -50,7 +50,7 @@ def test_people_are_in_that_database(stack):
     assert rows == [[stacks.ADMIN], [stacks.USER]]
 
 
-def test_no_other_role_owns_anything_there(stack):
+def test_no_other_role_owns_tables(stack):
     rows = stack.sql("postgres", "SELECT rolname FROM pg_roles WHERE rolname IN ('mlflow', 'keycloak')")
     assert rows == []
     rows = stack.sql(
@@ -59,8 +59,8 @@ def test_no_other_role_owns_anything_there(stack):
     assert rows == []
 
 
-def test_secrets_of_the_user_stay_theirs(stack):
-    """The collection reads them, writes nothing into them, and makes none in their place."""
+def test_user_provided_secrets_are_not_changed(stack):
+    """The collection reads them, and neither changes nor replaces them."""
     for namespace, name in (
         ("mlflow", "company-database"),
         ("mlflow", "company-storage"),
@@ -73,14 +73,14 @@ def test_secrets_of_the_user_stay_theirs(stack):
     assert names.isdisjoint({"mlflow-db-credentials", "mlflow-s3-secret", "keycloak-db-credentials"})
 
 
-def test_no_job_provisions_what_is_not_ours(stack):
+def test_external_services_are_not_provisioned(stack):
     jobs = [job.metadata for job in kubernetes.client.BatchV1Api(stack.api).list_job_for_all_namespaces().items]
     ours = [job for job in jobs if job.namespace not in ELSEWHERE.values()]
     assert {job.labels["mlops.mlflow/job"] for job in ours} == {"mlflow-migrate"}
 
 
-def test_keycloak_was_built_in_its_pod(stack):
-    """The image's own server is read-only, and may lack the database that it is to have."""
+def test_keycloak_builds_in_its_pod(stack):
+    """The server in the image is read-only, and may not be built for PostgreSQL."""
     pod = stack.core.read_namespaced_pod("keycloak-0", "keycloak")
     ended = {each.name: each.state.terminated.exit_code for each in pod.status.init_container_statuses or []}
     assert ended == {"copy": 0, "build": 0}

@@ -1,4 +1,4 @@
-"""The stack with oauth2-proxy in front, and a server that tells what reached it."""
+"""The stack with oauth2-proxy in front, and a server that echoes requests."""
 
 import http.server
 import json
@@ -12,7 +12,7 @@ from tests.lib.fixtures import stack_of
 
 @pytest.fixture(scope="session")
 def stack(request):
-    """The stack that the scenario `oauth2_proxy` deploys."""
+    """The stack of the scenario `oauth2_proxy`."""
     return stack_of(request.config, proxied.ProxiedStack, "oauth2_proxy")
 
 
@@ -32,7 +32,7 @@ class _Echo(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def echo():
-    """The URL of a server that answers with the request it got."""
+    """The URL of a server that answers with the received request."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -41,7 +41,7 @@ def echo():
 
 @pytest.fixture(scope="session")
 def proxy_program():
-    """The program, which the scenario built."""
+    """The program oauth2-proxy, built by the scenario."""
     path = proxied.find_proxy()
     assert path, "There is no oauth2-proxy: build it with images_extra: [oauth2_proxy]"
     return path

@@ -1,4 +1,4 @@
-"""access.yml where oauth2-proxy logs people in: permissions of a group, and programs that come in past the proxy."""
+"""access.yml with oauth2-proxy: permissions of a group, and programs that bypass the proxy."""
 
 import json
 
@@ -14,13 +14,13 @@ API = "/api/2.0/mlflow"
 
 @pytest.fixture(scope="module")
 def name():
-    """The name of all that these tests make."""
+    """The name of all objects of these tests."""
     return f"declared-{int(stacks.time.time())}"
 
 
 @pytest.fixture(scope="module")
 def converge(stack, name, tmp_path_factory):
-    """Runs access.yml; returns how it ended."""
+    """A function that runs access.yml and returns its result."""
     path = tmp_path_factory.mktemp("access") / "variables.json"
     tree = {
         "experiments": [name],
@@ -53,7 +53,7 @@ def test_second_run_changes_nothing(made, converge):
     assert done.count("changed") == 0, done.output
 
 
-def test_member_of_a_group_reads_and_does_not_write(made, stack, name):
+def test_group_member_can_read_but_not_write(made, stack, name):
     session, _ = stack.sign_in(USER)
     found = session.get(
         f"{stack.mlflow_url}{API}/experiments/get-by-name", params={"experiment_name": name}, timeout=60
@@ -64,7 +64,7 @@ def test_member_of_a_group_reads_and_does_not_write(made, stack, name):
     assert answer.status_code == 403, answer.text
 
 
-def test_programs_come_in_past_the_proxy(made, stack, name):
+def test_programs_bypass_the_proxy(made, stack, name):
     client = stack.secret(name, "mlflow-credentials")
     assert str(client["MLFLOW_TRACKING_URI"]) == stack.api_url
     robot = stack.secret(name, "ci")

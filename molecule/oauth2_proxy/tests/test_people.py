@@ -1,4 +1,4 @@
-"""People: through oauth2-proxy, Keycloak's login page and the bridge, to accounts of MLflow's own."""
+"""Users: through oauth2-proxy, Keycloak's login page and the bridge, to MLflow's own accounts."""
 
 import access_token
 import pytest
@@ -11,7 +11,7 @@ USER = "demo-user"
 
 
 def current(session, url):
-    """Who MLflow says that one is."""
+    """Return the name of the current user."""
     answer = session.get(url + proxied.CURRENT, timeout=60)
     answer.raise_for_status()
     return answer.json()["user"]
@@ -25,18 +25,18 @@ def user(stack):
     return session
 
 
-def test_a_person_gets_an_account_at_the_first_visit(stack):
-    if stack.account("demo-admin"):  # of an earlier run of this test
+def test_account_is_created_at_the_first_visit(stack):
+    if stack.account("demo-admin"):  # from an earlier run of this test
         stack.administrate("DELETE", "users/delete", {"username": "demo-admin"})
     session, _ = stack.sign_in("demo-admin")
-    assert stack.account("demo-admin") is None, "a login alone is no visit"
+    assert stack.account("demo-admin") is None, "a login without a visit creates no account"
     profile = current(session, stack.mlflow_url)
     assert (profile["username"], profile["is_admin"]) == ("demo-admin", False)
     assert stack.account("demo-admin")["id"] == profile["id"]
     assert current(session, stack.mlflow_url)["id"] == profile["id"]
 
 
-def test_a_new_person_sees_nothing_of_others_and_manages_what_they_make(stack, user):
+def test_new_user_sees_only_own_objects(stack, user):
     url = f"{stack.mlflow_url}/ajax-api/2.0/mlflow/experiments"
     mine = user.post(f"{url}/create", json={"name": f"of demo-user {stacks.time.time()}"}, timeout=60)
     assert mine.status_code == 200, mine.text
@@ -72,16 +72,16 @@ def test_the_pages_of_mlflow_are_shown(stack, user):
         ("/graphql", 401),
     ],
 )
-def test_without_a_login_nothing_is_answered(stack, path, status):
-    """A page gets the page to log in at, and a program a plain refusal."""
+def test_unauthenticated_requests_are_refused(stack, path, status):
+    """A browser gets the login page, and a program gets 401."""
     for headers in ({}, {"Authorization": requests.auth._basic_auth_str(*stack.administrator)}):
         answer = requests.get(stack.mlflow_url + path, headers=headers, timeout=60, allow_redirects=False)
         assert answer.status_code == status, answer.text[:300]
         assert "experiment" not in answer.text.lower()
 
 
-def test_a_person_is_nobody_else_whatever_the_request_says(stack, user):
-    """With the administrator's own password, and even with that of the bridge."""
+def test_request_headers_do_not_change_the_user(stack, user):
+    """Even with the administrator's password or the bridge password."""
     name, password = stack.administrator
     for credentials in ((name, password), (name, stack.bridge_password), ("demo-admin", stack.bridge_password)):
         header = requests.auth._basic_auth_str(*map(str, credentials))
@@ -95,7 +95,7 @@ def test_a_person_is_nobody_else_whatever_the_request_says(stack, user):
             assert answer.json()["user"]["username"] == USER, forged.keys()
 
 
-def test_who_is_in_no_group_that_may_is_refused(stack):
+def test_user_in_no_admitted_group_is_refused(stack):
     session, answer = stack.sign_in("demo-guest")
     assert answer.status_code == 403
     assert session.get(stack.mlflow_url + proxied.CURRENT, timeout=60).status_code == 401
@@ -103,21 +103,21 @@ def test_who_is_in_no_group_that_may_is_refused(stack):
 
 
 @pytest.mark.parametrize("name", ["robot", "mlflow-admin"])
-def test_who_is_called_as_an_account_that_no_person_has_is_not_let_into_it(stack, name):
+def test_reserved_names_are_refused(stack, name):
     session, answer = stack.sign_in(name)
     assert answer.status_code == 302
     refused = session.get(stack.mlflow_url + proxied.CURRENT, timeout=60)
     assert refused.status_code == 403
-    assert refused.text == f"'{name}' is an account of a program or of the playbooks, and not for this login."
+    assert refused.text == f"The account '{name}' is reserved for a program or the playbooks."
 
 
-def test_both_pods_know_each_others_sessions(stack):
+def test_pods_share_sessions(stack):
     first, second = stack.proxies()
     with stack.forwarded("mlflow", 4180, first) as one, stack.forwarded("mlflow", 4180, second) as two:
         session, answer = stack.sign_in(USER, f"http://localhost:{one}")
         assert answer.status_code == 302
         for port in (two, one):
-            # MLflow answers under the host that people know only.
+            # MLflow accepts only its public host name.
             answer = requests.get(
                 f"http://localhost:{port}{proxied.CURRENT}",
                 headers={"Host": stack.mlflow_url.partition("//")[2]},
@@ -128,7 +128,7 @@ def test_both_pods_know_each_others_sessions(stack):
 
 
 def test_a_session_outlives_the_access_token_and_ends_with_the_account(stack):
-    """Keycloak is asked again after 30 s here; its access tokens live for 60 s."""
+    """The session is renewed at Keycloak after 30 s here; access tokens live for 60 s."""
     person = stack.keycloak_user("demo-leaver")
     session, _ = stack.sign_in("demo-leaver")
     began = stacks.time.monotonic()
@@ -161,7 +161,7 @@ def test_logout_ends_keycloaks_session_too(stack):
     assert out.status_code == 302
     assert session.get(stack.mlflow_url + proxied.CURRENT, timeout=60).status_code == 401
     assert mine not in sessions()
-    # The cookie of before, kept by somebody, is of use until Keycloak is asked again.
+    # A copied cookie is valid until the session is renewed at Keycloak.
     stacks.wait_until(
         lambda: requests.get(stack.mlflow_url + proxied.CURRENT, cookies=cookies, timeout=60).status_code == 401,
         45,

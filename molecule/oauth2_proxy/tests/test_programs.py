@@ -1,4 +1,4 @@
-"""Programs: past oauth2-proxy, with a name and a password of MLflow's own."""
+"""Programs bypass oauth2-proxy, with a name and a password of MLflow."""
 
 import secrets
 
@@ -15,7 +15,7 @@ def ask(stack, user, password, path=proxied.CURRENT):
 
 @pytest.fixture(scope="module")
 def program(stack):
-    """Name and password of an account that an administrator made."""
+    """Name and password of an account that an administrator created."""
     name, password = "ci-tests", secrets.token_urlsafe(24)
     stack.administrate("POST", "users/create", {"username": name, "password": password})
     yield name, stacks.Hidden(password)
@@ -27,7 +27,7 @@ def test_the_playbooks_account_is_the_administrator(stack):
     assert (profile["username"], profile["is_admin"]) == (stack.administrator[0], True)
 
 
-def test_a_program_is_who_its_password_says(stack, program):
+def test_password_determines_the_program(stack, program):
     profile = ask(stack, *program).json()["user"]
     assert (profile["username"], profile["is_admin"]) == (program[0], False)
 
@@ -53,22 +53,22 @@ def test_a_stock_client_logs_a_run(stack, program, monkeypatch):
 
 
 @pytest.mark.parametrize("password", ["", "wrong", "wrong-password-of-the-bridge-000000000000000000"])
-def test_other_passwords_open_nothing(stack, program, password):
+def test_wrong_passwords_are_refused(stack, program, password):
     for name in (program[0], stack.administrator[0], "demo-user", "nobody"):
         assert ask(stack, name, password).status_code == 401
 
 
-def test_headers_of_a_proxy_are_nothing_without_its_password(stack):
+def test_proxy_headers_without_the_bridge_password_are_ignored(stack):
     forged = {"X-Forwarded-User": "demo-user", "X-Forwarded-Email": "demo-user@example.com", "Remote-User": "demo-user"}
     answer = requests.get(stack.api_url + proxied.CURRENT, headers=forged, timeout=60)
     assert answer.status_code == 401
 
 
-def test_a_login_at_the_provider_is_no_password_here(stack):
+def test_provider_password_is_refused(stack):
     assert ask(stack, "demo-user", stack.password("demo-user")).status_code == 401
 
 
-def test_a_person_may_be_given_a_password_for_programs(stack):
+def test_user_with_a_password_for_programs(stack):
     session, _ = stack.sign_in("demo-user")
     number = session.get(stack.mlflow_url + proxied.CURRENT, timeout=60).json()["user"]["id"]
     password = secrets.token_urlsafe(24)
@@ -77,7 +77,7 @@ def test_a_person_may_be_given_a_password_for_programs(stack):
     assert session.get(stack.mlflow_url + proxied.CURRENT, timeout=60).json()["user"]["id"] == number
 
 
-def test_the_bridge_opens_no_account_of_the_playbooks(stack):
-    """Even to somebody who has its password."""
+def test_bridge_password_does_not_open_reserved_accounts(stack):
+    """Even for a caller who has it."""
     for name in (stack.administrator[0], stack.administrator[0].upper(), "robot"):
         assert ask(stack, name, stack.bridge_password).status_code == 403

@@ -1,7 +1,7 @@
-"""Each provider's configuration, as the role makes it, before oauth2-proxy itself.
+"""Each provider's generated configuration, validated by oauth2-proxy itself.
 
-GitHub and Google cannot be had here. oauth2-proxy checks both configurations, and asks a server that answers as
-GitHub's API does.
+GitHub and Google cannot be reached. oauth2-proxy validates both configurations, and calls a server that imitates
+GitHub's API.
 """
 
 import http.server
@@ -21,7 +21,7 @@ SECRETS = {
     "keys/cookie-secret": "0123456789abcdef0123456789abcdef",
     "client/client-secret": "the secret of the client",
     "ca/ca.crt": certifi.contents(),
-    # A key that was made for this file, and opens nothing.
+    # A key that was generated for this file and is used nowhere else.
     "client/service-account.json": json.dumps({"type": "service_account", "client_email": "a@example.com"}),
 }
 CLIENT = {"MLOPS_CLIENT_ID": "1234567890"}
@@ -32,8 +32,8 @@ def role():
     return rendering.Role("mlflow")
 
 
-def told(role, **options):
-    """The alpha configuration and the arguments that the role gives for these options."""
+def configured(role, **options):
+    """Return the alpha configuration and the arguments that the role generates for these options."""
     options = BASE | options
     alpha = role.render("mlflow-oauth2-proxy.configmap.yaml.j2", options)[0]["data"]["alpha.yaml"]
     deployment = role.render("mlflow-oauth2-proxy.deployment.yaml.j2", options)[0]
@@ -82,8 +82,8 @@ def told(role, **options):
         ),
     ],
 )
-def test_oauth2_proxy_takes_it(role, proxy_program, tmp_path, options):
-    code, words = proxied.checked(tmp_path, told(role, **options), SECRETS, CLIENT)
+def test_oauth2_proxy_accepts_the_configuration(role, proxy_program, tmp_path, options):
+    code, words = proxied.checked(tmp_path, configured(role, **options), SECRETS, CLIENT)
     assert (code, words.strip().splitlines()[-1]) == (0, "configuration is valid"), words
 
 
@@ -94,14 +94,14 @@ def test_oauth2_proxy_takes_it(role, proxy_program, tmp_path, options):
         pytest.param({"mlflow_oauth2_proxy_session_refresh": 86400}, "cookie_refresh", id="refresh"),
     ],
 )
-def test_oauth2_proxy_refuses_what_is_wrong(role, proxy_program, tmp_path, options, words):
-    code, said = proxied.checked(tmp_path, told(role, **options), SECRETS, CLIENT)
+def test_oauth2_proxy_refuses_wrong_configurations(role, proxy_program, tmp_path, options, words):
+    code, output = proxied.checked(tmp_path, configured(role, **options), SECRETS, CLIENT)
     assert code != 0
-    assert words in said
+    assert words in output
 
 
 class _GitHub(http.server.BaseHTTPRequestHandler):
-    """As much of GitHub as oauth2-proxy asks: a person is who the test says."""
+    """The part of GitHub's API that oauth2-proxy calls; the test sets the user."""
 
     protocol_version = "HTTP/1.1"
     person = None
@@ -149,11 +149,11 @@ class _GitHub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def github(role, echo, proxy_program, tmp_path_factory):
-    """A function that logs a person in there; gives the answer to the callback, and who MLflow is told calls."""
+    """A function that logs a user in; it returns the callback's status and the user that MLflow receives."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _GitHub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     there = f"http://127.0.0.1:{server.server_address[1]}"
-    configuration = told(
+    configuration = configured(
         role,
         mlflow_oauth2_proxy_provider="github",
         mlflow_oauth2_proxy_github_org="example",
@@ -188,7 +188,7 @@ def github(role, echo, proxy_program, tmp_path_factory):
     server.shutdown()
 
 
-def test_members_of_a_team_are_let_in_by_their_login_name(github):
+def test_team_members_are_admitted_by_login_name(github):
     status, named = github("Octo-Cat", ["example"], [("example", "ops")])
     assert (status, named) == (302, [("Octo-Cat", SECRETS["keys/bridge-password"])])
 
@@ -202,11 +202,11 @@ def test_members_of_a_team_are_let_in_by_their_login_name(github):
         pytest.param(["other"], [("other", "ops")], id="in a team of that name elsewhere"),
     ],
 )
-def test_others_on_github_are_not(github, orgs, teams):
-    status, named = github("stranger", orgs, teams)
+def test_other_github_users_are_refused(github, orgs, teams):
+    status, named = github("outsider", orgs, teams)
     assert status in (403, 500)
     assert named == []
 
 
-def test_people_who_are_named_are_let_in_besides(github):
+def test_named_users_are_admitted_in_addition(github):
     assert github("invited") == (302, [("invited", SECRETS["keys/bridge-password"])])

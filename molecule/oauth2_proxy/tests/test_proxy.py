@@ -1,4 +1,4 @@
-"""oauth2-proxy with the very configuration of its pods: what it lets through, and where its secrets are."""
+"""oauth2-proxy with the configuration of its pods: what it passes on, and where its secrets are."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ import requests
 
 from tests.lib import proxied
 
-# By which a client might say who it is. This list is not the role's.
+# Headers in which a client might pass a user; deliberately independent of the role's list.
 IDENTITY = [
     "Authorization",
     "X-MLflow-Authorization",
@@ -29,7 +29,7 @@ IDENTITY = [
 
 @pytest.fixture(scope="module")
 def proxy(stack, echo, proxy_program, tmp_path_factory):
-    """The URL of oauth2-proxy with the configuration of its pods, in front of the server that tells what reached it."""
+    """The URL of oauth2-proxy with the configuration of its pods, in front of the echo server."""
     alpha, arguments = stack.configuration()
     keys = stack.secret(proxied.NAMESPACE, proxied.KEYS)
     client = stack.secret(proxied.NAMESPACE, "mlflow-oidc-credentials")
@@ -55,21 +55,21 @@ def session(stack, proxy):
 
 
 def received(answer):
-    """The headers that reached the server, by their names in lower case."""
+    """Return the headers that reached the server, by their names in lower case."""
     found = {}
     for name, value in answer.json()["headers"]:
         found.setdefault(name.lower(), []).append(value)
     return found
 
 
-def test_the_server_is_told_who_calls(stack, proxy, session):
+def test_server_receives_the_user(stack, proxy, session):
     headers = received(session.get(f"{proxy}/x", timeout=60))
     assert [proxied.basic(each) for each in headers["authorization"]] == [("demo-user", str(stack.bridge_password))]
     assert headers.keys() & {name.lower() for name in IDENTITY} == {"authorization"}
 
 
 @pytest.mark.parametrize("name", IDENTITY)
-def test_what_a_client_says_of_itself_is_taken_out(stack, proxy, session, name):
+def test_identity_headers_of_clients_are_removed(stack, proxy, session, name):
     mark = "forged"
     for written in (name, name.lower(), name.upper(), name.replace("-", "_"), name.lower().replace("-", "_")):
         answer = session.get(f"{proxy}/x", headers={written: mark, "X-Unrelated": "kept"}, timeout=60)
@@ -79,8 +79,8 @@ def test_what_a_client_says_of_itself_is_taken_out(stack, proxy, session, name):
         assert [proxied.basic(each) for each in headers["authorization"]] == [("demo-user", str(stack.bridge_password))]
 
 
-def test_without_a_session_nothing_gets_through(stack, proxy):
-    """Neither with MLflow's own passwords, nor with the password of the bridge, nor from a probe."""
+def test_requests_without_a_session_do_not_reach_the_server(stack, proxy):
+    """Neither with MLflow's passwords, nor with the bridge password, nor from a probe."""
     credentials = base64.b64encode(f"demo-user:{stack.bridge_password}".encode()).decode()
     for headers in (
         {},
@@ -97,12 +97,12 @@ def test_without_a_session_nothing_gets_through(stack, proxy):
             assert '"headers"' not in answer.text, (path, headers.keys())
 
 
-def test_escaped_names_arrive_as_they_were_sent(proxy, session):
+def test_escaped_paths_are_passed_unchanged(proxy, session):
     path = "/api/2.0/mlflow-artifacts/artifacts/0/a%2Fb%20c%3Fd"
     assert session.get(proxy + path, timeout=60).json()["path"] == path
 
 
-def test_the_cookie_is_not_for_scripts_nor_for_other_sites(stack, proxy):
+def test_cookie_is_http_only_and_same_site(stack, proxy):
     _, answer = stack.sign_in("demo-user", proxy)
     cookies = [line.lower() for line in answer.raw.headers.getlist("Set-Cookie") if line.startswith("_oauth2_proxy")]
     assert cookies
@@ -111,7 +111,7 @@ def test_the_cookie_is_not_for_scripts_nor_for_other_sites(stack, proxy):
         assert "samesite=lax" in line
 
 
-def test_no_secret_is_in_the_configuration_nor_in_the_pods(stack):
+def test_configuration_and_pods_contain_no_secrets(stack):
     alpha, arguments = stack.configuration()
     deployment = stack.apps.read_namespaced_deployment("mlflow-oauth2-proxy", proxied.NAMESPACE)
     pods = stack.core.list_namespaced_pod(proxied.NAMESPACE, label_selector=proxied.PROXY)
@@ -123,7 +123,7 @@ def test_no_secret_is_in_the_configuration_nor_in_the_pods(stack):
     assert [name for name, value in values.items() if value in logs] == []
 
 
-def test_the_pods_do_without_rights(stack):
+def test_pods_are_unprivileged(stack):
     for name in stack.proxies():
         pod = stack.core.read_namespaced_pod(name, proxied.NAMESPACE)
         assert pod.spec.automount_service_account_token is False

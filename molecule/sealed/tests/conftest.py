@@ -1,4 +1,4 @@
-"""The stack whose credentials are sealed, on a cluster that the tests may delete."""
+"""The stack with sealed credentials, on a cluster that the tests may delete."""
 
 import secrets
 
@@ -16,13 +16,13 @@ def drill(say):
 
 @pytest.fixture(scope="session")
 def sealed(drill):
-    """The folder of the sealed files."""
+    """The directory of the sealed files."""
     return drill.directory / "sealed"
 
 
 @pytest.fixture(scope="session")
 def vault(tmp_path_factory):
-    """What ansible-playbook is given about the backup of the keys: its password and its place."""
+    """The arguments of ansible-playbook for the backup of the keys: vault password and path."""
     folder = tmp_path_factory.mktemp("vault")
     (folder / "password").write_text(secrets.token_urlsafe() + "\n")
     (folder / "another").write_text(secrets.token_urlsafe() + "\n")

@@ -1,4 +1,4 @@
-"""Sealed files stay as they are, their keys outlive the cluster, and whatever is wrong is said in one sentence.
+"""Sealed files are stable, their keys survive the cluster, and failures are reported in one sentence.
 
 The tests build on one another, and the last ones delete the cluster.
 """
@@ -17,39 +17,39 @@ BACKUP = "playbooks/sealing_keys_backup.yml"
 RESTORE = "playbooks/sealing_keys_restore.yml"
 REMINDER = "No backup is known of"
 LENGTH = 700
-# Names that people know.
+# Names in the documentation.
 KNOWN = {"mlflow/mlflow-db-credentials", "mlflow/mlflow-s3-secret", "mlflow/mlflow-oidc-credentials"}
 NEW_VALUE = "a-secret-key-of-the-tests"
 
 
 def git(folder, *words):
-    """Runs git in a repository of the tests' own, and returns what it prints."""
+    """Run git in a repository of the tests, and return its output."""
     author = ["-c", "user.name=tests", "-c", "user.email=tests@example.com", "-c", "commit.gpgsign=false"]
     return subprocess.run(["git", "-C", folder, *author, *words], check=True, capture_output=True, text=True).stdout
 
 
 def files(sealed):
-    """The sealed files, by "namespace/name"."""
+    """Return the sealed files by "namespace/name"."""
     return {f"{path.parent.name}/{path.stem}": path for path in sealed.glob("*/*.yaml")}
 
 
 def states(sealed):
-    """What shows that a file was written: its moment, its number and its content."""
+    """Return modification time, inode and content of each file."""
     return {
         name: (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()) for name, path in files(sealed).items()
     }
 
 
 def sentence(run):
-    """What a run ended with, as one line: one task failed, and nobody is shown a traceback."""
+    """Return the failure message of a run as one line; exactly one task failed, without a traceback."""
     assert run.code != 0, f"it passed, see {run.log}"
     assert "Traceback" not in run.output, run.log
     failed = list(re.finditer(r"^fatal: \[[\w-]+\].*?=> (?={)", run.output, re.M))
     assert len(failed) == 1, run.log
     result, _ = json.JSONDecoder().raw_decode(run.output, failed[0].end())
-    said = re.sub(r"\s+", " ", result["msg"]).strip()
-    assert len(said) < LENGTH, said
-    return said
+    message = re.sub(r"\s+", " ", result["msg"]).strip()
+    assert len(message) < LENGTH, message
+    return message
 
 
 @pytest.fixture(autouse=True)
@@ -59,16 +59,16 @@ def _failures_as_json(monkeypatch):
 
 @pytest.fixture
 def another_value(monkeypatch, tmp_path):
-    """What makes a run seal something: a credential that is supplied anew."""
+    """Supply another credential, so that a run has something to seal."""
     monkeypatch.setenv("NEW_VALUE", NEW_VALUE)
     given = {"mlflow-s3-secret": {"AWS_SECRET_ACCESS_KEY": {"env": "NEW_VALUE"}}}
     (tmp_path / "supplied.yml").write_text(yaml.safe_dump({"platform_credentials": given}))
-    # Without the role sealed_secrets, which would mend the controller first.
+    # Without the role sealed_secrets, which would repair the controller first.
     return ("--tags", "minio", "-e", f"@{tmp_path / 'supplied.yml'}")
 
 
 def keys_of_the_cluster(drill):
-    """Names of the sealing keys."""
+    """Return the names of the sealing keys."""
     label = "-l=sealedsecrets.bitnami.com/sealed-secrets-key"
     return set(drill.stack.kubectl("-n", "sealed-secrets", "get", "secrets", label, "-o", "name").split())
 
@@ -88,7 +88,7 @@ def test_a_second_run_changes_no_file(drill, sealed):
     assert states(sealed) == before
 
 
-def test_a_file_that_is_lost_comes_back_as_it_was(drill, sealed):
+def test_lost_file_is_restored_unchanged(drill, sealed):
     files(sealed)["mlflow/mlflow-s3-secret"].unlink()
     done = drill.run(SITE, "--tags", "minio,mlflow").expect_success("site.yml without a file")
     assert done.count("changed") >= 1
@@ -110,12 +110,12 @@ def test_site_reminds_until_the_keys_are_backed_up(drill, vault):
     assert REMINDER not in again.output
 
 
-# --- what may be wrong: one sentence, and nothing is changed ----------------------------------------------------------
+# --- failures: one sentence, and nothing is changed -------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def nothing_changed(drill, sealed):
-    """Sees that neither a credential nor a sealed file is another one afterwards."""
+    """Check that no credential and no sealed file changes."""
     credentials, before = drill.credentials(), states(sealed)
     yield
     assert differing(credentials, drill.credentials()) == []
@@ -131,11 +131,11 @@ def test_a_controller_that_is_down(drill, sealed, another_value):
             *where, "wait", "--for=delete", "pod", "-l=app.kubernetes.io/name=sealed-secrets", "--timeout=60s"
         )
         try:
-            said = sentence(drill.run(SITE, *another_value))
+            message = sentence(drill.run(SITE, *another_value))
         finally:
             stack.kubectl(*where, "scale", "deployment/sealed-secrets-controller", "--replicas=1")
             stack.kubectl(*where, "rollout", "status", "deployment/sealed-secrets-controller", "--timeout=120s")
-    assert "the Sealed Secrets controller sealed-secrets/sealed-secrets-controller does not answer" in said
+    assert "the Sealed Secrets controller sealed-secrets/sealed-secrets-controller does not answer" in message
 
 
 def test_two_controllers(drill, sealed, another_value):
@@ -152,24 +152,24 @@ def test_two_controllers(drill, sealed, another_value):
                 "--image=none",
                 "--replicas=0",
             )
-            said = sentence(drill.run(SITE, *another_value))
+            message = sentence(drill.run(SITE, *another_value))
         finally:
             stack.kubectl("delete", "namespace", "sealed-again")
-    assert "the Sealed Secrets controller sealed-again/sealed-secrets-controller already" in said
-    assert "leave sealed_secrets out of platform_components" in said
+    assert "the Sealed Secrets controller sealed-again/sealed-secrets-controller already" in message
+    assert "leave sealed_secrets out of platform_components" in message
 
 
-def test_a_file_in_another_ones_place(drill, sealed):
+def test_file_of_another_secret(drill, sealed):
     found = files(sealed)
     place, other = found["mlflow/mlflow-s3-secret"], found["mlflow/mlflow-db-credentials"]
     credentials, right = drill.credentials(), place.read_bytes()
     place.write_bytes(other.read_bytes())
     try:
-        said = sentence(drill.run(SITE, "--tags", "minio"))
+        message = sentence(drill.run(SITE, "--tags", "minio"))
         assert place.read_bytes() == other.read_bytes()
     finally:
         place.write_bytes(right)
-    assert f"the sealed file {place} is of mlflow/mlflow-db-credentials" in said
+    assert f"the sealed file {place} is of mlflow/mlflow-db-credentials" in message
     assert differing(credentials, drill.credentials()) == []
 
 
@@ -177,20 +177,20 @@ def test_a_backup_that_cannot_be_opened(drill, sealed, vault):
     before = vault.file.read_bytes()
     with nothing_changed(drill, sealed):
         for playbook in (BACKUP, RESTORE):
-            said = sentence(drill.run(playbook, *vault("another")))
-            assert f"sealed_secrets_keys_file is '{vault.file}'" in said
-            assert "cannot be opened by the vault passwords that were given" in said
+            message = sentence(drill.run(playbook, *vault("another")))
+            assert f"sealed_secrets_keys_file is '{vault.file}'" in message
+            assert "cannot be opened by the vault passwords that were given" in message
             assert "no vault password was given" in sentence(drill.run(playbook, *vault()[2:]))
-        said = sentence(drill.run(RESTORE, *vault()[:2], "-e", "sealed_secrets_keys_file=/nowhere/keys"))
-        assert "sealed_secrets_keys_file is '/nowhere/keys': there is no such file" in said
+        message = sentence(drill.run(RESTORE, *vault()[:2], "-e", "sealed_secrets_keys_file=/nowhere/keys"))
+        assert "sealed_secrets_keys_file is '/nowhere/keys': there is no such file" in message
     assert vault.file.read_bytes() == before
 
 
 # --- the cluster is gone ----------------------------------------------------------------------------------------------
 
 
-def test_credentials_outlive_the_cluster(drill, sealed, vault):
-    """Deleted and made anew: the keys come back first, and site.yml deploys from the sealed files alone."""
+def test_credentials_survive_the_loss_of_the_cluster(drill, sealed, vault):
+    """After recreating the cluster and restoring the keys, site.yml deploys from the sealed files alone."""
     credentials, keys, before = drill.credentials(), keys_of_the_cluster(drill), states(sealed)
     assert {name.rpartition("/")[0] for name in credentials} >= KNOWN
     drill.say("  deleting the cluster ...")
@@ -204,7 +204,7 @@ def test_credentials_outlive_the_cluster(drill, sealed, vault):
     done = drill.site("site.yml from the sealed files alone")
     assert REMINDER not in done.output, "what was restored is in the backup"
     assert differing(credentials, drill.credentials()) == []
-    assert keys_of_the_cluster(drill) == keys, "the controller made a key of its own"
+    assert keys_of_the_cluster(drill) == keys, "the controller created a key of its own"
     assert states(sealed) == before
     git(sealed, "diff", "--exit-code")
     drill.use("on another cluster")
@@ -213,17 +213,17 @@ def test_credentials_outlive_the_cluster(drill, sealed, vault):
 
 
 def test_without_the_keys_nothing_is_generated(drill, sealed, vault):
-    """Where the keys are not restored, credentials are not replaced by new ones; and they may be restored later."""
+    """Without the keys, credentials are not replaced by new ones, and the keys can be restored later."""
     credentials, before = drill.credentials(), states(sealed)
     aside = sealed.rename(sealed.with_name("sealed-aside"))
-    drill.clear()  # forgets sealed files
+    drill.clear()  # also deletes the sealed files
     aside.rename(sealed)
-    said = sentence(drill.run(SITE))
-    assert "no sealing key of this cluster opens it" in said
-    assert "playbooks/sealing_keys_restore.yml" in said
+    message = sentence(drill.run(SITE))
+    assert "no sealing key of this cluster opens it" in message
+    assert "playbooks/sealing_keys_restore.yml" in message
     assert states(sealed) == before
 
-    # The controller runs by now, with a key of its own.
+    # The controller is running, with a new key.
     restored = drill.run(RESTORE, *vault()).expect_success("restoring the keys")
     assert restored.count("changed") == 1
     done = drill.site("site.yml after the keys were restored")
@@ -235,8 +235,8 @@ def test_without_the_keys_nothing_is_generated(drill, sealed, vault):
     assert added.count("changed") == 1
 
 
-def test_a_file_that_was_sealed_for_another_place(drill, sealed):
-    """Strict: with another name in it, what was sealed for one Secret does not open for another one."""
+def test_file_sealed_for_another_secret(drill, sealed):
+    """Strict scope: values sealed for one Secret cannot be opened under another name."""
     stack = drill.stack
     place = files(sealed)["mlflow/mlflow-s3-secret"]
     right = place.read_bytes()
@@ -248,10 +248,10 @@ def test_a_file_that_was_sealed_for_another_place(drill, sealed):
         stack.kubectl("-n", namespace, "wait", "--for=delete", "secret/mlflow-s3-secret", "--timeout=60s", check=False)
     place.write_text(yaml.safe_dump(moved))
     try:
-        said = sentence(drill.run(SITE, "--tags", "minio"))
+        message = sentence(drill.run(SITE, "--tags", "minio"))
     finally:
         place.write_bytes(right)
         stack.kubectl("-n", "mlflow", "delete", "sealedsecret", "mlflow-s3-secret", "--ignore-not-found")
-    assert "It was sealed for another name or namespace" in said
+    assert "It was sealed for another name or namespace" in message
     drill.run(SITE).expect_success("site.yml with the right file")
     git(sealed, "diff", "--exit-code")

@@ -1,4 +1,4 @@
-"""The stack whose credentials are kept in a Vault, and that Vault."""
+"""The stack with credentials in Vault, and that Vault."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from tests.lib.fixtures import stack_of
 
 @pytest.fixture(scope="session")
 def stack(request):
-    """The stack that the scenario `vault` deploys."""
+    """The stack of the scenario `vault`."""
     return stack_of(request.config, vaulted.VaultedStack, "vault")
 
 
 @pytest.fixture(scope="session")
 def vault(stack):
-    """The Vault, as its administrator has it."""
+    """The Vault, with an administrator's access."""
     directory = stack.directory / "vault"
     keys = json.loads((directory / "keys.json").read_text())
     return servers.Server(stack.variables["vault_url"], directory / "ca.pem", keys)
@@ -28,7 +28,7 @@ def vault(stack):
 
 @pytest.fixture
 def unsealed(vault):
-    """Vault, which is unsealed again whatever a test did."""
+    """Vault, which is unsealed again after the test."""
     yield vault
     if vault.wait()["sealed"]:
         vault.unseal()
@@ -36,7 +36,7 @@ def unsealed(vault):
 
 @pytest.fixture(scope="session")
 def namespaces(stack):
-    """Two namespaces of the tests'."""
+    """Two namespaces of the tests."""
     for name in (vaulted.ONE, vaulted.TWO):
         stack.kubectl("create", "namespace", name, check=False)
     yield
@@ -45,7 +45,7 @@ def namespaces(stack):
 
 @pytest.fixture
 def login(stack, vault, namespaces, tmp_path):
-    """A Secret in two namespaces, of which the values are in Vault."""
+    """A Secret in two namespaces, with its values in Vault."""
     made = vaulted.Login(stack, vault, tmp_path)
     made.clear()
     changed, output = made.changed()
@@ -58,7 +58,7 @@ def login(stack, vault, namespaces, tmp_path):
 
 @pytest.fixture(scope="session")
 def external_secrets_crd(stack):
-    """The real definition of ExternalSecret in the cluster, without its operator."""
+    """The CRD of ExternalSecret in the cluster, without its operator."""
     go = servers.find_go()
     if go is None:
         pytest.skip("no Go here, by which the definitions of External Secrets are fetched")
@@ -76,7 +76,7 @@ def external_secrets_crd(stack):
     path = folder / "external-secrets.io_externalsecrets.yaml"
     stack.kubectl("apply", "--server-side", "-f", path)
     try:
-        # A definition that is new has no conditions yet that kubectl could wait for.
+        # A new CRD has no conditions yet for kubectl wait.
         served = "/apis/external-secrets.io/v1"
         stacks.wait_until(
             lambda: "externalsecrets" in stack.kubectl("get", "--raw", served, check=False),

@@ -1,4 +1,4 @@
-"""Delivery by ExternalSecrets: by the operator's own definitions, with a stand-in for the operator itself."""
+"""Delivery with ExternalSecrets: the operator's own CRDs, and a stand-in for the operator."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ DELIVERY = {"delivery": "external_secrets", "secret_store": STORE}
 
 @pytest.fixture
 def secrets(stack, external_secrets_crd, namespaces):
-    """The client of the module, on the cluster."""
+    """The module's client on the cluster."""
     api = connect({"kubeconfig": str(stack.kubeconfig)})
     made = ExternalSecrets(api)
     yield made
@@ -40,18 +40,18 @@ def wanted(**more):
     return manifest(ONE, "login", ["username", "password"], **given)
 
 
-def test_a_cluster_without_the_definitions_is_told(login, stack):
-    """The first test of this file: later ones bring the definitions."""
+def test_missing_crd_is_reported(login, stack):
+    """Must be the first test of this file: later ones install the CRD."""
     assert "externalsecrets" not in stack.kubectl("get", "crd", "-o", "name")
-    said = login.fails(**DELIVERY)
-    assert "the cluster serves no external-secrets.io/v1" in said
+    message = login.fails(**DELIVERY)
+    assert "the cluster serves no external-secrets.io/v1" in message
 
 
 # --- the client -------------------------------------------------------------------------------------------------------
 
 
-def test_the_definitions_take_the_manifest_strictly(stack, secrets):
-    """No field is unknown to them, and none is of a wrong kind."""
+def test_crd_accepts_the_manifest_with_strict_validation(stack, secrets):
+    """No field is unknown, and none has a wrong type."""
     text = json.dumps(wanted())
     stack.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", text=text)
     wrong = wanted()
@@ -75,7 +75,7 @@ def test_a_second_apply_changes_nothing(secrets):
     assert secrets.find(ONE, "login")["metadata"]["resourceVersion"] != version
 
 
-def test_nobody_looks_at_it(secrets):
+def test_missing_operator_is_reported(secrets):
     secrets.apply(wanted())
     with pytest.raises(KubeError, match="no operator has looked at it, is the External Secrets operator running"):
         secrets.wait_ready(ONE, "login", timeout=1)
@@ -88,8 +88,8 @@ def test_an_entry_that_lacks_a_key(secrets, operator, vault):
         secrets.wait_ready(ONE, "login", timeout=4)
 
 
-def test_release_keeps_the_secret_whoever_owned_it(stack, secrets):
-    """An ExternalSecret that somebody else made owns its Secret, and would take it along."""
+def test_release_keeps_an_owned_secret(stack, secrets):
+    """An ExternalSecret with creationPolicy Owner owns its Secret and would delete it."""
     owner = wanted()
     owner["spec"]["target"] |= {"creationPolicy": "Owner", "deletionPolicy": "Delete"}
     secrets.apply(owner)
@@ -103,7 +103,7 @@ def test_release_keeps_the_secret_whoever_owned_it(stack, secrets):
     metadata = {"name": "login", "ownerReferences": [{**reference, "controller": True, "blockOwnerDeletion": True}]}
     data = {"password": base64.b64encode(b"kept").decode()}
     stack.core.create_namespaced_secret(ONE, {"metadata": metadata, "data": data})
-    # The garbage collector hears of a definition that is new within half a minute.
+    # The garbage collector discovers a new CRD within half a minute.
     assert secrets.release(ONE, "login", timeout=90) is True
     assert secrets.release(ONE, "login", timeout=90) is False
     kept = stack.core.read_namespaced_secret("login", ONE)
@@ -148,8 +148,8 @@ def test_a_secret_that_is_gone_comes_back(login, operator):
     assert login.values(ONE) == there
 
 
-def test_keys_that_are_nobodys_stay(login, operator):
-    """The operator writes a Secret anew, so what it holds is in Vault first."""
+def test_unknown_keys_are_kept(login, operator):
+    """The operator replaces a Secret's keys, so existing keys are written to Vault first."""
     encoded = base64.b64encode(b"by hand").decode()
     login.stack.core.patch_namespaced_secret("login", ONE, {"data": {"theirs": encoded}})
     login.changed(**DELIVERY)
@@ -165,7 +165,7 @@ def test_a_new_credential_and_a_new_cluster(login, operator):
 
 
 @pytest.mark.parametrize("backend", ["vault", "kubernetes"])
-def test_delivery_is_taken_back(login, operator, secrets, backend):
+def test_switch_back_to_plain_secrets(login, operator, secrets, backend):
     login.changed(**DELIVERY)
     there = login.values()
     assert login.changed(backend=backend)[0]
@@ -175,14 +175,14 @@ def test_delivery_is_taken_back(login, operator, secrets, backend):
     assert not login.changed(backend=backend)[0]
 
 
-def test_check_mode_makes_none(login, operator, secrets):
+def test_check_mode_creates_no_externalsecret(login, operator, secrets):
     changed, output = login.changed("--check", **DELIVERY)
     assert changed, output
     assert secrets.find(ONE, "login") is None
 
 
-def test_no_operator_answers(login, secrets):
-    """Nothing is lost: the Secrets are as they were, and the sentence says who is missing."""
+def test_timeout_without_an_operator(login, secrets):
+    """The Secrets are unchanged, and the message names the missing operator."""
     before = login.values(ONE), login.values(TWO), login.kept()
     login.vault.put("login", {**before[2][0], "password": "changed in Vault"})
     done = login.ensure(**DELIVERY)

@@ -1,4 +1,4 @@
-"""What the module does with Vault, in each state that it may meet."""
+"""The module with Vault, in each possible state."""
 
 import base64
 import threading
@@ -30,7 +30,7 @@ def test_a_second_run_changes_nothing(login):
     assert login.everything() == before
 
 
-def test_a_value_that_is_changed_in_vault_reaches_the_cluster(login):
+def test_value_changed_in_vault_reaches_the_cluster(login):
     login.vault.put("login", {"username": "mlflow", "password": "changed in Vault", "theirs": "kept"})
     changed, output = login.changed("--check")
     assert changed, output
@@ -42,7 +42,7 @@ def test_a_value_that_is_changed_in_vault_reaches_the_cluster(login):
     assert not login.changed()[0]
 
 
-def test_a_value_that_is_changed_in_the_cluster_is_put_right(login):
+def test_value_changed_in_the_cluster_is_reverted(login):
     there = login.values(ONE)
     encoded = base64.b64encode(b"by hand").decode()
     login.stack.core.patch_namespaced_secret("login", TWO, {"data": {"password": encoded}})
@@ -58,7 +58,7 @@ def test_a_supplied_value_replaces_both(login):
     assert not login.changed()[0]
 
 
-def test_a_backend_that_is_changed_keeps_every_value(login):
+def test_backend_switch_keeps_every_value(login):
     there, versions = login.values(ONE), login.everything()[0]
     assert not login.changed(backend="kubernetes")[0]
     assert login.everything()[0] == versions
@@ -88,7 +88,7 @@ def test_a_new_cluster_gets_what_vault_has(login):
     assert login.kept() == there
 
 
-def test_of_several_runs_at_once_one_decides(login):
+def test_concurrent_runs_agree_on_one_value(login):
     login.clear()
     done = []
     threads = [threading.Thread(target=lambda: done.append(login.ensure())) for _number in range(3)]
@@ -102,7 +102,7 @@ def test_of_several_runs_at_once_one_decides(login):
     assert login.values(ONE) == login.values(TWO) == values
 
 
-def test_a_token_and_a_service_account_log_in_too(login):
+def test_token_and_kubernetes_auth_methods(login):
     token = login.options(
         auth_method="token", role_id=None, secret_id=None, token={"file": login.file(login.vault.token())}
     )
@@ -114,21 +114,21 @@ def test_a_token_and_a_service_account_log_in_too(login):
     assert login.values(TWO)["password"] == "by a service account"
 
 
-def test_a_service_account_that_the_role_does_not_admit(login):
+def test_service_account_not_bound_to_the_role(login):
     jwt = login.file(login.stack.token_of("vault"))
     account = login.options(auth_method="kubernetes", role="mlflow", role_id=None, secret_id=None, jwt={"file": jwt})
-    said = login.fails(vault=account)
-    assert "refuses the Kubernetes login by auth/kubernetes with the role 'mlflow'" in said
+    message = login.fails(vault=account)
+    assert "refuses the Kubernetes login by auth/kubernetes with the role 'mlflow'" in message
 
 
-def test_nothing_secret_is_shown(login):
+def test_output_contains_no_secrets(login):
     token = login.vault.token()
     given = {"auth_method": "token", "role_id": None, "secret_id": None, "token": {"value": token}}
     outputs = [
         login.changed("-vvv", supplied="a person's own secret")[1],
         login.changed("-vvv", vault=login.options(**given))[1],
     ]
-    # Ansible shows the lines of a playbook around a task that failed, so only runs that end well are asked.
+    # Ansible prints the lines around a failed task, so only successful runs are checked.
     for secret in (*login.values().values(), login.secret_id, token):
         if secret != "mlflow":
             for output in outputs:
@@ -137,13 +137,13 @@ def test_nothing_secret_is_shown(login):
     assert "hvs." not in "".join(outputs)
 
 
-# --- what is in the way: one sentence, and nothing changed ------------------------------------------------------------
+# --- failures: one sentence, and nothing changed ----------------------------------------------------------------------
 
 
 def test_a_sealed_vault(login, unsealed):
     unsealed.seal()
-    said = login.fails()
-    assert f"Vault at {unsealed.url} is sealed: unseal it with 'vault operator unseal', then run again" in said
+    message = login.fails()
+    assert f"Vault at {unsealed.url} is sealed: unseal it with 'vault operator unseal', then run again" in message
 
 
 def test_a_vault_that_is_down(login, unsealed):
@@ -166,7 +166,7 @@ def test_a_vault_that_is_down(login, unsealed):
         login.stack.kubectl("-n", "vault", "wait", "--for=create", "pod/vault-0", "--timeout=60s")
         unsealed.wait(120)
         unsealed.unseal()
-    # What was written is on the volume.
+    # The data is on the volume.
     assert not login.changed()[0]
 
 
@@ -174,23 +174,23 @@ def test_a_token_that_has_expired(login):
     token = login.vault.token(ttl="1s")
     time.sleep(2)
     given = {"auth_method": "token", "role_id": None, "secret_id": None, "token": {"file": login.file(token)}}
-    said = login.fails(vault=login.options(**given))
-    assert "is not valid at Vault" in said
-    assert "vault_token (file " in said
-    assert "make a new one with 'vault token create'" in said
+    message = login.fails(vault=login.options(**given))
+    assert "is not valid at Vault" in message
+    assert "vault_token (file " in message
+    assert "make a new one with 'vault token create'" in message
 
 
 def test_a_secret_id_that_was_destroyed(login):
     login.vault.client().auth.approle.destroy_secret_id("mlflow", login.secret_id)
-    said = login.fails()
-    assert "refuses the AppRole login by auth/approle" in said
-    assert "check vault_role_id, and that the secret ID of vault_secret_id (file " in said
-    assert login.secret_id not in said
+    message = login.fails()
+    assert "refuses the AppRole login by auth/approle" in message
+    assert "check vault_role_id, and that the secret ID of vault_secret_id (file " in message
+    assert login.secret_id not in message
 
 
 def test_a_path_that_is_denied(login):
-    said = login.fails(vault=login.options(path="another"))
-    assert "needs a policy with the capability 'read' on the path secret/data/another/login" in said
+    message = login.fails(vault=login.options(path="another"))
+    assert "needs a policy with the capability 'read' on the path secret/data/another/login" in message
 
 
 def test_a_path_that_may_only_be_read(login):
@@ -199,25 +199,25 @@ def test_a_path_that_may_only_be_read(login):
     token = login.file(login.vault.token("reads"))
     given = {"auth_method": "token", "role_id": None, "secret_id": None, "token": {"file": token}}
     assert not login.changed(vault=login.options(**given))[0], "reading is enough where nothing is to be written"
-    said = login.fails(vault=login.options(**given), supplied="another password")
-    assert "needs a policy with the capability 'update' on the path secret/data/mlflow/login" in said
+    message = login.fails(vault=login.options(**given), supplied="another password")
+    assert "needs a policy with the capability 'update' on the path secret/data/mlflow/login" in message
 
 
 def test_a_store_of_version_1(login):
     token = {"auth_method": "token", "role_id": None, "secret_id": None}
     token["token"] = {"file": login.file(login.vault.keys["root_token"])}
-    said = login.fails(vault=login.options(mount=servers.OLD_MOUNT, **token))
-    assert "vault_mount is 'old', a key-value store of version 1, and must be of version 2" in said
+    message = login.fails(vault=login.options(mount=servers.OLD_MOUNT, **token))
+    assert "vault_mount is 'old', a key-value store of version 1, and must be of version 2" in message
 
 
-def test_an_authority_that_is_not_the_one(login, tmp_path):
-    (tmp_path / "other.pem").write_text(servers.Authority("another").pem)
-    said = login.fails(vault=login.options(ca_path=str(tmp_path / "other.pem")))
-    assert "shows a certificate that is not trusted by vault_ca_path" in said
+def test_wrong_ca(login, tmp_path):
+    (tmp_path / "other.pem").write_text(servers.CA("another").pem)
+    message = login.fails(vault=login.options(ca_path=str(tmp_path / "other.pem")))
+    assert "shows a certificate that is not trusted by vault_ca_path" in message
 
 
-def test_somebody_who_writes_all_the_time(login):
-    """Check-and-set fails each time: the module gives up in a sentence, and what somebody else wrote stays."""
+def test_concurrent_writer_makes_the_module_give_up(login):
+    """Check-and-set always fails: the module gives up with one sentence, and the other writer's value stays."""
     stop = threading.Event()
 
     def write():
@@ -237,7 +237,7 @@ def test_somebody_who_writes_all_the_time(login):
         for thread in threads:
             thread.join()
     assert "Traceback" not in done.output
-    if done.code != 0:  # which is a matter of luck
+    if done.code != 0:  # depends on timing
         assert "is written by somebody else all the time" in done.output
         after = [
             login.stack.core.read_namespaced_secret("login", each).metadata.resource_version for each in (ONE, TWO)

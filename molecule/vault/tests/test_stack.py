@@ -1,4 +1,4 @@
-"""The whole stack on the backend vault: Vault has what the cluster has, and a change there reaches the pods."""
+"""The whole stack with the backend vault: Vault equals the cluster, and a change in Vault reaches the pods."""
 
 import secrets as randomness
 
@@ -10,7 +10,7 @@ from tests.lib.vaulted import credentials, pods, sentence, words
 
 @pytest.fixture
 def refused(stack, unsealed):
-    """A function that runs site.yml, which must fail in one sentence and change nothing; it gives the sentence."""
+    """A function that runs site.yml, which must fail with one sentence and change nothing; it returns the sentence."""
 
     def run(*more):
         before = stack.versions()
@@ -32,14 +32,14 @@ def test_every_credential_is_in_vault(stack, vault):
         assert [key for key in values if kept[key] != values[key]] == [], f"{namespace}/{name}"
 
 
-def test_secrets_belong_to_nobody(stack):
+def test_secrets_have_no_owner(stack):
     for namespace in stacks.NAMESPACES.values():
         for secret in stack.core.list_namespaced_secret(namespace).items:
             assert not secret.metadata.owner_references, secret.metadata.name
 
 
 @pytest.mark.parametrize("method", ["approle", "token", "kubernetes"])
-def test_a_run_with_nothing_to_do(stack, vault, tmp_path, method):
+def test_second_run_changes_nothing(stack, vault, tmp_path, method):
     before, entries = stack.versions(), {name: vault.entry(name)[1] for _namespace, name in credentials(stack)}
     (tmp_path / "secret").write_text(vault.token() if method == "token" else stack.token_of("deployer"))
     more = {
@@ -54,7 +54,7 @@ def test_a_run_with_nothing_to_do(stack, vault, tmp_path, method):
     assert {name: vault.entry(name)[1] for _namespace, name in credentials(stack)} == entries
 
 
-def test_a_value_that_is_changed_in_vault_reaches_the_pods(stack, vault):
+def test_value_changed_in_vault_reaches_the_pods(stack, vault):
     before = pods(stack)
     changed = stacks.Hidden(randomness.token_hex(20))
     kept, _version = vault.entry("mlflow-s3-secret")
@@ -80,9 +80,9 @@ def test_a_sealed_vault(vault, refused):
 
 def test_a_token_that_is_not_valid(refused, tmp_path):
     (tmp_path / "token").write_text("hvs.expired-long-ago")
-    said = refused(*words(vault_auth_method="token", vault_token={"file": str(tmp_path / "token")}))
-    assert "the token of vault_token" in said
-    assert "hvs." not in said
+    message = refused(*words(vault_auth_method="token", vault_token={"file": str(tmp_path / "token")}))
+    assert "the token of vault_token" in message
+    assert "hvs." not in message
 
 
 def test_a_path_that_is_denied(refused):

@@ -1,4 +1,4 @@
-"""A running stack moves from backend to backend: no value changes, no pod restarts, and nobody is logged out."""
+"""Switching a running stack through the backends: no value changes, no pod restarts, and no session ends."""
 
 import pytest
 
@@ -10,7 +10,7 @@ OWNERS = {"kubernetes": [], "sealed_secrets": ["SealedSecret"], "vault": []}
 
 
 def owners(stack):
-    """The kinds that own each Secret of the stack."""
+    """Return the owner kinds of each Secret of the stack."""
     return {
         f"{namespace}/{secret.metadata.name}": [each.kind for each in secret.metadata.owner_references or []]
         for namespace in stacks.NAMESPACES.values()
@@ -21,15 +21,15 @@ def owners(stack):
 
 @pytest.fixture(scope="module")
 def session(stack):
-    """Somebody who is logged in all the while."""
+    """A session that exists during all switches."""
     return stack.login(stacks.USER)
 
 
-def test_all_the_way_round(stack, session):
+def test_switch_through_all_backends(stack, session):
     values, running = credentials(stack), pods(stack)
     restarts = restarts_of(stack)
     assert len(values) >= 10
-    # Back to vault in the end, which the other tests of the scenario are about.
+    # Switch back to vault for the other tests of the scenario.
     for backend in ("kubernetes", "sealed_secrets", "vault", "kubernetes", "vault"):
         done = stack.playbook("--diff", *words(platform_secrets_backend=backend))
         assert done.code == 0, done.output
@@ -47,7 +47,7 @@ def test_all_the_way_round(stack, session):
 
 
 def restarts_of(stack):
-    """How often containers were started anew, by pod."""
+    """Return the restart counts of containers by pod."""
     return {
         pod.metadata.name: sum(status.restart_count for status in pod.status.container_statuses or [])
         for component in stacks.NAMESPACES

@@ -39,8 +39,11 @@ def generate(kind: str, length: int) -> bytes:
 def read_generate(where: str, given: dict[str, Any]) -> tuple[str, int]:
     """Read generate and length of a key.
 
-    :param where: what to call the key in messages
-    :raises WrongInputError: they are not as documented
+    Args:
+        where: What to call the key in messages.
+
+    Raises:
+        WrongInputError: They are not as documented.
     """
     kind = given.get("generate")
     if not isinstance(kind, str) or kind not in DEFAULT_LENGTHS:

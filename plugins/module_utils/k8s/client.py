@@ -5,25 +5,31 @@
 
 Importing the C(kubernetes) Python client takes longer than all the calls that these modules make, so it is imported
 only where a kubeconfig needs what it alone can do: exec plugins, auth providers, and several files merged into one.
-The options are those of kubernetes.core, and so are their environment variables and their order.
+The options are those of kubernetes.core, and so are their environment variables and their order, those of proxies too.
 """
 
 from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import json
 import os
 import socket
 import ssl
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from email.message import Message
-from typing import Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from typing import Any, cast
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_MAP, AUTH_ARG_SPEC
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import (
+    AUTH_ARG_MAP,
+    AUTH_ARG_SPEC,
+    AUTH_PROXY_HEADERS_SPEC,
+)
 
 FIELD_MANAGER = "mlops.mlflow"
 MERGE_PATCH = "application/merge-patch+json"
@@ -32,6 +38,9 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # https://kub
 
 CONNECT_TIMEOUT = 5.0  # seconds
 READ_TIMEOUT = 10.0  # seconds
+# In the order of the kubernetes client, where the last one wins.
+PROXY_VARIABLES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY")
+NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
 BUSY = (429, 503, 504)  # the API server asks to come back later
 
 
@@ -55,8 +64,9 @@ def service_option() -> dict[str, Any]:
 def secret_option(*keys: str, **defaults: str) -> dict[str, Any]:
     """Give the specification of an option that names a Secret and keys in it: names, which Ansible need not hide.
 
-    :param keys: the suboptions that name a key
-    :param defaults: those that have a default, with it
+    Args:
+        keys: The suboptions that name a key.
+        defaults: Those that have a default, with it.
     """
     named: dict[str, Any] = {name: {"type": "str", "no_log": False} for name in keys}
     named |= {name: {"type": "str", "default": value, "no_log": False} for name, value in defaults.items()}
@@ -78,9 +88,10 @@ class KubeError(Exception):
 class ApiError(KubeError):
     """An answer of the API server other than success.
 
-    :param status: HTTP status code
-    :param reason: the machine-readable reason of the Status object, such as C(AlreadyExists); may be empty
-    :param detail: the message of the Status object; may be empty
+    Args:
+        status: HTTP status code.
+        reason: The machine-readable reason of the Status object, such as C(AlreadyExists); may be empty.
+        detail: The message of the Status object; may be empty.
     """
 
     def __init__(self, sentence: str, status: int, reason: str = "", detail: str = "") -> None:
@@ -104,6 +115,7 @@ class Settings:
     server_name: str = ""
     proxy: str = ""
     no_proxy: str = ""
+    proxy_headers: dict[str, str] = field(default_factory=dict, repr=False)
     ca_file: str = ""
     ca_data: str = ""
     cert_file: str = ""
@@ -120,8 +132,10 @@ def _options(params: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     names = {arg: true for true, arg in AUTH_ARG_MAP.items()}
     for arg in AUTH_ARG_SPEC:
-        value = params.get(arg)
-        if value in (None, ""):
+        value: Any = params.get(arg)
+        if arg == "proxy_headers":
+            value = value or _proxy_headers_of_environment()
+        elif value in (None, ""):
             value = os.environ.get(f"K8S_AUTH_{arg.upper()}") or os.environ.get(
                 f"K8S_AUTH_{names.get(arg, arg).upper()}"
             )
@@ -134,10 +148,16 @@ def _options(params: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _proxy_headers_of_environment() -> dict[str, str]:
+    given = {name: os.environ.get(f"K8S_AUTH_PROXY_HEADERS_{name.upper()}", "") for name in AUTH_PROXY_HEADERS_SPEC}
+    return {name: value for name, value in given.items() if value}
+
+
 def _read_kubeconfig(option: Any) -> tuple[dict[str, Any], str, str]:
     """Load a kubeconfig and give it with its folder and its name for messages.
 
-    :raises KubeError: it is missing, unreadable or no kubeconfig
+    Raises:
+        KubeError: It is missing, unreadable or no kubeconfig.
     """
     if isinstance(option, dict):
         return option, "", "the kubeconfig given as a dictionary"
@@ -187,10 +207,14 @@ def _pem(section: dict[str, Any], name: str, folder: str) -> tuple[str, str]:
     return (os.path.join(folder, path) if path else ""), ""
 
 
-def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
-    """Read the settings of a context; None where only the kubernetes client knows how to log in.
+def _from_kubeconfig(option: Any, context_name: str | None, persist: bool) -> Settings:
+    """Read the settings of a context, by the kubernetes client where only that knows how to log in.
 
-    :raises KubeError: no such file, no such context, or a context that names what is not there
+    Args:
+        persist: Whether tokens that the kubernetes client refreshes are saved in the kubeconfig.
+
+    Raises:
+        KubeError: No such file, no such context, or a context that names what is not there.
     """
     config, folder, name = _read_kubeconfig(option)
     contexts = _named(config, "contexts", "context")
@@ -207,7 +231,8 @@ def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
     if not cluster or not cluster.get("server"):
         raise KubeError(f"context '{wanted}' of {name} names the cluster '{context.get('cluster')}', which it lacks")
     if "exec" in user or "auth-provider" in user:
-        return None
+        # The kubernetes client passes over the cluster's proxy.
+        return replace(_from_client(option, context_name, persist), proxy=cluster.get("proxy-url") or "")
     settings = Settings(
         server=cluster["server"],
         source=f"kubeconfig_path {name}, context {wanted}",
@@ -225,7 +250,7 @@ def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
     elif user.get("tokenFile"):
         settings.headers["Authorization"] = f"Bearer {_read_token(os.path.join(folder, user['tokenFile']))}"
     elif user.get("username"):
-        settings.headers["Authorization"] = _basic(user["username"], user.get("password") or "")
+        settings.headers["Authorization"] = basic_auth(user["username"], user.get("password") or "")
     for header, key in (("Impersonate-User", "as"), ("Impersonate-Uid", "as-uid")):
         if user.get(key):
             settings.headers[header] = user[key]
@@ -233,10 +258,11 @@ def _from_kubeconfig(option: Any, context_name: str | None) -> Settings | None:
     return settings
 
 
-def _from_client(option: Any, context_name: str | None) -> Settings:
+def _from_client(option: Any, context_name: str | None, persist: bool) -> Settings:
     """Let the kubernetes client read the configuration: exec plugins, auth providers, merged files.
 
-    :raises KubeError: the client is missing, or cannot use the configuration
+    Raises:
+        KubeError: The client is missing, or cannot use the configuration.
     """
     try:
         from kubernetes import client, config  # noqa: PLC0415  slow, see above
@@ -245,11 +271,12 @@ def _from_client(option: Any, context_name: str | None) -> Settings:
             "the Python library kubernetes is missing on the host that runs this module, and this kubeconfig needs it"
         ) from None
     loaded = client.Configuration()
+    how = {"context": context_name, "client_configuration": loaded, "persist_config": persist}
     try:
         if isinstance(option, dict):
-            config.load_kube_config_from_dict(option, context=context_name, client_configuration=loaded)
+            config.load_kube_config_from_dict(option, **how)
         else:
-            config.load_kube_config(config_file=option, context=context_name, client_configuration=loaded)
+            config.load_kube_config(config_file=option, **how)
     except (config.ConfigException, OSError, ValueError) as error:
         raise KubeError(f"kubeconfig_path is '{option}': {_one_line(str(error))}") from None
     settings = Settings(
@@ -259,7 +286,6 @@ def _from_client(option: Any, context_name: str | None) -> Settings:
         context=context_name or "",
         verify=loaded.verify_ssl,
         server_name=getattr(loaded, "tls_server_name", None) or "",
-        proxy=loaded.proxy or "",
         ca_file=loaded.ssl_ca_cert or "",
         cert_file=loaded.cert_file or "",
         key_file=loaded.key_file or "",
@@ -268,11 +294,12 @@ def _from_client(option: Any, context_name: str | None) -> Settings:
     if token:
         settings.headers["Authorization"] = token
     elif loaded.username:
-        settings.headers["Authorization"] = _basic(loaded.username, loaded.password or "")
+        settings.headers["Authorization"] = basic_auth(loaded.username, loaded.password or "")
     return settings
 
 
-def _basic(user: str, password: str) -> str:
+def basic_auth(user: str, password: str) -> str:
+    """Give the header Authorization of a user with a password."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
@@ -304,13 +331,17 @@ def load_settings(params: dict[str, Any]) -> Settings:
     The order is that of kubernetes.core: a host with credentials; a kubeconfig or a context that was asked for; the
     service account of the pod; the default kubeconfig. Single options win over what a kubeconfig says.
 
-    :param params: the module's parameters
-    :raises KubeError: in one sentence, what is missing or wrong
+    Args:
+        params: The module's parameters.
+
+    Raises:
+        KubeError: In one sentence, what is missing or wrong.
     """
     options = _options(params)
     kubeconfig, context = options.get("kubeconfig"), options.get("context")
     settings: Settings | None = None
-    if options.get("host") and (options.get("api_key") or (options.get("username") and options.get("password"))):
+    credentials = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
+    if options.get("host") and any(all(options.get(each) for each in names) for names in credentials):
         settings = Settings(server=options["host"], source="host")
     elif not kubeconfig and not context:
         settings = _from_pod()
@@ -320,13 +351,14 @@ def load_settings(params: dict[str, Any]) -> Settings:
         merged = isinstance(kubeconfig, str) and os.pathsep in kubeconfig
         if default and not merged and not os.path.exists(os.path.expanduser(kubeconfig)):
             raise KubeError(f"kubeconfig_path is not set, and there is no default kubeconfig at {kubeconfig}")
-        settings = (None if merged else _from_kubeconfig(kubeconfig, context)) or _from_client(kubeconfig, context)
+        read = _from_client if merged else _from_kubeconfig
+        settings = read(kubeconfig, context, bool(options.get("persist_config")))
 
     settings.server = (options.get("host") or settings.server).rstrip("/")
     if options.get("api_key"):
         settings.headers["Authorization"] = f"Bearer {options['api_key']}"
     elif options.get("username") and options.get("password"):
-        settings.headers["Authorization"] = _basic(options["username"], options["password"])
+        settings.headers["Authorization"] = basic_auth(options["username"], options["password"])
     if "validate_certs" in options:
         settings.verify = options["validate_certs"]
     for option, path, data in (
@@ -337,13 +369,47 @@ def load_settings(params: dict[str, Any]) -> Settings:
         if options.get(option):
             setattr(settings, path, os.path.expanduser(options[option]))
             setattr(settings, data, "")
-    settings.proxy = options.get("proxy") or settings.proxy
-    settings.no_proxy = options.get("no_proxy") or settings.no_proxy
+    settings.proxy = options.get("proxy") or settings.proxy or _first_of_environment(PROXY_VARIABLES)
+    settings.no_proxy = options.get("no_proxy") or _first_of_environment(NO_PROXY_VARIABLES)
+    settings.proxy_headers = _proxy_headers(options.get("proxy_headers") or {})
     if options.get("impersonate_user"):
         settings.headers["Impersonate-User"] = options["impersonate_user"]
     if options.get("impersonate_groups"):
         settings.groups = list(options["impersonate_groups"])
     return settings
+
+
+def _first_of_environment(names: tuple[str, ...]) -> str:
+    return next((value for value in map(os.environ.get, names) if value), "")
+
+
+def _proxy_headers(given: dict[str, str | None]) -> dict[str, str]:
+    """Give the headers for the proxy, as urllib3.util.make_headers makes them of such options."""
+    headers = {}
+    for option, header in (("proxy_basic_auth", "Proxy-Authorization"), ("basic_auth", "Authorization")):
+        user, _, password = (given.get(option) or "").partition(":")
+        if user:
+            headers[header] = basic_auth(user, password)
+    if given.get("user_agent"):
+        headers["User-Agent"] = str(given["user_agent"])
+    return headers
+
+
+def bypasses_proxy(host: str, port: int, no_proxy: str) -> bool:
+    """Whether a host is reached without the proxy.
+
+    Args:
+        no_proxy: Hosts, domains, addresses and networks, with commas in between; C(*) is all.
+    """
+    for entry in filter(None, no_proxy.replace(" ", "").split(",")):
+        try:
+            if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
+                return True
+        except ValueError:  # one of both is a name
+            domain = entry.lstrip("*").lstrip(".")
+            if entry == "*" or any(f".{name}".endswith(f".{domain}") for name in (host, f"{host}:{port}") if domain):
+                return True
+    return False
 
 
 # --- speaking to the API server ---------------------------------------------------------------------------------------
@@ -357,20 +423,21 @@ def _one_line(text: str) -> str:
 class _TLSConnection(http.client.HTTPSConnection):
     """An HTTPS connection that may expect another name in the server's certificate than the one it dials."""
 
-    def __init__(self, *args: Any, server_name: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, context: ssl.SSLContext, server_name: str, **kwargs: Any) -> None:
+        super().__init__(*args, context=context, **kwargs)
+        self._tls = context
         self._server_name = server_name
 
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)
-        name = self._server_name or self._tunnel_host or self.host
-        self.sock = self._context.wrap_socket(self.sock, server_hostname=name)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
     """Build the TLS context of the settings.
 
-    :raises KubeError: a certificate or key cannot be loaded
+    Raises:
+        KubeError: A certificate or key cannot be loaded.
     """
     try:
         context = ssl.create_default_context(cafile=settings.ca_file or None, cadata=settings.ca_data or None)
@@ -414,40 +481,65 @@ class Api:
         self.settings = settings
         self._url = urlsplit(settings.server if "//" in settings.server else f"https://{settings.server}")
         self._tls = _tls_context(settings) if self._url.scheme == "https" else None
+        self._proxy = self._find_proxy()
         self._connection: http.client.HTTPConnection | None = None
+
+    def _find_proxy(self) -> SplitResult | None:
+        """Give the proxy on the way to the API server; None where there is none.
+
+        Raises:
+            KubeError: It is of a kind that cannot be used.
+        """
+        given = self.settings.proxy
+        host = self._url.hostname or ""
+        if not given or bypasses_proxy(host, self._url.port or (443 if self._tls else 80), self.settings.no_proxy):
+            return None
+        proxy = urlsplit(given if "://" in given else f"http://{given}")
+        if proxy.scheme != "http" or not proxy.hostname:
+            raise KubeError(
+                f"the proxy on the way to {self.settings.server} is of the kind {proxy.scheme}: only a proxy that is "
+                "reached by http:// can be used, which leads to https servers too"
+            )
+        return proxy
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._url.hostname or "", self._url.port or (443 if self._tls else 80)
-        proxy = urlsplit(self.settings.proxy) if self.settings.proxy and not self._bypasses_proxy(host) else None
+        proxy = self._proxy
         target = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
         connection: http.client.HTTPConnection
         if self._tls:
             connection = _TLSConnection(
-                *target, timeout=CONNECT_TIMEOUT, context=self._tls, server_name=self.settings.server_name
+                *target, timeout=CONNECT_TIMEOUT, context=self._tls, server_name=self.settings.server_name or host
             )
         else:
             connection = http.client.HTTPConnection(*target, timeout=CONNECT_TIMEOUT)
         if proxy:
-            headers = {}
+            headers = dict(self.settings.proxy_headers)
             if proxy.username:
-                headers["Proxy-Authorization"] = _basic(unquote(proxy.username), unquote(proxy.password or ""))
+                user, password = unquote(proxy.username), unquote(proxy.password or "")
+                headers.setdefault("Proxy-Authorization", basic_auth(user, password))
             connection.set_tunnel(host, port, headers)
         connection.connect()
         return connection
 
-    def _bypasses_proxy(self, host: str) -> bool:
-        entries = [each.strip().lstrip("*.") for each in self.settings.no_proxy.split(",") if each.strip()]
-        return any(host == each or host.endswith("." + each) for each in entries)
-
     def open_connection(self) -> http.client.HTTPConnection:
         """Open another connection, the caller's to close: for what takes it over, such as a WebSocket.
 
-        :raises KubeError: the server cannot be reached
+        Raises:
+            KubeError: The server cannot be reached.
         """
         try:
             return self._connect()
         except (OSError, http.client.HTTPException) as error:
             raise KubeError(self._sentence(error, CONNECT_TIMEOUT)) from None
+
+    def url(self, path: str, scheme: str = "http") -> str:
+        """Give the URL of a path.
+
+        Args:
+            scheme: C(http), or C(ws) for a WebSocket; with TLS an C(s) is added.
+        """
+        return f"{scheme}{'s' if self._tls else ''}://{self._url.netloc}{self._url.path.rstrip('/')}{path}"
 
     def headers(self, accept: str = "application/json") -> Message:
         """Give the headers that every request carries; a Message, since one of them may stand several times."""
@@ -475,7 +567,8 @@ class Api:
                     self._connection = self._connect()
                 if self._connection.sock is not None:
                     self._connection.sock.settimeout(timeout)
-                self._connection.request(method, target, body=body, headers=headers)
+                # A Message is as good as a Mapping, and has a header several times.
+                self._connection.request(method, target, body=body, headers=cast(Any, headers))
                 response = self._connection.getresponse()
                 return response.status, response.read()
             except (http.client.HTTPException, ConnectionError, BrokenPipeError):
@@ -488,8 +581,10 @@ class Api:
 
     def _sentence(self, error: Exception, timeout: float) -> str:
         """Say in a sentence why no answer came."""
-        host = self._url.hostname
-        strerror = getattr(error, "strerror", None) or type(error).__name__
+        host = (self._proxy or self._url).hostname
+        through = f" through the proxy {host}:{self._proxy.port or 80}" if self._proxy else ""
+        refused = str(error) if self._proxy and str(error).startswith("Tunnel connection failed") else ""
+        strerror = getattr(error, "strerror", None) or refused or type(error).__name__
         for kind, words in (  # the special before the general
             (ConnectionRefusedError, "refused the connection: is the cluster running?"),
             (TimeoutError, f"did not answer within {timeout:g} s: is it reachable from here?"),
@@ -503,7 +598,7 @@ class Api:
             (Exception, f"cannot be reached: {strerror}"),
         ):
             if isinstance(error, kind):
-                return f"the API server {self.settings.server} ({self.settings.source}) {words}"
+                return f"the API server {self.settings.server} ({self.settings.source}{through}) {words}"
         return str(error)
 
     def request(
@@ -519,12 +614,15 @@ class Api:
     ) -> bytes:
         """Send a request and give the body of the answer.
 
-        :param path: absolute path, quoted where needed
-        :param query: query parameters; those that are None are left out
-        :param body: what is sent as JSON; None sends nothing
-        :param timeout: seconds the server may be silent; a busy server is asked three times
-        :raises ApiError: the server answered with other than success
-        :raises KubeError: the server did not answer
+        Args:
+            path: Absolute path, quoted where needed.
+            query: Query parameters; those that are None are left out.
+            body: What is sent as JSON; None sends nothing.
+            timeout: Seconds the server may be silent; a busy server is asked three times.
+
+        Raises:
+            ApiError: The server answered with other than success.
+            KubeError: The server did not answer.
         """
         query = {name: value for name, value in (query or {}).items() if value is not None}
         target = urlsplit(self.settings.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
@@ -568,7 +666,8 @@ class Api:
     def json(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         """Send a request and give the answer parsed.
 
-        :raises ApiError, KubeError: as C(request) does, or the answer is no JSON object
+        Raises:
+            ApiError, KubeError: As C(request) does, or the answer is no JSON object.
         """
         answer = self.request(method, path, **kwargs)
         try:
@@ -596,23 +695,40 @@ class Api:
 def connect(params: dict[str, Any]) -> Api:
     """Give a client for a module's options; no request is sent yet.
 
-    :raises KubeError: in one sentence, what is missing or wrong
+    Raises:
+        KubeError: In one sentence, what is missing or wrong.
     """
     return Api(load_settings(params))
 
 
-def unmask(module: Any, *secret: str) -> None:
-    """Keep secrets hidden in a module's output, but let messages name the kubeconfig.
+def unmask(module: Any, *secret: str, plain: Iterable[str] = ()) -> None:
+    """Keep secrets hidden in a module's output, but let messages have the names of things.
 
-    kubernetes.core marks the whole option kubeconfig as secret, so that Ansible would cut a path out of every message.
+    Ansible hides every string of a secret option wherever it stands in the output. kubernetes.core marks the whole
+    option kubeconfig as secret, so that a path would be cut out of every message.
 
-    :param module: the AnsibleModule
-    :param secret: further texts to hide
+    Args:
+        module: The AnsibleModule.
+        secret: Further texts to hide.
+        plain: Strings of secret options that are none, such as the names of environment variables.
     """
-    kubeconfig = module.params.get("kubeconfig")
-    if isinstance(kubeconfig, str):
-        module.no_log_values.discard(kubeconfig)
+    module.no_log_values.difference_update(plain, _plain_of_kubeconfig(module.params.get("kubeconfig")))
     module.no_log_values.update(secret)
+
+
+def _plain_of_kubeconfig(given: Any) -> Iterator[str]:
+    """Give the strings of the option kubeconfig that are no secret: its path, or all but what users log in with."""
+    if isinstance(given, dict):
+        for name, inner in given.items():
+            if name != "user":
+                yield from _plain_of_kubeconfig(inner)
+            elif isinstance(inner, str):  # a context's user, by name
+                yield inner
+    elif isinstance(given, list):
+        for inner in given:
+            yield from _plain_of_kubeconfig(inner)
+    else:
+        yield str(given)
 
 
 def quoted(name: str) -> str:

@@ -8,38 +8,32 @@ itself. A port-forward is a plain byte stream to one pod. It needs the rights C(
 C(get) and C(create) on pods/portforward.
 
 The protocol is WebSocket (RFC 6455) with the subprotocol C(v4.channel.k8s.io): the first byte of a message is its
-channel, 0 for data and 1 for errors, and each channel begins with a message that holds the port. It is a stream of its
-own rather than that of the kubernetes client, whose import takes longer than all the calls made through it.
+channel, 0 for data and 1 for errors, and each channel begins with a message that holds the port. Frames are the matter
+of C(websocket-client); the kubernetes client's own stream is not used, whose import takes longer than all the calls.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import http.client
 import io
-import os
-import socket
-import struct
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, ApiError, KubeError, quoted
 
 SUBPROTOCOL = "v4.channel.k8s.io"
-ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-CONTINUATION, BINARY, CLOSE, PING, PONG = 0x0, 0x2, 0x8, 0x9, 0xA
+CLOSE = 0x8  # opcode
 DATA, ERROR = 0, 1  # channels
 LARGEST_CHUNK = 32 * 1024  # bytes sent in a message
-LARGEST_MESSAGE = 32 * 1024 * 1024  # bytes; the kubelet sends less at a time
 
 
 class Unreachable(Exception):
     """Why a Service could not be reached, in one sentence.
 
-    :param transient: waiting may help: no pod is ready yet, or the connection broke
-    :param absent: the Service itself is not there
+    Args:
+        transient: Waiting may help: no pod is ready yet, or the connection broke.
+        absent: The Service itself is not there.
     """
 
     def __init__(self, sentence: str, transient: bool = False, absent: bool = False) -> None:
@@ -95,9 +89,12 @@ def _pod_port(pod: dict[str, Any], service_port: dict[str, Any]) -> int | None:
 def ready_pod(api: Api, namespace: str, service: str, port: int | str | None = None) -> tuple[str, int]:
     """Name a ready pod behind a Service, and the port of the pod to which the Service's port leads.
 
-    :param port: number or name of the Service's port; None is its first one
-    :raises Unreachable: there is no such Service or port, or no ready pod yet
-    :raises KubeError: the API server refuses, or does not answer
+    Args:
+        port: Number or name of the Service's port; None is its first one.
+
+    Raises:
+        Unreachable: There is no such Service or port, or no ready pod yet.
+        KubeError: The API server refuses, or does not answer.
     """
     where = f"{namespace}/{service}"
     namespaced = f"/api/v1/namespaces/{quoted(namespace)}"
@@ -119,13 +116,6 @@ def ready_pod(api: Api, namespace: str, service: str, port: int | str | None = N
 
 
 # --- the stream -------------------------------------------------------------------------------------------------------
-
-
-def _masked(data: bytes, mask: bytes) -> bytes:
-    """XOR data with the mask, repeated: as large integers, since byte by byte is slow."""
-    length = len(data)
-    key = (mask * (length // 4 + 1))[:length]
-    return (int.from_bytes(data, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")
 
 
 class _Reader(io.RawIOBase):
@@ -151,13 +141,12 @@ class _Reader(io.RawIOBase):
 class PodStream:
     """A byte stream to a port of a pod, with as much of a socket's manners as http.client asks for.
 
-    :param connection: an open connection to the API server, which belongs to the stream from now on
-    :param reader: what the upgraded connection is read from
+    Args:
+        websocket: An open WebSocket to the API server, which belongs to the stream from now on.
     """
 
-    def __init__(self, connection: http.client.HTTPConnection, reader: io.BufferedReader) -> None:
-        self._connection = connection
-        self._reader = reader
+    def __init__(self, websocket: Any) -> None:
+        self._websocket = websocket
         self._pending = b""
         self._named = {DATA: False, ERROR: False}  # whether a channel's first message, with the port, has come
         self._ended = False
@@ -165,26 +154,22 @@ class PodStream:
         self._closing = False
         self.error = ""
 
-    @property
-    def _socket(self) -> socket.socket:
-        if self._connection.sock is None:
-            raise ConnectionResetError("the port-forward is closed")
-        return self._connection.sock
-
     def settimeout(self, seconds: float | None) -> None:
         """Set how long a read or a write may take."""
-        self._socket.settimeout(seconds)
+        self._websocket.settimeout(seconds)
 
     def sendall(self, data: bytes) -> None:
         """Send bytes to the pod."""
         view = memoryview(data)
-        for start in range(0, len(view), LARGEST_CHUNK):
-            self._send(BINARY, bytes([DATA]) + bytes(view[start : start + LARGEST_CHUNK]))
+        with _as_socket_errors():
+            for start in range(0, len(view), LARGEST_CHUNK):
+                self._websocket.send_binary(bytes([DATA]) + bytes(view[start : start + LARGEST_CHUNK]))
 
     def recv(self, size: int) -> bytes:
         """Give up to so many bytes that the pod sent; none at the end of the stream.
 
-        :raises ConnectionResetError: the kubelet reports an error, such as a refused connection in the pod
+        Raises:
+            ConnectionResetError: The kubelet reports an error, such as a refused connection in the pod.
         """
         while not self._pending and not self._ended:
             self._receive()
@@ -212,61 +197,16 @@ class PodStream:
 
     def _shut(self) -> None:
         self._ended = True
-        if self._connection.sock is not None:
-            with contextlib.suppress(OSError):  # it may be gone already
-                self._send(CLOSE, struct.pack("!H", 1000))
-        self._reader.close()
-        self._connection.close()
-
-    def _send(self, opcode: int, payload: bytes) -> None:
-        length = len(payload)
-        if length < 126:
-            header = struct.pack("!BB", 0x80 | opcode, 0x80 | length)
-        elif length < 65536:
-            header = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, length)
-        else:
-            header = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, length)
-        mask = os.urandom(4)
-        self._socket.sendall(header + mask + _masked(payload, mask))
-
-    def _read(self, length: int) -> bytes:
-        data = self._reader.read(length)
-        if data is None or len(data) < length:
-            raise ConnectionResetError("the API server ended the port-forward")
-        return data
-
-    def _frame(self) -> tuple[bool, int, bytes]:
-        """Read a frame: whether it is the last of its message, its opcode and its payload."""
-        first, second = self._read(2)
-        length = second & 0x7F
-        if length == 126:
-            (length,) = struct.unpack("!H", self._read(2))
-        elif length == 127:
-            (length,) = struct.unpack("!Q", self._read(8))
-        if length > LARGEST_MESSAGE:
-            raise ConnectionResetError("the API server sent what is no port-forward")
-        mask = self._read(4) if second & 0x80 else b""
-        payload = self._read(length)
-        return bool(first & 0x80), first & 0x0F, _masked(payload, mask) if mask else payload
+        self._websocket.close(timeout=0)
 
     def _receive(self) -> None:
         """Take in one message."""
-        message, last = b"", False
-        while not last:
-            last, opcode, payload = self._frame()
-            if opcode == CLOSE:
-                self._ended = True
-                return
-            if opcode in (PING, PONG):
-                if opcode == PING:
-                    self._send(PONG, payload)
-                last = False
-                if not message:
-                    return
-                continue
-            message += payload
-        if message:
-            self._deliver(message[0], message[1:])
+        with _as_socket_errors():
+            opcode, message = self._websocket.recv_data()
+        if opcode == CLOSE:
+            self._ended = True
+        elif message:
+            self._deliver(message[0], bytes(message[1:]))
 
     def _deliver(self, channel: int, data: bytes) -> None:
         if not self._named.get(channel, False):
@@ -278,59 +218,74 @@ class PodStream:
             self._ended = True
 
 
-def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float = 30) -> PodStream:
+@contextlib.contextmanager
+def _as_socket_errors() -> Iterator[None]:
+    """Raise what a socket would raise."""
+    import websocket  # noqa: PLC0415  see open_stream
+
+    try:
+        yield
+    except websocket.WebSocketTimeoutException as error:
+        raise TimeoutError(str(error)) from None
+    except websocket.WebSocketConnectionClosedException:
+        raise ConnectionResetError("the API server ended the port-forward") from None
+    except websocket.WebSocketException:
+        raise ConnectionResetError("the API server sent what is no port-forward") from None
+
+
+def open_stream(api: Api, namespace: str, pod: str, port: int, timeout: float | None = 30) -> PodStream:
     """Open a stream to a port of a pod.
 
-    :param timeout: seconds that a read or a write may take
-    :raises Unreachable: the API server does not forward it
-    :raises KubeError: the API server can't be reached
+    Args:
+        timeout: Seconds that a read or a write may take.
+
+    Raises:
+        Unreachable: The API server does not forward it.
+        KubeError: The API server can't be reached, or a library is missing.
     """
-    path = f"/api/v1/namespaces/{quoted(namespace)}/pods/{quoted(pod)}/portforward"
-    key = base64.b64encode(os.urandom(16))
-    connection = api.open_connection()
     try:
-        connection.sock.settimeout(timeout)
-        connection.putrequest("GET", f"{urlsplit(api.settings.server).path.rstrip('/')}{path}?ports={port}")
-        for name, value in api.headers(accept="*/*").items():
-            connection.putheader(name, value)
-        for name, value in (
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", key.decode()),
-            ("Sec-WebSocket-Protocol", SUBPROTOCOL),
-        ):
-            connection.putheader(name, value)
-        # The answer is read by hand: http.client would drop what its buffer already holds of the stream.
-        reader = connection.sock.makefile("rb")
-        connection.endheaders()
-        status_line = reader.readline(1024).decode("latin-1").split(None, 2)
-        headers = http.client.parse_headers(reader)
-        status = int(status_line[1]) if len(status_line) > 1 and status_line[1].isdigit() else 0
-    except (OSError, http.client.HTTPException) as error:
-        connection.close()
-        raise Unreachable(f"the port-forward to the pod {namespace}/{pod} broke: {error}", transient=True) from None
-    if status != 101:
-        connection.close()
-        why = " (it needs the right to get and create pods/portforward)" if status == 403 else ""
-        raise Unreachable(
-            f"the API server answered the port-forward to the pod {namespace}/{pod} with {status}{why}",
-            transient=status not in (401, 403),
+        import websocket  # noqa: PLC0415  only what reaches into the cluster needs it
+    except ImportError:
+        raise KubeError(
+            "the Python library websocket-client is missing on the host that runs this module: pip install "
+            "websocket-client"
+        ) from None
+    path = f"/api/v1/namespaces/{quoted(namespace)}/pods/{quoted(pod)}/portforward"
+    connection = api.open_connection()
+    connection.sock.settimeout(timeout)
+    stream = websocket.WebSocket(skip_utf8_validation=True)
+    try:
+        stream.connect(
+            f"{api.url(path, scheme='ws')}?ports={port}",
+            socket=connection.sock,  # which has gone through TLS and the proxy already
+            header=[f"{name}: {value}" for name, value in api.headers(accept="*/*").items()],
+            subprotocols=[SUBPROTOCOL],
+            suppress_origin=True,
+            redirect_limit=0,
         )
-    accept = base64.b64encode(hashlib.sha1(key + ACCEPT_SALT).digest()).decode()  # noqa: S324 - RFC 6455
-    if headers.get("Sec-WebSocket-Accept") != accept or headers.get("Sec-WebSocket-Protocol") != SUBPROTOCOL:
-        connection.close()
-        raise Unreachable(f"something between here and the API server does not let WebSockets through to {path}")
-    return PodStream(connection, reader)
+    except websocket.WebSocketBadStatusException as error:
+        why = " (it needs the right to get and create pods/portforward)" if error.status_code == 403 else ""
+        raise Unreachable(
+            f"the API server answered the port-forward to the pod {namespace}/{pod} with {error.status_code}{why}",
+            transient=error.status_code not in (401, 403),
+        ) from None
+    except (OSError, websocket.WebSocketConnectionClosedException, websocket.WebSocketTimeoutException) as error:
+        raise Unreachable(f"the port-forward to the pod {namespace}/{pod} broke: {error}", transient=True) from None
+    except websocket.WebSocketException:
+        raise Unreachable(
+            f"something between here and the API server does not let WebSockets through to {path}"
+        ) from None
+    return PodStream(stream)
 
 
 class ServiceConnection(http.client.HTTPConnection):
-    """An http.client connection to a Service. It opens with the first request, and anew with the next after a close.
+    """An http.client connection to a Service. It opens with the first request, and again with the next after a close.
 
-    :param api: client of the API server
-    :param port: number or name of the Service's port; None is its first one
-    :param timeout: seconds to wait for an answer
-    :param host: what the header Host says; None is the Service's name in the cluster
+    Args:
+        api: Client of the API server.
+        port: Number or name of the Service's port; None is its first one.
+        timeout: Seconds to wait for an answer.
+        host: What the header Host says; None is the Service's name in the cluster.
     """
 
     def __init__(
@@ -350,7 +305,8 @@ class ServiceConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Open the stream to a ready pod.
 
-        :raises Unreachable: as P(ready_pod) and P(open_stream) say
+        Raises:
+            Unreachable: As P(ready_pod) and P(open_stream) say.
         """
         try:
             pod, port = ready_pod(self._api, *self._service)

@@ -54,15 +54,19 @@ class Store(ABC):
     def central(self, name: str, keys: Iterable[str]) -> dict[str, bytes]:
         """Give the values of a Secret that are kept outside of the cluster and win over those in it; none here.
 
-        :param keys: the keys that are needed
+        Args:
+            keys: The keys that are needed.
         """
         return {}
 
     def keep(self, name: str, values: dict[str, bytes], *, write: bool) -> CentralWrite | None:
         """Write a Secret's values where C(central) reads them, before they are delivered; None where nothing is to do.
 
-        :param write: false only says what would be done
-        :raises Conflict: somebody else has written there since
+        Args:
+            write: False only says what would be done.
+
+        Raises:
+            Conflict: Somebody else has written there since.
         """
         return None
 
@@ -73,7 +77,8 @@ class Store(ABC):
     def recover(self, namespace: str, name: str) -> Secret:
         """Bring back a Secret that is recoverable.
 
-        :raises KubeError: it cannot be
+        Raises:
+            KubeError: It cannot be.
         """
         raise NotImplementedError
 
@@ -84,7 +89,8 @@ class Store(ABC):
     def check(self) -> None:
         """See that what is about to be written can be written, before anything is.
 
-        :raises KubeError: it cannot be
+        Raises:
+            KubeError: It cannot be.
         """
         return
 
@@ -96,15 +102,19 @@ class Store(ABC):
     def create(self, secret: Secret) -> None:
         """Write a Secret that is not there.
 
-        :raises Conflict: it is there by now
+        Raises:
+            Conflict: It is there by now.
         """
 
     @abstractmethod
     def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
         """Write some keys and labels of a Secret, keep all others, and mend what C(drift) says.
 
-        :param secret: what was read
-        :raises Conflict: it is no longer what was read
+        Args:
+            secret: What was read.
+
+        Raises:
+            Conflict: It is no longer what was read.
         """
 
     @abstractmethod
@@ -119,8 +129,9 @@ class Store(ABC):
 class KubernetesStore(Store):
     """Secrets of a cluster.
 
-    :param api: client of its API server
-    :param clock: gives seconds, C(sleep) waits for them; for tests
+    Args:
+        api: Client of its API server.
+        clock: Gives seconds, C(sleep) waits for them; for tests.
     """
 
     def __init__(self, api: Api, clock: Any = time.monotonic, sleep: Any = time.sleep) -> None:
@@ -173,7 +184,8 @@ class KubernetesStore(Store):
     def release(self, namespace: str, name: str, owner: str) -> None:
         """Delete what makes a Secret, and leave the Secret as it is.
 
-        :param owner: C(SealedSecret) or C(ExternalSecret)
+        Args:
+            owner: C(SealedSecret) or C(ExternalSecret).
         """
         if owner == SEALED_SECRET:
             self._controller().release(namespace, name)

@@ -44,9 +44,10 @@ STARTING = ("PodInitializing", "ContainerCreating", "")
 class Verdict:
     """What a workload's status says.
 
-    :param ready: it is as it was asked for
-    :param failed: why it can never be; empty as long as it can
-    :param note: how far it is
+    Args:
+        ready: It is as it was asked for.
+        failed: Why it can never be; empty as long as it can.
+        note: How far it is.
     """
 
     ready: bool
@@ -58,11 +59,12 @@ class Verdict:
 class Problem:
     """What is wrong with a pod.
 
-    :param nature: C(hopeless), C(config), C(pull), C(crash), C(mount), C(schedule), C(dependency) or C(slow)
-    :param text: the words after the pod's name
-    :param container: name of the container; empty where it is the pod as a whole
-    :param acute: whether it shows at this moment; a crashing container runs in between
-    :param dependency: what the pod waits for by an init container; empty where it does not
+    Args:
+        nature: C(hopeless), C(config), C(pull), C(crash), C(mount), C(schedule), C(dependency) or C(slow).
+        text: The words after the pod's name.
+        container: Name of the container; empty where it is the pod as a whole.
+        acute: Whether it shows at this moment; a crashing container runs in between.
+        dependency: What the pod waits for by an init container; empty where it does not.
     """
 
     nature: str

@@ -44,10 +44,11 @@ NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 class Controller:
     """A Sealed Secrets controller.
 
-    :param api: client of the API server
-    :param namespace: where the controller is
-    :param service: name of its Service
-    :param clock: gives seconds, C(sleep) waits for them; for tests
+    Args:
+        api: Client of the API server.
+        namespace: Where the controller is.
+        service: Name of its Service.
+        clock: Gives seconds, C(sleep) waits for them; for tests.
     """
 
     def __init__(
@@ -81,7 +82,8 @@ class Controller:
     def _ask(self, method: str, path: str, **kwargs: Any) -> bytes:
         """Send a request to the controller.
 
-        :raises KubeError: there is none, or it does not answer
+        Raises:
+            KubeError: There is none, or it does not answer.
         """
         service = f"http:{quoted(self._service)}:http"
         target = f"/api/v1/namespaces/{quoted(self._namespace)}/services/{service}/proxy{path}"
@@ -108,8 +110,9 @@ class Controller:
     def certificate(self) -> Certificate:
         """Give the newest certificate, fetched once.
 
-        :raises KubeError: there is no controller, it does not answer, or another one would open the same SealedSecrets
-        :raises SealingError: the certificate is none, or not valid now
+        Raises:
+            KubeError: There is no controller, it does not answer, or another one would open the same SealedSecrets.
+            SealingError: The certificate is none, or not valid now.
         """
         if self._certificate is None:
             self._check_alone()
@@ -145,12 +148,15 @@ class Controller:
         return True
 
     def reencrypt(self, sealed: dict[str, Any], where: str) -> dict[str, Any]:
-        """Have a SealedSecret sealed anew with the newest certificate; it needs not be in the cluster.
+        """Have a SealedSecret sealed again with the newest certificate; it needs not be in the cluster.
 
         Only the sealed values are taken of what the controller gives: it replaces the template's labels.
 
-        :param where: what to call it in messages
-        :raises SealingError: no key opens it
+        Args:
+            where: What to call it in messages.
+
+        Raises:
+            SealingError: No key opens it.
         """
         try:
             answer = self._ask("POST", "/v1/rotate", body=bare(sealed), accept="*/*")
@@ -164,9 +170,9 @@ class Controller:
             ) from None
         except (ValueError, KeyError, TypeError):
             raise KubeError(f"{self.where} does not answer as a controller of Sealed Secrets does") from None
-        anew = bare(sealed)
-        anew["spec"]["encryptedData"] = encrypted
-        return anew
+        rotated = bare(sealed)
+        rotated["spec"]["encryptedData"] = encrypted
+        return rotated
 
     def keys_without_backup(self) -> list[str]:
         """Name the sealing keys that no backup is known of; empty where they may not be looked at."""
@@ -202,23 +208,31 @@ class Controller:
     def create(self, sealed: dict[str, Any]) -> dict[str, Any]:
         """Create a SealedSecret.
 
-        :raises ApiError: of status 409, it is there by now
+        Raises:
+            ApiError: Of status 409, it is there by now.
         """
         return self._write("POST", self._path(sealed["metadata"]["namespace"]), sealed)
 
     def replace(self, sealed: dict[str, Any], version: str) -> dict[str, Any]:
         """Replace a SealedSecret, unless somebody else has written it.
 
-        :param version: the resourceVersion that was read
-        :raises ApiError: of status 409 or 404, it is no longer what was read
+        Args:
+            version: The resourceVersion that was read.
+
+        Raises:
+            ApiError: Of status 409 or 404, it is no longer what was read.
         """
         metadata = {**sealed["metadata"], "resourceVersion": version}
         path = self._path(metadata["namespace"], metadata["name"])
         return self._write("PUT", path, {**sealed, "metadata": metadata})
 
     def delete(self, namespace: str, name: str) -> None:
-        """Delete a SealedSecret, and with it the Secret that it owns."""
-        self._api.request("DELETE", self._path(namespace, name))
+        """Delete a SealedSecret, and with it the Secret that it owns; one that is gone by now is as good."""
+        try:
+            self._api.request("DELETE", self._path(namespace, name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     def _write(self, method: str, path: str, sealed: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -235,8 +249,11 @@ class Controller:
     def take_over(self, namespace: str, name: str, version: str, owners: list[dict[str, Any]] | None = None) -> None:
         """Allow the controller to take a Secret over, unless somebody else has written it.
 
-        :param owners: who owns the Secret from now on; None leaves that as it is
-        :raises ApiError: of status 409 or 404, it is no longer what was read
+        Args:
+            owners: Who owns the Secret from now on; None leaves that as it is.
+
+        Raises:
+            ApiError: Of status 409 or 404, it is no longer what was read.
         """
         self._api.json(
             "PATCH",
@@ -255,7 +272,8 @@ class Controller:
     def wait_synced(self, namespace: str, name: str) -> dict[str, Any]:
         """Wait until the controller has unsealed the SealedSecret as it is now, and give it.
 
-        :raises KubeError: it refuses, or does not get to it in time
+        Raises:
+            KubeError: It refuses, or does not get to it in time.
         """
         start = self._clock()
         refused_since: float | None = None
@@ -283,7 +301,8 @@ class Controller:
     def wait_secret(self, namespace: str, name: str) -> None:
         """Wait until the controller has made the Secret of a SealedSecret again, which it does when that is deleted.
 
-        :raises KubeError: it does not in time
+        Raises:
+            KubeError: It does not in time.
         """
         start = self._clock()
         while self._api.find(f"/api/v1/namespaces/{quoted(namespace)}/secrets/{quoted(name)}") is None:
@@ -297,7 +316,8 @@ class Controller:
     def release(self, namespace: str, name: str) -> None:
         """Delete a SealedSecret and leave its Secret as it is, owned by nobody.
 
-        :raises KubeError: the API server does not get to it in time
+        Raises:
+            KubeError: The API server does not get to it in time.
         """
         start = self._clock()
         try:
@@ -322,7 +342,8 @@ class Controller:
 def controllers(api: Api) -> dict[str, str]:
     """Give the controllers of a cluster as namespace/name, each with what manages it by its label; empty for nobody.
 
-    :raises ApiError: of status 403, the user may not list them
+    Raises:
+        ApiError: Of status 403, the user may not list them.
     """
     metadata = [each["metadata"] for each in api.json("GET", DEPLOYMENTS, accept=NAMES_ONLY).get("items") or []]
     return {
@@ -345,7 +366,8 @@ def owned(secret: dict[str, Any]) -> bool:
 def synced(sealed: dict[str, Any]) -> tuple[str, str]:
     """Give what the controller says of a SealedSecret as it is now.
 
-    :returns: V(True), V(False), or nothing as long as it has not looked; and why not
+    Returns:
+        V(True), V(False), or nothing as long as it has not looked; and why not.
     """
     status = sealed.get("status") or {}
     if status.get("observedGeneration") != sealed["metadata"].get("generation"):

@@ -50,7 +50,8 @@ class SealingError(Exception):
 def _library() -> SimpleNamespace:
     """Give what is used of the Python library cryptography, which is slow to import and needed to seal only.
 
-    :raises SealingError: it is missing
+    Raises:
+        SealingError: It is missing.
     """
     try:
         from cryptography import x509  # noqa: PLC0415  see above
@@ -78,10 +79,11 @@ def _library() -> SimpleNamespace:
 class Certificate:
     """A sealing certificate.
 
-    :ivar pem: its PEM text
-    :ivar fingerprint: SHA-256 of the certificate, 64 hexadecimal digits
-    :ivar not_before: the moment from which it is valid, with a time zone
-    :ivar not_after: the moment until which it is valid, with a time zone
+    Attributes:
+        pem: Its PEM text.
+        fingerprint: SHA-256 of the certificate, 64 hexadecimal digits.
+        not_before: The moment from which it is valid, with a time zone.
+        not_after: The moment until which it is valid, with a time zone.
     """
 
     pem: str
@@ -94,8 +96,11 @@ class Certificate:
     def from_pem(cls, text: str, where: str = "the certificate") -> Certificate:
         """Read the first certificate of a PEM text.
 
-        :param where: what to call it in messages
-        :raises SealingError: it is no certificate, or none with an RSA key
+        Args:
+            where: What to call it in messages.
+
+        Raises:
+            SealingError: It is no certificate, or none with an RSA key.
         """
         library = _library()
         try:
@@ -121,7 +126,8 @@ class Certificate:
     def check(self, where: str = "the certificate", now: datetime.datetime | None = None) -> None:
         """Verify that it is valid now: a controller may open what an expired one sealed, but should not have to.
 
-        :raises SealingError: it is not
+        Raises:
+            SealingError: It is not.
         """
         now = now or datetime.datetime.now(datetime.UTC)
         if now > self.not_after:
@@ -136,8 +142,11 @@ class Certificate:
 def label(scope: str, namespace: str, name: str) -> bytes:
     """Give what binds a sealed value to its Secret, to its namespace, or to nothing.
 
-    :param scope: one of SCOPES
-    :raises SealingError: there is no such scope
+    Args:
+        scope: One of SCOPES.
+
+    Raises:
+        SealingError: There is no such scope.
     """
     if scope not in SCOPES:
         raise SealingError(f"the scope is '{scope}', and must be one of {', '.join(SCOPES)}")
@@ -147,8 +156,11 @@ def label(scope: str, namespace: str, name: str) -> bytes:
 def seal(certificate: Certificate, value: bytes, bound_to: bytes) -> str:
     """Seal a value.
 
-    :param bound_to: what C(label) gives
-    :returns: base64, as C(spec.encryptedData) of a SealedSecret holds it; another one at each call
+    Args:
+        bound_to: What C(label) gives.
+
+    Returns:
+        Base64, as C(spec.encryptedData) of a SealedSecret holds it; another one at each call.
     """
     library = _library()
     session_key = os.urandom(_SESSION_KEY_BYTES)
@@ -160,8 +172,11 @@ def seal(certificate: Certificate, value: bytes, bound_to: bytes) -> str:
 def unseal(private_keys: list[bytes], text: str, bound_to: bytes) -> bytes:
     """Open a sealed value with one of several private keys.
 
-    :param private_keys: PEM texts
-    :raises SealingError: none of them opens it, or it is no sealed value, or one is no RSA key
+    Args:
+        private_keys: PEM texts.
+
+    Raises:
+        SealingError: None of them opens it, or it is no sealed value, or one is no RSA key.
     """
     library = _library()
     try:
@@ -237,17 +252,18 @@ def manifest(
 ) -> dict[str, Any]:
     """Build a SealedSecret.
 
-    :param encrypted: sealed values by key
-    :param labels: labels of it and of the Secret that comes of it
-    :param annotations: annotations of both, without those of the scope
+    Args:
+        encrypted: Sealed values by key.
+        labels: Labels of it and of the Secret that comes of it.
+        annotations: Annotations of both, without those of the scope.
     """
     # Both have the same metadata: 'kubeseal --re-encrypt' gives the template those of the SealedSecret.
     own: dict[str, Any] = {"name": name, "namespace": namespace}
     if labels:
         own["labels"] = dict(labels)
-    told = {**(annotations or {}), **scope_annotations(scope)}
-    if told:
-        own["annotations"] = told
+    noted = {**(annotations or {}), **scope_annotations(scope)}
+    if noted:
+        own["annotations"] = noted
     template: dict[str, Any] = {"metadata": json.loads(json.dumps(own)), "type": type}
     if immutable:
         template["immutable"] = True
@@ -283,8 +299,11 @@ def dump(sealed: dict[str, Any]) -> str:
 def load(text: str, where: str) -> dict[str, Any]:
     """Read the one SealedSecret of a file, YAML or JSON.
 
-    :param where: what to call the file in messages
-    :raises SealingError: it holds something else
+    Args:
+        where: What to call the file in messages.
+
+    Raises:
+        SealingError: It holds something else.
     """
     try:
         # Through JSON, as Kubernetes takes it: no dates, sets or cycles.

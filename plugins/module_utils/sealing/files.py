@@ -6,7 +6,7 @@
 Nothing in a sealed value tells which key sealed it, nor what it holds. So what was known at the time of sealing is kept
 in files of our own: beside a sealed file a keyed digest of its values (C(NAME.yaml.digest)), and in the directory that
 was resealed the certificates of its files (C(.resealed)). Each entry has a hash of the sealed value that it is about,
-and counts for nothing once somebody else has written another one. Losing them costs a sealing anew, and nothing else.
+and counts for nothing once somebody else has written another one. Losing them costs a sealing again, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ INDEX = ".resealed"  # in a directory; no name that tools take for a manifest
 def read(path: str, what: str = "the file") -> str | None:
     """Give the text of a file; None where there is none.
 
-    :param what: what to call it in messages
-    :raises SealingError: it cannot be read
+    Args:
+        what: What to call it in messages.
+
+    Raises:
+        SealingError: It cannot be read.
     """
     try:
         with open(path, encoding="utf-8", newline="") as stream:
@@ -45,8 +48,11 @@ def read(path: str, what: str = "the file") -> str | None:
 def write(path: str, text: str, what: str = "the file") -> None:
     """Write a file that anybody may read, whole or not at all, and make its folder.
 
-    :param what: what to call it in messages
-    :raises SealingError: it cannot be written
+    Args:
+        what: What to call it in messages.
+
+    Raises:
+        SealingError: It cannot be written.
     """
     folder = os.path.dirname(os.path.abspath(path))
     temporary = ""
@@ -72,7 +78,8 @@ def write(path: str, text: str, what: str = "the file") -> None:
 def remove(path: str) -> bool:
     """Remove a file, and say whether it was there.
 
-    :raises SealingError: it cannot be removed
+    Raises:
+        SealingError: It cannot be removed.
     """
     try:
         os.unlink(path)
@@ -106,9 +113,10 @@ def text_of(kept: dict[str, Any]) -> str:
 class Digests:
     """Keyed digests of the values of a sealed file, kept beside it.
 
-    :param path: the sealed file
-    :param key: the key of the digests; without one they tell nothing
-    :param scope, namespace, name: what the values are bound to
+    Args:
+        path: The sealed file.
+        key: The key of the digests; without one they tell nothing.
+        scope, namespace, name: What the values are bound to.
     """
 
     def __init__(self, path: str, key: bytes | None, scope: str, namespace: str, name: str) -> None:
@@ -117,16 +125,15 @@ class Digests:
         self._bound_to = (scope, namespace, name)
         self._kept = read_json(self.path)
 
-    def _entry(self, key: str, value: bytes, encrypted: str) -> dict[str, str]:
-        assert self._key is not None  # noqa: S101  callers have one
-        return {"sealed": hash_of(encrypted), "value": digest(self._key, {key: value}, *self._bound_to)}
+    def _entry(self, secret: bytes, key: str, value: bytes, encrypted: str) -> dict[str, str]:
+        return {"sealed": hash_of(encrypted), "value": digest(secret, {key: value}, *self._bound_to)}
 
     def holds(self, key: str, value: bytes, encrypted: str) -> bool:
         """Say whether a sealed value is known to hold a value."""
         kept = self._kept.get(key)
         if self._key is None or not isinstance(kept, dict):
             return False
-        entry = self._entry(key, value, encrypted)
+        entry = self._entry(self._key, key, value, encrypted)
         return kept.get("sealed") == entry["sealed"] and hmac.compare_digest(
             str(kept.get("value")).encode("utf-8", "replace"), entry["value"].encode()
         )
@@ -134,27 +141,28 @@ class Digests:
     def wanted(self, values: dict[str, bytes], encrypted: dict[str, str]) -> str | None:
         """Give the text that the file should have; None where it has that, or there is no key to make it.
 
-        :param values: those that are known; what is kept of the others stays if their sealed values did
+        Args:
+            values: Those that are known; what is kept of the others stays if their sealed values did.
         """
         if self._key is None:
             return None
-        anew: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for key, sealed in encrypted.items():
             kept = self._kept.get(key)
             if key in values:
-                anew[key] = self._entry(key, values[key], sealed)
+                entries[key] = self._entry(self._key, key, values[key], sealed)
             elif isinstance(kept, dict) and kept.get("sealed") == hash_of(sealed):
-                anew[key] = kept
-        return None if anew == self._kept else text_of(anew)
+                entries[key] = kept
+        return None if entries == self._kept else text_of(entries)
 
 
 def carry_over(path: str, old: dict[str, str], new: dict[str, str]) -> str | None:
-    """Give the digests of a sealed file after the same values were sealed anew; None where there are none to carry."""
+    """Give the digests of a sealed file after the same values were sealed again; None where there are none to carry."""
     kept = read_json(path + DIGEST)
-    anew = {
+    entries = {
         key: {**entry, "sealed": hash_of(new[key])}
         if isinstance(entry, dict) and key in old and key in new and entry.get("sealed") == hash_of(old[key])
         else entry
         for key, entry in kept.items()
     }
-    return None if anew == kept else text_of(anew)
+    return None if entries == kept else text_of(entries)

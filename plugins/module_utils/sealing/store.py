@@ -48,10 +48,11 @@ class _UnsealedSecret(Secret):
 class SealedStore(Store):
     """SealedSecrets of a cluster, and the Secrets that come of them.
 
-    :param secrets: the Secrets themselves
-    :param controller: who unseals
-    :param output_dir: the directory with a file C(NAMESPACE/NAME.yaml) for each SealedSecret; empty for none
-    :param scope: what new sealed values are bound to
+    Args:
+        secrets: The Secrets themselves.
+        controller: Who unseals.
+        output_dir: The directory with a file C(NAMESPACE/NAME.yaml) for each SealedSecret; empty for none.
+        scope: What new sealed values are bound to.
     """
 
     def __init__(
@@ -69,11 +70,11 @@ class SealedStore(Store):
         sealed = self._controller.find(namespace, name)
         found = self._secrets.read(namespace, name)
         if found is not None and sealed is not None and not synced(sealed)[0]:
-            sealed = self._settled(namespace, name)
+            sealed = self.settled(namespace, name)
             found = self._secrets.read(namespace, name)
         return None if found is None else _UnsealedSecret(**vars(found), sealed=sealed)
 
-    def _settled(self, namespace: str, name: str) -> dict[str, Any]:
+    def settled(self, namespace: str, name: str) -> dict[str, Any]:
         """Wait until the controller has opened a SealedSecret or refused it: before, its Secret has older values."""
         try:
             return self._controller.wait_synced(namespace, name)
@@ -95,7 +96,8 @@ class SealedStore(Store):
     def _file(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Read the sealed file of a Secret; None where there is none.
 
-        :raises KubeError: it cannot be read, or holds something else
+        Raises:
+            KubeError: It cannot be read, or holds something else.
         """
         path = self._path(namespace, name)
         if not path:
@@ -111,7 +113,7 @@ class SealedStore(Store):
         if (metadata.get("namespace"), metadata["name"]) != (namespace, name):
             raise KubeError(
                 f"the sealed file {path} is of {metadata.get('namespace')}/{metadata['name']}, and its place is that "
-                f"of {namespace}/{name}: a SealedSecret is moved by sealing its values anew"
+                f"of {namespace}/{name}: a SealedSecret is moved by sealing its values again"
             )
         return sealed
 
@@ -155,31 +157,25 @@ class SealedStore(Store):
         return words
 
     def _unfit(self, sealed: dict[str, Any] | None, stored: Secret) -> str:
-        """Say why a SealedSecret has to be made anew; empty where it may stay."""
+        """Say why a SealedSecret has to be made again; empty where it may stay."""
         if sealed is None:
             return "sealed"
         state, _why = synced(sealed)
         beside = state == "True" and edited({"metadata": stored.metadata}, sealed)
         for is_so, words in (
-            (not _owns(sealed, stored), "sealed anew, and owned by its SealedSecret"),
-            (scope_of(sealed) != self._scope, f"sealed anew, {self._scope}"),
-            (set(sealed["spec"].get("encryptedData") or {}) != set(stored.data), "sealed anew, with all keys"),
-            (state == "False", "sealed anew, since the controller cannot open it"),
-            (beside, "sealed anew, since a value was changed beside it"),
+            (not owns(sealed, stored), "sealed again, and owned by its SealedSecret"),
+            (scope_of(sealed) != self._scope, f"sealed again, {self._scope}"),
+            (set(sealed["spec"].get("encryptedData") or {}) != set(stored.data), "sealed again, with all keys"),
+            (state == "False", "sealed again, since the controller cannot open it"),
+            (beside, "sealed again, since a value was changed beside it"),
         ):
             if is_so:
                 return words
         return ""
 
     def create(self, secret: Secret) -> None:
-        sealed = self._seal(secret, secret.data, {})
-        try:
-            self._controller.create(sealed)
-        except ApiError as error:
-            if error.status == 409:
-                raise Conflict from None
-            raise
-        self._finish(secret.namespace, secret.name, secret.data)
+        self.write(self._seal(secret, secret.data, {}), None)
+        self._write_file(secret.namespace, secret.name, self.confirmed(secret.namespace, secret.name, secret.data))
 
     def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
         namespace, name, owner = secret.namespace, secret.name, made_by(secret)
@@ -194,28 +190,65 @@ class SealedStore(Store):
             self._write_file(namespace, name, old or {})
             return
         kept = {} if unfit or old is None else old["spec"]["encryptedData"]
-        anew = {key: value for key, value in values.items() if key in data or key not in kept}
+        to_seal = {key: value for key, value in values.items() if key in data or key not in kept}
         wanted = replace(
             secret, labels={**secret.labels, **labels}, annotations=without_scope(secret.annotations), data=values
         )
-        sealed = self._seal(wanted, anew, kept)
+        sealed = self._seal(wanted, to_seal, kept)
+        taken_over = None if old is not None and owns(old, secret) else secret
+        # An owner that is gone would take the Secret along.
+        left = [each for each in secret.owners if each.get("kind") != KIND] if owner else None
+        if old is not None:
+            # What a person has set on it stays.
+            own = {**bare(old)["metadata"], "annotations": sealed["metadata"].get("annotations") or {}}
+            own["annotations"] |= without_scope(old["metadata"].get("annotations"))
+            sealed = {**sealed, "metadata": own}
+        self.write(sealed, old, taken_over, left)
+        self._write_file(namespace, name, self.confirmed(namespace, name, values))
+
+    def write(
+        self,
+        sealed: dict[str, Any],
+        old: dict[str, Any] | None,
+        taken_over: Secret | None = None,
+        owners: list[dict[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """Write a SealedSecret, and give it as it is then.
+
+        Args:
+            old: The one that is there, as it was read.
+            taken_over: The Secret of its name, where the controller is to take that over.
+            owners: Who owns that Secret from now on; None leaves that as it is.
+
+        Raises:
+            Conflict: One of both is no longer what was read.
+        """
         try:
-            if old is None or not _owns(old, secret):
-                # An owner that is gone would take the Secret along.
-                left = [each for each in secret.owners if each.get("kind") != KIND] if owner else None
-                self._controller.take_over(namespace, name, secret.version, left)
+            if taken_over is not None:
+                self._controller.take_over(taken_over.namespace, taken_over.name, taken_over.version, owners)
             if old is None:
-                self._controller.create(sealed)
-            else:
-                # What a person has set on it stays.
-                own = {**bare(old)["metadata"], "annotations": sealed["metadata"].get("annotations") or {}}
-                own["annotations"] |= without_scope(old["metadata"].get("annotations"))
-                self._controller.replace({**sealed, "metadata": own}, old["metadata"]["resourceVersion"])
+                return self._controller.create(sealed)
+            return self._controller.replace(sealed, old["metadata"]["resourceVersion"])
         except ApiError as error:
             if error.status in (404, 409):
                 raise Conflict from None
             raise
-        self._finish(namespace, name, values)
+
+    def confirmed(self, namespace: str, name: str, values: dict[str, bytes]) -> dict[str, Any]:
+        """Wait until a Secret holds the values, and give its SealedSecret.
+
+        Raises:
+            Conflict: It holds others, which somebody else has written.
+        """
+        sealed = self._controller.wait_synced(namespace, name)
+        found = self._secrets.read(namespace, name)
+        if found is None or any(found.data.get(key) != value for key, value in values.items()):
+            raise Conflict
+        return sealed
+
+    def opened(self, sealed: dict[str, Any]) -> bool:
+        """Say whether sealed values may stay: the scope is the one that is asked for, and the controller opens them."""
+        return scope_of(sealed) == self._scope and synced(sealed)[0] != "False"
 
     def check(self) -> None:
         try:
@@ -242,14 +275,6 @@ class SealedStore(Store):
             immutable=secret.immutable,
         )
 
-    def _finish(self, namespace: str, name: str, values: dict[str, bytes]) -> None:
-        """Wait until the Secret holds the values, and write the file."""
-        sealed = self._controller.wait_synced(namespace, name)
-        stored = self._secrets.read(namespace, name)
-        if stored is None or stored.data != values:
-            raise Conflict  # somebody else wrote it meanwhile
-        self._write_file(namespace, name, sealed)
-
     def _write_file(self, namespace: str, name: str, sealed: dict[str, Any]) -> None:
         """Write the sealed file, whole or not at all."""
         path = self._path(namespace, name)
@@ -261,7 +286,7 @@ class SealedStore(Store):
             raise KubeError(str(error)) from None
 
 
-def _owns(sealed: dict[str, Any], secret: Secret) -> bool:
+def owns(sealed: dict[str, Any], secret: Secret) -> bool:
     """Say whether a Secret belongs to this very SealedSecret, and not to one of its name that was there before."""
     uid = sealed["metadata"].get("uid")
     return any(each.get("kind") == KIND and each.get("uid") == uid for each in secret.owners)

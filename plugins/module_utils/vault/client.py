@@ -25,11 +25,10 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import SER
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict
 
 AUTH_METHODS = ("token", "approle", "kubernetes")
-SUPPLIED = ("token", "secret_id", "jwt")  # options that hold a secret
 ATTEMPTS = 3  # how often a Vault that is busy, or between two leaders, is asked
 DEFAULT_TIMEOUT = 30  # seconds
-LONGEST_DETAIL = 300  # characters of what Vault said
-SHORTEST_HIDDEN = 4  # characters of a value that is looked for in what Vault said
+LONGEST_DETAIL = 300  # characters of the answer of Vault
+SHORTEST_HIDDEN = 4  # characters of a value that is looked for in the answer of Vault
 PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~@:=-]+")  # of a path; dots alone would lead elsewhere
 ROLE_ID = re.compile(r"[!-~]+")
 VERSION = "2"
@@ -65,26 +64,18 @@ def vault_argument_spec() -> dict[str, Any]:
     }
 
 
-def redacted(vault: dict[str, Any] | None) -> dict[str, Any]:
-    """Give the option C(vault) as it may be shown: of what is secret only from where."""
-    shown = {name: value for name, value in (vault or {}).items() if value is not None}
-    for name in SUPPLIED:
-        if name in shown:
-            given = shown[name]
-            plain = isinstance(given, dict) and set(given) <= {"env", "file"}
-            shown[name] = given if plain else {"value": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"}
-    return shown
-
-
 class VaultKV:
     """Entries of one path of a mount.
 
     Nothing is asked of Vault before the first read, write or C(verify). Use it as a context manager: a token that a
     login gave is revoked at the end.
 
-    :param vault: the option C(vault)
-    :param sleep: waits for seconds; for tests
-    :raises WrongInputError: an option is wrong or missing
+    Args:
+        vault: The option C(vault).
+        sleep: Waits for seconds; for tests.
+
+    Raises:
+        WrongInputError: An option is wrong or missing.
     """
 
     def __init__(self, vault: dict[str, Any] | None, sleep: Callable[[float], Any] = time.sleep) -> None:
@@ -148,8 +139,11 @@ class VaultKV:
         the number of that version. Integers are given as their digits; what is neither a string nor an integer is
         left out.
 
-        :param keys: names of keys that must be strings or integers if they are there
-        :raises VaultError: in one sentence, why it cannot be read
+        Args:
+            keys: Names of keys that must be strings or integers if they are there.
+
+        Raises:
+            VaultError: In one sentence, why it cannot be read.
         """
         self._open()
         values, version = self._read(name)
@@ -165,9 +159,12 @@ class VaultKV:
     def write(self, name: str, data: dict[str, bytes], version: int) -> int:
         """Write some keys of an entry, keep all others, and give the new version.
 
-        :param version: what C(read) gave
-        :raises Conflict: somebody else has written since
-        :raises VaultError: in one sentence, why it cannot be written
+        Args:
+            version: What C(read) gave.
+
+        Raises:
+            Conflict: Somebody else has written since.
+            VaultError: In one sentence, why it cannot be written.
         """
         texts: dict[str, str] = {}
         for key, value in data.items():
@@ -220,9 +217,12 @@ class VaultKV:
     def verify(self, names: Iterable[str] = (), write: bool = False) -> None:
         """Verify that Vault serves us: unsealed, the token valid, the mount of version 2, the entries ours to read.
 
-        :param names: entries that must be ours to read
-        :param write: whether they must be ours to write too
-        :raises VaultError: in one sentence, what is in the way
+        Args:
+            names: Entries that must be ours to read.
+            write: Whether they must be ours to write too.
+
+        Raises:
+            VaultError: In one sentence, what is in the way.
         """
         self._status()
         self._open()
@@ -344,7 +344,8 @@ class VaultKV:
     def _status(self) -> None:
         """Verify that Vault is initialised and unsealed, and has namespaces if one is asked for.
 
-        :raises VaultError: it is not, or is no Vault
+        Raises:
+            VaultError: It is not, or is no Vault.
         """
         answer = self._public("sys/seal-status")
         if "sealed" not in answer:
@@ -400,12 +401,13 @@ class VaultKV:
     ) -> Any:
         """Send a request, a few times if Vault is busy.
 
-        :param doing: what it is for, for messages
-        :param capability: what a policy must grant for it, and on which path
-        :param hidden: values that stand in the request
-        :param missing: whether an answer 404 is none, or what it holds
-        :param login: whether it is the login
-        :param mount: whether it asks about the mount
+        Args:
+            doing: What it is for, for messages.
+            capability: What a policy must grant for it, and on which path.
+            hidden: Values that stand in the request.
+            missing: Whether an answer 404 is none, or what it holds.
+            login: Whether it is the login.
+            mount: Whether it asks about the mount.
         """
         import hvac.exceptions as refusals  # noqa: PLC0415  see _connect
 
@@ -441,43 +443,43 @@ class VaultKV:
         """Say why Vault refused a request."""
         import hvac.exceptions as refusals  # noqa: PLC0415  see _connect
 
-        said = detail.lower()
+        text = detail.lower()
         forbidden = isinstance(refusal, (refusals.Forbidden, refusals.Unauthorized))
         error: Exception = VaultError(f"Vault at {self.url} does not {doing}: {detail or type(refusal).__name__}")
-        if "http request to an https server" in said:
+        if "http request to an https server" in text:
             error = VaultError(self._speaks_tls())
         elif isinstance(refusal, refusals.InvalidPath) and not _is_vaults(refusal):
             error = VaultError(f"vault_url is {self.url}, where no Vault answers: {detail or 'not found'}")
-        elif self.namespace and "namespace" in said:
+        elif self.namespace and "namespace" in text:
             error = VaultError(
                 f"vault_namespace is '{self.namespace}', which Vault at {self.url} does not take ({detail}): "
                 "name one that is there"
             )
         elif login:
             error = self._login_refused(refusal, detail)
-        elif "check-and-set parameter" in said:
+        elif "check-and-set parameter" in text:
             error = Conflict()
         elif forbidden:
             error = self._forbidden(doing, capability, mount)
-        elif mount or "no handler for route" in said:
+        elif mount or "no handler for route" in text:
             error = VaultError(self._no_mount())
         return error
 
     def _detail(self, refusal: Any, hidden: Iterable[str]) -> str:
-        """Give what Vault said in one line, or nothing where a secret stands in it."""
+        """Give the answer of Vault in one line, or nothing where a secret stands in it."""
         errors = refusal.errors if isinstance(refusal.errors, list) else []
-        said = "; ".join(map(str, errors)) if errors else str(refusal.text or "")
-        if "<" in said:  # a page of something in between
-            said = ""
-        said = " ".join(said.replace("\t", " ").replace("* ", "").split())[:LONGEST_DETAIL].rstrip(". ")
+        text = "; ".join(map(str, errors)) if errors else str(refusal.text or "")
+        if "<" in text:  # a page of something in between
+            text = ""
+        text = " ".join(text.replace("\t", " ").replace("* ", "").split())[:LONGEST_DETAIL].rstrip(". ")
         secret = [*self.secrets, *(each for each in hidden if len(each) >= SHORTEST_HIDDEN)]
-        return "" if any(each in said for each in secret) else said
+        return "" if any(each in text for each in secret) else text
 
     def _login_refused(self, refusal: Any, detail: str) -> VaultError:
         """Say why a login failed."""
-        said = detail.lower()
+        text = detail.lower()
         at = f"Vault at {self.url}"
-        missing = "no handler for route" in said or "unsupported path" in said
+        missing = "no handler for route" in text or "unsupported path" in text
         # To who is not logged in, an auth method that is not there is as forbidden as one that is.
         if missing:
             return VaultError(

@@ -47,9 +47,10 @@ def manifest(
 ) -> dict[str, Any]:
     """Give the ExternalSecret that makes a Secret of the same name.
 
-    :param keys: names of all keys of the Secret: the operator takes away those that stand there beside them
-    :param store: C(name), and C(kind), by default V(SecretStore)
-    :param remote_key: path of the entry as the store sees it: within the mount
+    Args:
+        keys: Names of all keys of the Secret: the operator takes away those that stand there beside them.
+        store: C(name), and C(kind), by default V(SecretStore).
+        remote_key: Path of the entry as the store sees it: within the mount.
     """
     return {
         "apiVersion": API_VERSION,
@@ -84,15 +85,16 @@ def readiness(found: dict[str, Any]) -> tuple[bool, str]:
     if ready.get("status") == "True":
         return synced == str(metadata.get("generation")), ""
     # The condition has no generation: an old refusal may stand there while a new one is being thought about.
-    said = " ".join(str(ready.get("message") or "").split()).rstrip(".")
-    return False, f"{ready.get('reason') or 'NotReady'}{': ' + said if said else ''}" if ready else ""
+    message = " ".join(str(ready.get("message") or "").split()).rstrip(".")
+    return False, f"{ready.get('reason') or 'NotReady'}{': ' + message if message else ''}" if ready else ""
 
 
 class ExternalSecrets:
     """ExternalSecrets of a cluster.
 
-    :param api: client of its API server
-    :param clock: gives seconds, C(sleep) waits for them; for tests
+    Args:
+        api: Client of its API server.
+        clock: Gives seconds, C(sleep) waits for them; for tests.
     """
 
     def __init__(
@@ -114,7 +116,8 @@ class ExternalSecrets:
     def verify(self) -> None:
         """Verify that the cluster knows ExternalSecrets.
 
-        :raises KubeError: it does not
+        Raises:
+            KubeError: It does not.
         """
         if not self.served():
             raise KubeError(
@@ -129,7 +132,8 @@ class ExternalSecrets:
     def apply(self, wanted: dict[str, Any], dry_run: bool = False) -> bool:
         """Apply an ExternalSecret, and say whether that changed it, or would.
 
-        :raises KubeError: the API server refuses it
+        Raises:
+            KubeError: The API server refuses it.
         """
         metadata = wanted["metadata"]
         before = self.find(metadata["namespace"], metadata["name"])
@@ -171,8 +175,11 @@ class ExternalSecrets:
     ) -> None:
         """Wait until the operator has made the Secret.
 
-        :param satisfied: what must hold besides, such as that the Secret has the values which are in Vault
-        :raises KubeError: it has not in time, with what the operator says
+        Args:
+            satisfied: What must hold besides, such as that the Secret has the values which are in Vault.
+
+        Raises:
+            KubeError: It has not in time, with what the operator says.
         """
         deadline = self._clock() + timeout
         pause = 0.2
@@ -194,7 +201,8 @@ class ExternalSecrets:
     def release(self, namespace: str, name: str, timeout: float = DEFAULT_TIMEOUT) -> bool:
         """Delete an ExternalSecret and leave its Secret as it is; say whether there was one.
 
-        :raises KubeError: it is still there in the end
+        Raises:
+            KubeError: It is still there in the end.
         """
         found = self.find(namespace, name)
         if found is None:

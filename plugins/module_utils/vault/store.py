@@ -33,8 +33,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret
 class VaultStore(Store):
     """Entries of Vault, and what delivers them.
 
-    :param vault: client of the entries
-    :param delivery: the store that brings values into the cluster
+    Args:
+        vault: Client of the entries.
+        delivery: The store that brings values into the cluster.
     """
 
     def __init__(self, vault: VaultKV, delivery: Store) -> None:
@@ -106,10 +107,11 @@ class VaultStore(Store):
 class ExternalStore(Store):
     """ExternalSecrets of a cluster, for values that are in Vault already.
 
-    :param secrets: the Secrets that come of them
-    :param external: the ExternalSecrets
-    :param vault: where the values are
-    :param store: C(name) and C(kind) of the operator's store for that Vault
+    Args:
+        secrets: The Secrets that come of them.
+        external: The ExternalSecrets.
+        vault: Where the values are.
+        store: C(name) and C(kind) of the operator's store for that Vault.
     """
 
     def __init__(
@@ -160,7 +162,8 @@ class ExternalStore(Store):
     def _deliver(self, secret: Secret) -> None:
         """Have the operator make a Secret, and wait until it holds the values.
 
-        :raises KubeError: it does not in time
+        Raises:
+            KubeError: It does not in time.
         """
 
         def delivered() -> bool:

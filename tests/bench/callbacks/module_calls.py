@@ -1,4 +1,4 @@
-"""Writes a line for each module that Ansible really executes, whatever its action plugin does besides."""
+"""Write a line for each module that Ansible executes, including those called by action plugins."""
 
 DOCUMENTATION = """
 name: module_calls
@@ -35,7 +35,7 @@ class CallbackModule(CallbackBase):
 
     def set_options(self, task_keys=None, var_options=None, direct=None):
         super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
-        # Workers are forks of this process, so they have the wrapper too; one line is one write.
+        # Workers are forks of this process, so they have the wrapper too; each line is a single write.
         ActionBase._execute_module = _written(ActionBase._execute_module, self.get_option("path"))
 
 
@@ -52,7 +52,7 @@ def _written(execute, path):
                 "module": module_name or self._task.action,
                 "task": self._task.get_name(),
                 "seconds": round(time.monotonic() - begun, 3),
-                # What modules say that call a server.
+                # Output of modules that call a server.
                 "requests": result.get("requests"),
             }
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -1,10 +1,10 @@
-"""Stores and fetches one file through MLflow, and the same file at the object store itself.
+"""Store and fetch one file through MLflow, and directly at the object store.
 
-Its environment says where the object store is (MLFLOW_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
+The object store is given by MLFLOW_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 Reads a JSON object from standard input:
-    url, user, token: MLflow, and who logs in.
-    experiment: id of the experiment in which a run is made.
-    bucket, key: where at the object store the file goes, and is removed again.
+    url, user, token: MLflow's URL, and credentials.
+    experiment: ID of the experiment for a new run.
+    bucket, key: the temporary object in the object store.
     mebibytes: the file's size.
 
 Prints a JSON object of seconds: mlflow_up, mlflow_down, direct_up, direct_down.
@@ -23,7 +23,7 @@ MEBIBYTE = 1 << 20
 
 
 def write_random(path, mebibytes):
-    """Fills a file with what no compression makes smaller, and returns its digest."""
+    """Fill a file with random data, and return its hash."""
     digest = hashlib.sha256()
     with path.open("wb") as stream:
         for _ in range(mebibytes):
@@ -34,7 +34,7 @@ def write_random(path, mebibytes):
 
 
 def seconds_of(work):
-    """How long `work()` takes, with nothing left to be written from before."""
+    """Return the duration of `work()`, after flushing earlier writes."""
     os.sync()
     begun = time.monotonic()
     work()
@@ -49,7 +49,7 @@ def check(path, digest):
 
 
 def round_trip(place, mebibytes, asked, mlflow, s3):
-    """The seconds of each way, for a file of this size."""
+    """Return the seconds of each transfer for a file of this size."""
     name = f"data-{mebibytes}.bin"
     source = place / name
     digest = write_random(source, mebibytes)
@@ -76,7 +76,7 @@ def round_trip(place, mebibytes, asked, mlflow, s3):
 
 def main():
     asked = json.load(sys.stdin)
-    # The file, MLflow's own copy on its way, and one at the object store for each way; and some room.
+    # The file, MLflow's temporary copy, and one in the object store for each transfer; and some spare space.
     needed = 5 * asked["mebibytes"] * MEBIBYTE
     with tempfile.TemporaryDirectory() as directory:
         place = pathlib.Path(directory)
@@ -88,7 +88,7 @@ def main():
         os.environ["MLFLOW_TRACKING_PASSWORD"] = asked["token"]
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 
-        # Now, since MLflow looks at its environment when it is imported.
+        # Not earlier, since MLflow reads its environment at its import.
         import boto3  # noqa: PLC0415
         import mlflow  # noqa: PLC0415
 

@@ -1,12 +1,12 @@
-"""Logs batches of metrics for some seconds and prints what came of it. Needs Python's own library only.
+"""Log batches of metrics for some seconds and print the result. It needs only the standard library.
 
 Reads a JSON object from standard input:
     url: the server, such as http://10.0.0.1:5000.
-    host: what to send as the header Host.
-    user, token: for HTTP Basic; without a user, nobody logs in.
-    experiment: id of the experiment in which each connection makes a run of its own.
-    connections: how many are open, each with one request at a time.
-    seconds: how long to go on; warm_up: how many of them before the clock starts.
+    host: value of the header Host.
+    user, token: Basic credentials; without a user, requests are anonymous.
+    experiment: ID of the experiment in which each connection creates a run.
+    connections: number of connections, each with one request at a time.
+    seconds: duration; warm_up: seconds of it that are not counted.
     metrics: values in a batch.
 
 Prints a JSON object: requests, failed, error (the first one), seconds, p50 and p95 (ms).
@@ -25,7 +25,7 @@ LOG_BATCH = "/api/2.0/mlflow/runs/log-batch"
 
 
 class Connection:
-    """One connection that stays open, its run, and the times of its requests in seconds."""
+    """A persistent connection, its run, and the durations of its requests in seconds."""
 
     def __init__(self, asked):
         place = urllib.parse.urlsplit(asked["url"])
@@ -52,7 +52,7 @@ class Connection:
         return answer.status, answer.read()
 
     def log(self, step):
-        """Logs one batch; returns whether the server took it."""
+        """Log one batch; return whether the server accepted it."""
         now = int(time.time() * 1000)
         metrics = [{"key": name, "value": step / 7, "timestamp": now, "step": step} for name in self.names]
         try:
@@ -65,7 +65,7 @@ class Connection:
         return status == 200
 
     def work(self, begin, end):
-        """Logs until `end`; what begins before `begin` is not counted."""
+        """Log until `end`; requests that start before `begin` are not counted."""
         step = 0
         while (before := time.monotonic()) < end:
             taken = self.log(step)

@@ -131,6 +131,8 @@ class FakeCluster:
         stored = self.objects.get(path)
         if stored is None:
             return self._status(404, "NotFound", f"{path} not found")
+        stored |= {"immutable": True} if body.get("immutable") else {}
+        body.setdefault("metadata", {})
         version = body["metadata"].pop("resourceVersion", None)
         if version not in (None, stored["metadata"]["resourceVersion"]):
             return self._status(409, "Conflict", "the object has been modified")
@@ -188,6 +190,9 @@ def _no_cluster_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """Keep tests from a cluster that this machine may have."""
     for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 

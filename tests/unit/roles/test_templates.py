@@ -142,7 +142,7 @@ def test_rendering_is_stable(role):
 def test_no_manifest_depends_on_a_run(role):
     """With another time limit no Job runs again, since none has another name, and nothing is reported as changed."""
     options = BASE.get(role, {})
-    assert get_role(role).manifests(options | {"platform_timeout": 600}) == get_role(role).manifests(options)
+    assert get_role(role).manifests(options | {"platform_timeout": 900}) == get_role(role).manifests(options)
 
 
 @pytest.fixture(scope="module")

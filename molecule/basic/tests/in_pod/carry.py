@@ -1,6 +1,6 @@
-"""Carries made-up users and permissions to and fro between the tables of both plugins, in a database of its own.
+"""Copy made-up users and permissions between the tables of both plugins, in a separate database.
 
-Runs in a pod of the server, with the name of an empty database as argument; prints what there is after each step.
+Runs in a pod of the server, with the name of an empty database as argument; prints the state after each step.
 """
 
 import json
@@ -41,7 +41,7 @@ INSERT INTO endpoints VALUES ('e-1', 'chat');
 CREATE TABLE registered_model_tags (name text, key text, value text);
 INSERT INTO registered_model_tags VALUES ('greeting', 'mlflow.prompt.is_prompt', 'true'), ('churn', 'team', 'a');
 """
-# bob leaves, a group goes and another comes, names that differ in the size of letters, and a grant is taken back.
+# bob is removed, a group is replaced by another, names differ only in case, and a grant is revoked.
 BASIC = """
 SET search_path = basic_auth;
 DELETE FROM user_role_assignments WHERE user_id = (SELECT id FROM users WHERE username = 'bob');
@@ -63,18 +63,18 @@ SET search_path = DEFAULT;
 
 
 def shown(state):
-    """A state as JSON can write it."""
+    """Return a state as JSON-compatible data."""
     return {
         "users": state.users,
         "groups": sorted(state.groups),
         "members": sorted(map(list, state.members)),
         "grants": sorted([*key, value] for key, value in state.grants.items()),
-        "left": state.left,
+        "skipped": state.skipped,
     }
 
 
 def ensured(connection, name, password):
-    """What came of ensuring an account of playbooks: whether it changed anything, or that it is somebody else's."""
+    """Return whether ensuring the playbooks' account changed anything, or "taken"."""
     try:
         return accounts.ensure_basic(connection, name, password)
     except accounts.TakenError:
@@ -87,7 +87,7 @@ def main():
     engine = databases.engine_of("OIDC_USERS_DB_URI")
     migrate.migrate_oidc(engine)
     migrate.migrate_basic(engine)
-    said = {}
+    results = {}
     with engine.begin() as connection:
 
         def do(statements):
@@ -100,10 +100,10 @@ def main():
 
         do(OBJECTS)
         do(OIDC)
-        said["to basic"] = go("oidc", "basic")
-        said["and back"] = go("basic", "oidc")
+        results["to basic"] = go("oidc", "basic")
+        results["and back"] = go("basic", "oidc")
         do(BASIC)
-        said["changed"] = go("basic", "oidc")
+        results["changed"] = go("basic", "oidc")
         for name, question in {
             "accounts": "SELECT username, active, is_admin FROM users ORDER BY username",
             "tokens": "SELECT count(*) FROM user_tokens",
@@ -112,19 +112,19 @@ def main():
             "deactivated": "SELECT p.permission FROM experiment_permissions p JOIN users u ON u.id = p.user_id"
             " WHERE u.username = 'eve'",
         }.items():
-            said[name] = [list(row) for row in connection.exec_driver_sql(question)]
-        said["once more"] = go("oidc", "basic")
-        said["passwords"] = [
+            results[name] = [list(row) for row in connection.exec_driver_sql(question)]
+        results["once more"] = go("oidc", "basic")
+        results["passwords"] = [
             list(row)
             for row in connection.exec_driver_sql(
                 "SELECT username, password_hash FROM basic_auth.users ORDER BY username"
             )
         ]
-        said["ensured"] = [
+        results["ensured"] = [
             ensured(connection, *account)
             for account in (("Dora", "hers"), (WITHOUT, "first"), (WITHOUT, "first"), (WITHOUT, "second"))
         ]
-    print(json.dumps(said))
+    print(json.dumps(results))
 
 
 main()

@@ -1,6 +1,6 @@
-"""Wrong inventories: each ends in one sentence with variable, value and what is allowed, before anything is changed.
+"""Wrong inventories fail with the variable, its value and what is allowed, before anything is changed.
 
-The runs have an account that may read everything and change nothing, so that a wrong value that passes shows as such.
+The runs use an account that can read everything and change nothing, so that a wrong value that passes is noticed.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ provisioner: example.com/nobody
 
 
 class OtherServer(http.server.BaseHTTPRequestHandler):
-    """An API server of another kind than the tests' cluster, chosen by the first part of the path."""
+    """An API server that differs from the tests' cluster, selected by the first part of the path."""
 
     def do_GET(self):
         kind, _, path = self.path.lstrip("/").partition("/")
@@ -95,7 +95,7 @@ class OtherServer(http.server.BaseHTTPRequestHandler):
 
 
 def kubeconfig(server, token="-", certificate=None):  # noqa: S107
-    """A kubeconfig of one cluster."""
+    """Return a kubeconfig with one cluster."""
     cluster = {"server": server} | ({"certificate-authority-data": certificate} if certificate else {})
     return yaml.safe_dump(
         {
@@ -111,7 +111,7 @@ def kubeconfig(server, token="-", certificate=None):  # noqa: S107
 
 @pytest.fixture(scope="module")
 def directory(stack, tmp_path_factory):
-    """A folder with the kubeconfigs of the cases."""
+    """A directory with the kubeconfigs of the cases."""
     place = tmp_path_factory.mktemp("bad-input")
     stack.kubectl("apply", "-f", "-", text=SETUP)
     token = stack.kubectl("-n", NAMESPACE, "create", "token", "reader", "--duration=1h").strip()
@@ -131,20 +131,20 @@ def directory(stack, tmp_path_factory):
 
 
 def filled(value, directory):
-    """A value of the table with the folder's name in it."""
+    """Return a value of the table with the directory's name filled in."""
     return json.loads(json.dumps(value).replace("{directory}", str(directory)))
 
 
 @dataclasses.dataclass
 class Result:
-    """How one inventory of the run ended."""
+    """The result of one inventory host."""
 
-    said: str
+    message: str
     counts: dict
 
 
 def sentences(output):
-    """The message of the first task or item that failed, as one line, by inventory host."""
+    """Return the message of the first failed task or item as one line, by inventory host."""
     found = {}
     for failed in re.finditer(r"^(?:fatal|failed): \[([\w-]+)\].*?=> (?={)", output, re.M):
         result, _ = json.JSONDecoder().raw_decode(output, failed.end())
@@ -154,7 +154,7 @@ def sentences(output):
 
 @pytest.fixture(scope="module")
 def results(request, stack, directory):
-    """What became of each case that was selected, by its name. Each is an inventory host of its playbook's one run."""
+    """The results of the selected cases by name. Each case is an inventory host in a single run of its playbook."""
     wanted = [
         item.callspec.params["case"]
         for item in request.session.items
@@ -164,11 +164,11 @@ def results(request, stack, directory):
     common = yaml.safe_load((stacks.REPOSITORY / "inventory/kind/hosts.yml").read_text())["mlflow"]["hosts"]["kind"]
     common |= {"kind_cluster_directory": str(stack.directory), "kubeconfig_path": str(directory / "reader")}
     hosts = {
-        # Each is a stack of its own, with sealed files of its own.
+        # Each case is a separate stack with its own sealed files.
         name: common | {"sealed_secrets_output_dir": str(directory / "sealed" / name)} | filled(case["set"], directory)
         for name, case in names.items()
     }
-    said, counts = {}, {}
+    messages, counts = {}, {}
     for playbook in sorted({case.get("playbook", "site") for case in wanted}):
         chosen = {name: hosts[name] for name, case in names.items() if case.get("playbook", "site") == playbook}
         (directory / "inventory.yml").write_text(yaml.safe_dump({"mlflow": {"children": {"cases": {"hosts": chosen}}}}))
@@ -178,33 +178,35 @@ def results(request, stack, directory):
             environment={"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
         )
         assert "Traceback" not in run.output
-        said |= sentences(run.output)
+        messages |= sentences(run.output)
         counts |= {
             host: {what: int(count) for what, count in re.findall(r"(\w+)=(\d+)", figures)}
             for host, figures in re.findall(r"^(case-\d+) +: (.*)$", run.output.rpartition("PLAY RECAP")[2], re.M)
         }
-    return {case["name"]: Result(said.get(host, ""), counts[host]) for host, case in names.items()}
+    return {case["name"]: Result(messages.get(host, ""), counts[host]) for host, case in names.items()}
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"].replace(" ", "-") for case in CASES])
 def test_case(case, results, directory):
     result = results[case["name"]]
-    print(result.said)
+    print(result.message)
     assert result.counts["failed"] == 1, "it passed"
     assert result.counts["changed"] == 0
-    assert "forbid" not in result.said or "403" in case["says"], f"something was about to be changed: {result.said}"
-    missing = [each for each in filled(case["says"], directory) if each not in result.said]
-    assert not missing, f"{missing} not in: {result.said}"
-    assert len(result.said) < LENGTH, result.said
+    assert "forbid" not in result.message or "403" in case["says"], (
+        f"something was about to be changed: {result.message}"
+    )
+    missing = [each for each in filled(case["says"], directory) if each not in result.message]
+    assert not missing, f"{missing} not in: {result.message}"
+    assert len(result.message) < LENGTH, result.message
 
 
-def test_there_are_enough():
+def test_number_of_cases():
     assert len(CASES) >= 30
     assert len({case["name"] for case in CASES}) == len(CASES)
 
 
 def test_right_inventory_passes_the_same_account(stack, directory):
-    """The account's runs end well where nothing is wrong and nothing is to be changed."""
+    """With a correct inventory and nothing to change, the account's runs succeed."""
     done = stack.playbook("-e", f"kubeconfig_path={directory / 'reader'}", "--tags", "none-such")
     assert done.code == 0, done.output
     changed = stack.playbook("-e", f"kubeconfig_path={directory / 'reader'}", "-e", "postgres_namespace=elsewhere")
@@ -213,9 +215,9 @@ def test_right_inventory_passes_the_same_account(stack, directory):
 
 
 def test_names_of_the_table_are_variables():
-    """A case that sets a variable which no role has would pass for another reason."""
+    """A case that sets a variable which no role has would test nothing."""
     known = set()
     for path in (stacks.REPOSITORY / "roles").glob("*/defaults/main.yml"):
         known |= yaml.safe_load(path.read_text()).keys()
-    strangers = {name for case in CASES for name in case["set"]} - known
-    assert not strangers
+    unknown = {name for case in CASES for name in case["set"]} - known
+    assert not unknown

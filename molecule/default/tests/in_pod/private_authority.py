@@ -1,7 +1,7 @@
-"""A provider with a certificate of a private authority, asked as by a login and by the check of a bearer token.
+"""Connect to a provider with a certificate of a private CA, as a login and as the bearer token check do.
 
-Runs in a pod of the server. Prints for each of both, first without the authority and then with it, what came of it, and
-how many public authorities are trusted beside it.
+Runs in a pod of the server. Prints both results, first without the CA and then with it, and the number of trusted
+public CAs.
 """
 
 import datetime
@@ -20,24 +20,24 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-# By the functions of mlflow-oidc-auth, which reads its settings and OpenSSL's once a process.
+# With the functions of mlflow-oidc-auth, which reads its settings and OpenSSL's once per process.
 ASK = r"""
 import asyncio, json
 from mlflow_oidc_auth import auth, oauth
 assert oauth.ensure_client_registered()
 login = oauth.get_client().load_server_metadata
-said = []
+results = []
 for ask in (lambda: asyncio.run(login()), auth._get_oidc_jwks):
     try:
-        said.append(sorted(ask()))
+        results.append(sorted(ask()))
     except Exception as error:
-        said.append(f"{type(error).__name__}: {error}")
-print(json.dumps(said))
+        results.append(f"{type(error).__name__}: {error}")
+print(json.dumps(results))
 """
 
 
 def certificate(name, key, issuer, issuer_key, *extensions):
-    """A certificate for a day."""
+    """Return a certificate that is valid for a day."""
     now = datetime.datetime.now(datetime.UTC)
     called = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer)]
     built = (
@@ -63,14 +63,14 @@ def usage(**given):
 
 
 def write_certificates(folder):
-    """Writes the authority's certificate, and that of the provider with its key."""
-    authority, provider = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    """Write the CA's certificate, and the provider's with its key."""
+    issuer, provider = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     (folder / "ca.crt").write_bytes(
         certificate(
             "Company",
-            authority,
+            issuer,
             "Company",
-            authority,
+            issuer,
             (x509.BasicConstraints(ca=True, path_length=0), True),
             (usage(key_cert_sign=True, crl_sign=True), True),
         )
@@ -84,7 +84,7 @@ def write_certificates(folder):
             "localhost",
             provider,
             "Company",
-            authority,
+            issuer,
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (x509.SubjectAlternativeName([x509.DNSName("localhost")]), False),
             (usage(digital_signature=True), True),
@@ -94,7 +94,7 @@ def write_certificates(folder):
 
 
 class Provider(http.server.BaseHTTPRequestHandler):
-    """As much of an identity provider as is asked."""
+    """The part of an identity provider that is called."""
 
     def do_GET(self):
         here = f"https://localhost:{self.server.server_address[1]}"
@@ -111,7 +111,7 @@ class Provider(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Says nothing of who does not trust it."""
+    """A server that does not log failed TLS handshakes."""
 
     def handle_error(self, request, client_address):
         pass
@@ -128,15 +128,15 @@ def main():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         environment = {key: value for key, value in os.environ.items() if key not in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
         environment["OIDC_DISCOVERY_URL"] = f"https://localhost:{server.server_address[1]}/openid-configuration"
-        said = {}
+        results = {}
         for which, more in (("without", {}), ("with", {"SSL_CERT_FILE": str(folder / "ca.crt")})):
             environment |= more
             command = [sys.executable, "-c", ASK]
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-            said[which] = json.loads(done.stdout.splitlines()[-1])
-        said["public"] = len(list(pathlib.Path(ssl.get_default_verify_paths().openssl_capath).glob("*.0")))
+            results[which] = json.loads(done.stdout.splitlines()[-1])
+        results["public"] = len(list(pathlib.Path(ssl.get_default_verify_paths().openssl_capath).glob("*.0")))
         server.shutdown()
-    print(json.dumps(said))
+    print(json.dumps(results))
 
 
 main()

@@ -1,7 +1,6 @@
-"""Makes the server's package importable where its dependencies are not: they are in the image only.
+"""Make the server package importable without its dependencies, which are in the image only.
 
-What is installed is used; for what is missing there are stand-ins with as much as the package touches, so that the
-same tests also run in the image's virtual environment, against the real packages.
+Installed packages are used; missing ones are replaced by stand-ins with the names that the package uses.
 """
 
 import importlib
@@ -103,7 +102,7 @@ def _stand_ins():
 
 @pytest.fixture
 def load(monkeypatch):
-    """Gives a function that imports a module of the package by its last name."""
+    """A function that imports a module of the package by its last name."""
     monkeypatch.syspath_prepend(str(PACKAGE))
     missing = set()
     for name, attributes in _stand_ins().items():

@@ -12,7 +12,7 @@ def scope(path="/api/2.0/mlflow/runs/log-batch"):
 
 
 def application(status, headers=(), during=None):
-    """An ASGI application that answers with `status`, after calling `during`."""
+    """Return an ASGI application that answers with `status`, after calling `during`."""
 
     async def answer(_scope, _receive, send):
         if during:
@@ -24,7 +24,7 @@ def application(status, headers=(), during=None):
 
 
 def answer_of(app, request):
-    """Returns status, headers and body."""
+    """Return status, headers and body."""
     messages = []
 
     async def send(message):
@@ -41,7 +41,7 @@ def outage(load):
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 500])
-def test_a_refusal_while_the_database_fails_is_an_outage(outage, status):
+def test_refusal_during_an_outage_becomes_503(outage, status):
     watch = outage.Watch()
     app = outage.OutageAware(application(status, during=lambda: setattr(watch, "last", float("inf"))), watch, None)
     code, headers, body = answer_of(app, scope())
@@ -51,13 +51,13 @@ def test_a_refusal_while_the_database_fails_is_an_outage(outage, status):
 
 
 @pytest.mark.parametrize("status", [200, 400, 409, 503])
-def test_any_other_answer_is_passed_on(outage, status):
+def test_other_answers_are_passed_on(outage, status):
     watch = outage.Watch()
     app = outage.OutageAware(application(status, during=lambda: setattr(watch, "last", float("inf"))), watch, None)
     assert answer_of(app, scope())[::2] == (status, b"from within")
 
 
-def test_a_refusal_after_an_outage_is_a_refusal(outage):
+def test_refusal_after_an_outage_is_passed_on(outage):
     watch = outage.Watch()
     watch.last = 0.0
     assert answer_of(outage.OutageAware(application(401), watch, None), scope())[0] == 401
@@ -88,7 +88,7 @@ def test_which_errors_are_an_outage(outage, error, is_disconnect, noted):
 
 
 @pytest.mark.parametrize(("broken", "status"), [([], 200), (["sqlite:///b"], 503), (["sqlite:///a"], 503)])
-def test_readiness_asks_both_databases(outage, monkeypatch, broken, status):
+def test_readiness_checks_both_databases(outage, monkeypatch, broken, status):
     def ping(_self, uri):
         if uri in broken:
             raise OperationalError
@@ -106,13 +106,13 @@ def test_readiness_asks_both_databases(outage, monkeypatch, broken, status):
     }
 
 
-def test_readiness_asks_what_the_login_needs(outage):
+def test_readiness_runs_the_checks_of_the_login(outage):
     app = outage.OutageAware(application(404), outage.Watch(), outage.Readiness({}, {"oidc": lambda: None}))
     code, _headers, body = answer_of(app, scope("/health/ready"))
     assert (code, json.loads(body)["checks"]) == (503, {"oidc": False})
 
 
-def test_a_probe_needs_nothing_but_the_process(outage):
+def test_probe_depends_on_the_process_only(outage):
     app = outage.OutageAware(application(401), outage.Watch(), None, frozenset({"/health/live"}))
     assert answer_of(app, scope("/health/live"))[0] == 200
     assert answer_of(app, scope("/health/live/more"))[0] == 401
@@ -132,7 +132,7 @@ def test_which_calls_wait_for_the_object_store(load, path, expected):
     assert load("lanes").touches_object_store(path) is expected
 
 
-def test_artifacts_that_stall_leave_the_other_calls_alone(load, monkeypatch):
+def test_stalled_artifact_calls_do_not_block_others(load, monkeypatch):
     monkeypatch.setenv("MLOPS_ARTIFACT_THREADS", "2")
     lanes = load("lanes")
     running, most, served = [0], [0], []
@@ -157,7 +157,7 @@ def test_artifacts_that_stall_leave_the_other_calls_alone(load, monkeypatch):
     assert most == [2]
 
 
-def test_a_process_that_is_about_to_end_asks_clients_to_leave(load, monkeypatch, tmp_path):
+def test_draining_process_closes_connections(load, monkeypatch, tmp_path):
     monkeypatch.setenv("MLOPS_DRAIN_FILE", str(tmp_path / "draining"))
     app = load("drain").Draining(application(200, headers=[(b"x", b"y")]))
     assert answer_of(app, scope())[1] == {b"x": b"y"}

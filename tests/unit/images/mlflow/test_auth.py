@@ -1,4 +1,4 @@
-"""Credentials that held are taken to hold for a moment; those that did not are looked at each time."""
+"""Valid credentials are cached for a moment; invalid ones are checked each time."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ def basic(username, password):
 
 
 class Plugin:
-    """mlflow-oidc-auth's middleware, which counts what it is asked."""
+    """mlflow-oidc-auth's middleware, which counts its calls."""
 
     tokens: typing.ClassVar[dict] = {}
     facts: typing.ClassVar[dict] = {}
@@ -46,7 +46,7 @@ def auth(load, monkeypatch):
 
 
 def asked(auth, *headers):
-    """Sends requests one after the other; returns the outcome of each, and the facts it left."""
+    """Send requests one after the other; return the outcome and the facts of each."""
     middleware = auth.OffLoopAuthMiddleware()
     seen = []
 
@@ -60,41 +60,41 @@ def asked(auth, *headers):
     return seen
 
 
-def test_a_token_that_held_is_asked_for_once(auth):
+def test_valid_token_is_looked_up_once(auth):
     seen = asked(auth, *[basic("ada", "token")] * 3)
     assert seen == [((True, "ada", ""), ACTIVE)] * 3
     assert Plugin.asked == [basic("ada", "token"), "ada"]
 
 
-def test_another_password_of_the_same_user_is_looked_at(auth):
+def test_another_password_of_the_same_user_is_checked(auth):
     seen = asked(auth, basic("ada", "token"), basic("ada", "guessed"))
     assert seen[1][0][0] is False
 
 
-def test_what_did_not_hold_is_looked_at_each_time(auth):
+def test_invalid_credentials_are_not_cached(auth):
     asked(auth, *[basic("ada", "guessed")] * 3)
     assert len(Plugin.asked) == 3
 
 
-def test_an_account_that_is_not_active_is_looked_at_each_time(auth):
+def test_inactive_account_is_not_cached(auth):
     seen = asked(auth, *[basic("bob", "token")] * 2)
     assert [facts for _, facts in seen] == [INACTIVE] * 2
     assert Plugin.asked.count("bob") == 2
 
 
 @pytest.mark.parametrize("header", ["Bearer x", ""])
-def test_only_basic_is_remembered(auth, header):
+def test_only_basic_credentials_are_cached(auth, header):
     asked(auth, *[header] * 2)
     assert Plugin.asked.count(header) == 2
 
 
-def test_nothing_is_remembered_where_permissions_are_not_kept(auth):
+def test_cache_is_disabled_with_the_permission_cache(auth):
     auth._recent = auth.Recent(0)
     asked(auth, *[basic("ada", "token")] * 2)
     assert Plugin.asked.count(basic("ada", "token")) == 2
 
 
-def test_what_is_remembered_holds_no_password(auth):
+def test_cache_contains_no_password(auth):
     asked(auth, basic("ada", "token"))
     kept = repr(dict(auth._recent._known))
     assert "ada" in kept
@@ -102,7 +102,7 @@ def test_what_is_remembered_holds_no_password(auth):
     assert "token" not in kept
 
 
-def test_it_is_forgotten_in_time(auth):
+def test_entries_expire(auth):
     clock = [0.0]
     auth._recent = auth.Recent(1)
     auth._recent._known = auth.TTLCache(maxsize=8, ttl=1, timer=lambda: clock[0])

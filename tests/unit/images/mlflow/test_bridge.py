@@ -1,4 +1,4 @@
-"""Whom the bridge takes a call for. molecule/oauth2_proxy/tests asks the same of a server with a proxy in front."""
+"""The bridge's authentication. molecule/oauth2_proxy/tests tests the same with a real proxy."""
 
 import base64
 import sys
@@ -10,7 +10,7 @@ PASSWORD = "the-password-of-the-bridge-0123456789"
 
 
 class Authorization:
-    """As much of werkzeug's as the bridge touches."""
+    """The part of werkzeug's Authorization that the bridge uses."""
 
     def __init__(self, auth_type, data):
         self.type = auth_type
@@ -27,7 +27,7 @@ class Authorization:
 
 
 class Response:
-    """As much of Flask's."""
+    """The part of Flask's Response that the bridge uses."""
 
     def __init__(self, text, status=200, mimetype=None):
         self.text = text
@@ -35,7 +35,7 @@ class Response:
 
 
 class Store:
-    """The accounts; `raises` is what the next account to be made meets."""
+    """The accounts; creating the next one raises `raises`."""
 
     def __init__(self):
         self.accounts = {"mlflow-admin": ("its own password", True), "ci": ("password of ci", False)}
@@ -52,7 +52,7 @@ class Store:
 
 
 class Request:
-    """The request, of which a test sets what it needs."""
+    """The request; a test sets what it needs."""
 
     def __init__(self):
         self.headers = {}
@@ -71,7 +71,7 @@ class Globals(dict):
 
 @pytest.fixture
 def world(monkeypatch):
-    """What the bridge meets: Flask's request, and the accounts of basic-auth."""
+    """The bridge's environment: Flask's request, and the accounts of basic-auth."""
     world = types.SimpleNamespace(store=Store(), request=Request(), g=Globals(), checked=[])
 
     def check(username, password):
@@ -102,7 +102,7 @@ def world(monkeypatch):
 
 @pytest.fixture
 def call(world, load):
-    """Ask who calls, with a name and a password, or with a header of one's own."""
+    """Authenticate with a name and a password, or with another header."""
     bridge = load("bridge")
 
     def call(username=None, password=PASSWORD, header="Authorization", value=None):
@@ -117,12 +117,12 @@ def call(world, load):
     return call
 
 
-def test_a_person_is_taken_for_who_the_proxy_says(call, world):
+def test_user_of_the_proxy_is_trusted(call, world):
     assert call("alice@example.com").username == "alice@example.com"
     assert world.checked == []
 
 
-def test_the_first_visit_makes_an_account_without_rights_and_later_ones_do_not(call, world):
+def test_first_visit_creates_an_account_without_rights(call, world):
     call("alice")
     password, is_admin = world.store.accounts["alice"]
     assert is_admin is False
@@ -133,13 +133,13 @@ def test_the_first_visit_makes_an_account_without_rights_and_later_ones_do_not(c
     assert world.store.accounts["bob"][0] != password
 
 
-def test_case_makes_no_other_person(call, world):
+def test_names_are_case_insensitive(call, world):
     assert call("Alice").username == "alice"
     assert call("ALICE").username == "alice"
     assert len(world.store.accounts) == 3
 
 
-def test_another_password_is_an_accounts_own(call):
+def test_other_passwords_are_checked_by_basic_auth(call):
     assert call("ci", "password of ci").username == "ci"
     assert call("ci", "another").status == 401
     assert call("alice", PASSWORD[:-1]).status == 401
@@ -147,7 +147,7 @@ def test_another_password_is_an_accounts_own(call):
     assert call("alice", "").status == 401
 
 
-def test_the_password_of_the_bridge_opens_no_reserved_account(call, world):
+def test_bridge_password_does_not_open_reserved_accounts(call, world):
     for name in ("mlflow-admin", "MLFLOW-Admin", " mlflow-admin ", "ops", "robot", "ROBOT"):
         assert call(name).status == 403, name
     assert len(world.store.accounts) == 2
@@ -155,23 +155,23 @@ def test_the_password_of_the_bridge_opens_no_reserved_account(call, world):
 
 
 @pytest.mark.parametrize("name", ["", " ", "a,b", "a\nb", "a\x00", "x" * 256])
-def test_names_that_are_none_are_refused(call, world, name):
+def test_invalid_names_are_refused(call, world, name):
     assert call(name).status == 403
     assert len(world.store.accounts) == 2
 
 
-def test_a_name_with_a_colon_is_no_way_around_the_password(call, world):
-    """Basic ends the name at the first colon, so that the rest is part of the password."""
+def test_colon_in_a_name_does_not_bypass_the_password(call, world):
+    """In Basic authentication, the name ends at the first colon."""
     assert call("mlflow-admin:x").status == 401
     assert world.checked == ["mlflow-admin"]
 
 
 @pytest.mark.parametrize("value", [None, "Bearer abc", f"Bearer {PASSWORD}"])
-def test_without_a_name_and_a_password_nobody_calls(call, value):
+def test_missing_credentials_are_refused(call, value):
     assert call(value=value).status == 401
 
 
-def test_two_first_visits_at_once(call, world, load):
+def test_concurrent_first_visits(call, world, load):
     exists = sys.modules["mlflow.exceptions"].MlflowException("exists", "RESOURCE_ALREADY_EXISTS")
     world.store.raises = exists
     assert call("alice").username == "alice"
@@ -180,7 +180,7 @@ def test_two_first_visits_at_once(call, world, load):
         call("alice")
 
 
-def test_a_call_is_decided_once(call, world, load):
+def test_call_is_authenticated_once(call, world, load):
     call("ci", "password of ci")
     bridge = sys.modules["mlops_mlflow_server.bridge"]
     assert bridge.authenticate_request().username == "ci"
@@ -190,7 +190,7 @@ def test_a_call_is_decided_once(call, world, load):
     assert world.checked == ["ci"] * 3
 
 
-def test_the_gateways_own_header_counts_on_its_paths_only(call, world):
+def test_gateway_header_applies_to_gateway_paths_only(call, world):
     world.request.path = "/gateway/mlflow/v1/models"
     assert call("ci", "password of ci", header="X-MLflow-Authorization").username == "ci"
     assert call("ci", "password of ci").username == "ci"
@@ -199,7 +199,7 @@ def test_the_gateways_own_header_counts_on_its_paths_only(call, world):
 
 
 @pytest.mark.parametrize("password", ["", "x" * 23])
-def test_a_server_with_a_short_password_does_not_start(world, load, monkeypatch, password):
+def test_short_password_fails_the_start(world, load, monkeypatch, password):
     monkeypatch.setenv("MLOPS_BRIDGE_PASSWORD", password)
     with pytest.raises(ValueError, match="24 characters"):
         load("bridge")

@@ -1,4 +1,4 @@
-"""The client's secret on its way to the identity provider."""
+"""Client authentication at the identity provider."""
 
 import base64
 import string
@@ -14,7 +14,7 @@ def client_auth(load):
 
 
 @pytest.mark.parametrize("secret", ["plain", string.printable, "100%41+1", "a:b", "é€"])
-def test_header_is_decoded_to_what_it_was_made_of(client_auth, secret):
+def test_header_decodes_to_the_credentials(client_auth, secret):
     client = types.SimpleNamespace(client_id="mlflow", client_secret=secret)
     uri, headers, body = client_auth.basic(client, "POST", "http://login", {"Accept": "json"}, "code=1")
     assert (uri, body, headers["Accept"]) == ("http://login", "code=1", "json")
@@ -24,13 +24,13 @@ def test_header_is_decoded_to_what_it_was_made_of(client_auth, secret):
     assert [unquote_plus(word) for word in words] == ["mlflow", secret]
 
 
-def test_secret_of_letters_and_digits_is_sent_as_ever(client_auth):
+def test_alphanumeric_secret_is_sent_unchanged(client_auth):
     client = types.SimpleNamespace(client_id="mlflow", client_secret="Abc-123_.~")
     _, headers, _ = client_auth.basic(client, "POST", "", {}, "")
     assert base64.b64decode(headers["Authorization"].split()[1]) == b"mlflow:Abc-123_.~"
 
 
-def test_takes_the_place_of_authlibs_own(client_auth):
+def test_replaces_authlibs_function(client_auth):
     assert client_auth.install()
     assert client_auth.ClientAuth.DEFAULT_AUTH_METHODS["client_secret_basic"] is client_auth.basic
     client_auth.ClientAuth.DEFAULT_AUTH_METHODS.clear()

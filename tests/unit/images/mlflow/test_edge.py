@@ -1,4 +1,4 @@
-"""What mlflow-oidc-auth leaves open, closed."""
+"""Permission checks on MCP servers."""
 
 import sys
 
@@ -10,12 +10,12 @@ def edge(load):
     return load("edge")
 
 
-def test_mcp_servers_are_shown_to_who_may_read_them(edge):
+def test_mcp_servers_require_read(edge):
     assert edge.install()
     registry = sys.modules["mlflow_oidc_auth.middleware.mcp_server_registry"]
     assert registry._may_read is sys.modules["mlflow_oidc_auth.utils.permissions"].can_read_mcp_server
 
 
-def test_says_where_nobody_is_asked(edge):
+def test_missing_check_is_reported(edge):
     del sys.modules["mlflow_oidc_auth.middleware.mcp_server_registry"]._may_read
     assert not edge.install()

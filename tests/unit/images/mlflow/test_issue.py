@@ -50,28 +50,28 @@ def may(issue, whose, by=ADMIN, method="basic"):
     return True
 
 
-def test_the_deployments_account_issues_tokens_of_programs(issue):
+def test_playbooks_account_issues_tokens_for_service_accounts(issue):
     assert may(issue, "training")
     assert may(issue, "Training")
 
 
 @pytest.mark.parametrize("whose", ["ada", "nobody", "", ADMIN, ADMIN.upper()])
-def test_of_nobody_else(issue, whose):
+def test_not_for_other_accounts(issue, whose):
     assert not may(issue, whose)
 
 
 @pytest.mark.parametrize("by", ["training", "ada", "", None])
-def test_no_other_account_does_by_a_token(issue, by):
+def test_other_accounts_cannot_issue_with_a_token(issue, by):
     assert not may(issue, "training", by=by)
 
 
 @pytest.mark.parametrize("method", ["workload", None])
-def test_nor_by_other_credentials(issue, method):
+def test_other_credentials_cannot_issue(issue, method):
     assert not may(issue, "training", method=method)
 
 
 @pytest.mark.parametrize("method", ["session", "bearer"])
-def test_who_signed_in_may_as_ever(issue, method):
+def test_interactive_login_still_issues(issue, method):
     assert may(issue, "ada", by="root", method=method)
 
 
@@ -81,7 +81,7 @@ def test_without_the_variable_nothing_changes(issue, monkeypatch):
     assert not may(issue, "training", by="")
 
 
-def test_a_version_without_the_guard_is_noticed(issue, monkeypatch):
+def test_version_without_the_guard_is_detected(issue, monkeypatch):
     application = types.SimpleNamespace(dependency_overrides={})
     guard = issue.dependencies.require_interactive_login
     assert issue.install(application)

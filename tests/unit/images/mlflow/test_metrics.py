@@ -1,4 +1,4 @@
-"""Metrics, which MLflow counts and shows nobody where people and programs come in."""
+"""Metrics are collected, but not served on the public port."""
 
 import importlib
 import sys
@@ -21,7 +21,7 @@ def flask_with(*paths):
 
 @pytest.fixture
 def exporter(monkeypatch):
-    """The exporter's classes, as much of them as there is to the view: what they register is in `seen`."""
+    """A stand-in for the exporter; views that it registers are in `seen`."""
     try:
         module = importlib.import_module("prometheus_flask_exporter")
     except ImportError:
@@ -38,13 +38,13 @@ def exporter(monkeypatch):
     return module
 
 
-def test_nothing_is_put_where_metrics_would_be(metrics, exporter):
+def test_no_metrics_view_is_registered(metrics, exporter):
     metrics.without_view()
     assert exporter.PrometheusMetrics.register_endpoint(object(), "/metrics") is None
     assert getattr(exporter, "seen", []) == []
 
 
-def test_the_real_exporter_counts_and_shows_nothing(metrics, exporter, monkeypatch, tmp_path):
+def test_real_exporter_collects_without_a_view(metrics, exporter, monkeypatch, tmp_path):
     """As MLflow starts it (mlflow.server.prometheus_exporter)."""
     flask = pytest.importorskip("flask")
     multiprocess = pytest.importorskip("prometheus_flask_exporter.multiprocess")
@@ -62,17 +62,17 @@ def test_the_real_exporter_counts_and_shows_nothing(metrics, exporter, monkeypat
     assert application.before_request_funcs[None], "nothing is counted"
 
 
-def test_it_must_come_before_mlflow(metrics, exporter, monkeypatch):
+def test_must_run_before_mlflow_is_imported(metrics, exporter, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow.server", types.ModuleType("mlflow.server"))
     with pytest.raises(RuntimeError, match="was imported before"):
         metrics.without_view()
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
-def test_a_server_that_would_show_them_does_not_start(metrics, path):
-    with pytest.raises(RuntimeError, match="anybody would see /metrics"):
+def test_server_with_a_metrics_view_does_not_start(metrics, path):
+    with pytest.raises(RuntimeError, match="/metrics would be public"):
         metrics.check_closed(flask_with("/health", path))
 
 
-def test_other_paths_that_are_called_so_are_no_matter(metrics):
+def test_similar_paths_are_allowed(metrics):
     metrics.check_closed(flask_with("/", "/api/3.0/mlflow/traces/metrics", "/api/2.0/mlflow/metrics/get-history"))

@@ -1,4 +1,4 @@
-"""A password is checked in full once for each stored hash, and by few threads at a time."""
+"""A password is hashed once for each stored hash, with limited concurrency."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ import pytest
 
 
 class Counting:
-    """A check that takes a while and counts."""
+    """A slow check that counts its calls."""
 
     def __init__(self, lasts=0.0):
         self.calls = 0
@@ -32,39 +32,39 @@ def passwords(load):
     return load("passwords")
 
 
-def test_a_good_password_is_checked_once(passwords):
+def test_valid_password_is_hashed_once(passwords):
     check = Counting()
     checks = passwords.Checks(check)
     assert [checks("hash of a", "a") for _ in range(3)] == [True] * 3
     assert check.calls == 1
 
 
-def test_a_bad_password_is_never_remembered(passwords):
+def test_wrong_password_is_not_cached(passwords):
     check = Counting()
     checks = passwords.Checks(check)
     assert [checks("hash of a", "b") for _ in range(3)] == [False] * 3
     assert check.calls == 3
 
 
-def test_a_changed_password_counts_at_once(passwords):
+def test_changed_password_takes_effect_at_once(passwords):
     checks = passwords.Checks(Counting())
     assert checks("hash of a", "a")
     assert not checks("hash of b", "a")
 
 
 @pytest.mark.parametrize(("stored", "password"), [("hash of a", "a1"), ("hash of ", "aa"), ("hash of aa", "")])
-def test_where_the_hash_ends_and_the_password_begins_is_no_matter_of_doubt(passwords, stored, password):
+def test_hash_and_password_are_separated_unambiguously(passwords, stored, password):
     checks = passwords.Checks(Counting())
     assert checks("hash of a", "a")
     assert not checks(stored, password)
 
 
 @pytest.mark.parametrize("password", [None, b"a", 1])
-def test_what_is_no_text_is_no_password(passwords, password):
+def test_password_must_be_a_string(passwords, password):
     assert not passwords.Checks(Counting())("hash of a", password)
 
 
-def test_the_oldest_is_forgotten(passwords):
+def test_oldest_entry_is_evicted(passwords):
     check = Counting()
     checks = passwords.Checks(check, kept=2)
     for word in ("a", "b", "c", "a"):
@@ -72,7 +72,7 @@ def test_the_oldest_is_forgotten(passwords):
     assert check.calls == 4
 
 
-def test_few_are_checked_at_a_time_and_one_for_all_who_ask_the_same(passwords):
+def test_concurrent_checks_are_limited_and_shared(passwords):
     check = Counting(lasts=0.05)
     checks = passwords.Checks(check, at_a_time=2)
     threads = [
@@ -88,7 +88,7 @@ def test_few_are_checked_at_a_time_and_one_for_all_who_ask_the_same(passwords):
     assert check.calls <= 8
 
 
-def test_it_takes_the_place_of_werkzeugs(passwords):
+def test_replaces_werkzeugs_function(passwords):
     module = type("module", (), {"check_password_hash": staticmethod(Counting())})
     assert passwords.install(module)
     assert module.check_password_hash("hash of a", "a")

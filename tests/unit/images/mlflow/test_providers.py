@@ -1,4 +1,4 @@
-"""The list of providers that is made for mlflow-oidc-auth where pods come with their service accounts' tokens."""
+"""The providers configured for service account tokens."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def test_without_namespaces_nothing_is_set(providers, namespaces):
     assert providers.environment(given, read=lambda: pytest.fail("the pod has no token then")) == {}
 
 
-def test_both_are_listed(providers):
+def test_both_providers_are_listed(providers):
     found = entries(providers.environment({**FLAT, **PODS}, read=lambda: OWN))
     person, pod = found["default"], found["cluster"]
     assert (person["type"], person["issuer"], person["audience"]) == ("oidc", FLAT["OIDC_ISSUER"], "mlflow")
@@ -44,38 +44,38 @@ def test_both_are_listed(providers):
     assert not [name for name in every if name.startswith("HS") or name.lower() == "none"]
 
 
-def test_what_the_flat_variables_switch_on_stays_on(providers):
+def test_single_provider_switches_are_kept(providers):
     flat = {**FLAT, "OIDC_USERINFO_GROUPS": "True", "OIDC_PUBLIC_CLIENT": "1"}
     person = entries(providers.environment({**flat, **PODS}, read=lambda: OWN))["default"]
     assert (person["userinfo_groups"], person["public_client"]) == (True, True)
 
 
 @pytest.mark.parametrize("name", ["OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_DISCOVERY_URL", "OIDC_CLIENT_ID"])
-def test_what_is_missing_is_named(providers, name):
+def test_missing_variable_is_named(providers, name):
     with pytest.raises(ValueError, match=name):
         providers.environment({**FLAT, **PODS, name: " "}, read=lambda: OWN)
 
 
 @pytest.mark.parametrize("audience", ["", "https://kubernetes.default.svc", "also-mine"])
-def test_an_audience_that_any_pod_has_is_refused(providers, audience):
+def test_audience_of_the_api_server_is_refused(providers, audience):
     own = {"iss": "https://kubernetes.default.svc", "aud": ["https://kubernetes.default.svc", "also-mine"]}
     with pytest.raises(ValueError, match="MLOPS_KUBERNETES_AUDIENCE"):
         providers.environment({**FLAT, **PODS, "MLOPS_KUBERNETES_AUDIENCE": audience}, read=lambda: own)
 
 
-def test_the_pods_own_token_is_read(providers, tmp_path):
+def test_own_token_is_read(providers, tmp_path):
     body = base64.urlsafe_b64encode(json.dumps(OWN).encode()).rstrip(b"=").decode()
     (tmp_path / "token").write_text(f"eyJ9.{body}.c2ln\n")
     assert providers.own_token(str(tmp_path / "token")) == OWN
 
 
 @pytest.mark.parametrize("text", ["", "nothing", "a.b.c", "a.W10.c"])
-def test_what_is_no_token_is_said(providers, tmp_path, text):
+def test_invalid_token_is_reported(providers, tmp_path, text):
     (tmp_path / "token").write_text(text)
-    with pytest.raises(ValueError, match="no JSON web token"):
+    with pytest.raises(ValueError, match="is not a JSON web token"):
         providers.own_token(str(tmp_path / "token"))
 
 
-def test_a_pod_without_a_token_is_told_what_it_lacks(providers, tmp_path):
+def test_missing_token_is_reported(providers, tmp_path):
     with pytest.raises(ValueError, match="needs a token of its own"):
         providers.own_token(str(tmp_path / "token"))

@@ -1,4 +1,4 @@
-"""The artifact repository: what its errors become, and how long it waits."""
+"""The artifact repository: error mapping and retries."""
 
 import socket
 
@@ -24,7 +24,7 @@ def refused(s3):
 
 
 def failing(s3, times, result="done"):
-    """A function that is refused `times` times, and counts its calls."""
+    """A function that fails `times` times, and counts its calls."""
     calls = []
 
     def function():
@@ -36,7 +36,7 @@ def failing(s3, times, result="done"):
     return function, calls
 
 
-def test_the_kernel_is_told_to_notice_a_peer_that_is_gone(s3, monkeypatch):
+def test_socket_options_detect_a_lost_peer(s3, monkeypatch):
     monkeypatch.setenv("MLOPS_S3_USER_TIMEOUT", "7")
     with socket.socket() as plug:
         for option in s3.socket_options():
@@ -57,24 +57,24 @@ def test_the_kernel_is_told_to_notice_a_peer_that_is_gone(s3, monkeypatch):
         ("", "INTERNAL_ERROR"),
     ],
 )
-def test_an_answer_of_the_store_becomes_mlflows_code(s3, code, expected):
+def test_error_codes_of_the_store_are_mapped(s3, code, expected):
     error = s3.ClientError({"Error": {"Code": code, "Message": "why"}}, "GetObject")
     known = s3.in_mlflows_terms(error, "fetching a.txt")
     assert known.error_code == expected
     assert "fetching a.txt" in str(known)
 
 
-def test_what_a_transfer_wraps_is_unwrapped(s3):
+def test_wrapped_transfer_error_is_unwrapped(s3):
     wrapped = s3.Boto3Error("failed")
     wrapped.__cause__ = refused(s3)
     assert s3.in_mlflows_terms(wrapped, "x").error_code == "TEMPORARILY_UNAVAILABLE"
 
 
-def test_a_stranger_is_left_alone(s3):
+def test_unknown_exception_is_not_mapped(s3):
     assert s3.in_mlflows_terms(KeyError("x"), "x") is None
 
 
-def test_a_restart_is_a_pause(s3, clock):
+def test_restart_delays_calls(s3, clock):
     function, calls = failing(s3, times=6)
     patience = s3.Patience(15)
     assert patience.call("listing", function) == "done"
@@ -82,7 +82,7 @@ def test_a_restart_is_a_pause(s3, clock):
     assert clock[0] == 1003.0
 
 
-def test_a_store_that_stays_away_is_not_waited_for_twice(s3, clock):
+def test_long_outage_is_waited_for_once(s3, clock):
     patience = s3.Patience(15)
     function, calls = failing(s3, times=1000)
     with pytest.raises(s3.MlflowException) as first:
@@ -95,7 +95,7 @@ def test_a_store_that_stays_away_is_not_waited_for_twice(s3, clock):
     assert (clock[0], len(calls)) == (waited, tries + 1)
 
 
-def test_once_it_answers_there_is_patience_again(s3, clock):
+def test_retries_resume_after_an_answer(s3, clock):
     patience = s3.Patience(15)
     with pytest.raises(s3.MlflowException):
         patience.call("listing", failing(s3, times=1000)[0])
@@ -103,7 +103,7 @@ def test_once_it_answers_there_is_patience_again(s3, clock):
     assert patience.call("listing", failing(s3, times=3)[0]) == "done"
 
 
-def test_an_error_that_will_not_pass_is_raised_at_once(s3, clock):
+def test_permanent_error_is_raised_at_once(s3, clock):
     def missing():
         raise s3.ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
 
@@ -113,6 +113,6 @@ def test_an_error_that_will_not_pass_is_raised_at_once(s3, clock):
     assert clock[0] == 1000.0
 
 
-def test_the_repository_offers_no_transfers_past_the_server(s3):
+def test_repository_has_no_direct_transfers(s3):
     offered = {kind.__name__ for kind in s3.ProxiedS3ArtifactRepository.__mro__}
     assert not offered & {"MultipartUploadMixin", "MultipartDownloadMixin", "PresignedUploadMixin"}

@@ -3,7 +3,7 @@
 import pytest
 
 
-def test_an_absent_or_empty_variable_is_the_default(load, monkeypatch):
+def test_absent_or_empty_variable_uses_the_default(load, monkeypatch):
     settings = load("settings")
     monkeypatch.delenv("MLOPS_X", raising=False)
     assert settings.number("MLOPS_X", 3.5) == 3.5
@@ -11,7 +11,7 @@ def test_an_absent_or_empty_variable_is_the_default(load, monkeypatch):
     assert settings.count("MLOPS_X", 4) == 4
 
 
-def test_a_value_wins(load, monkeypatch):
+def test_value_overrides_the_default(load, monkeypatch):
     settings = load("settings")
     monkeypatch.setenv("MLOPS_X", "7")
     assert settings.number("MLOPS_X", 1) == 7
@@ -19,14 +19,14 @@ def test_a_value_wins(load, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["three", "0", "-1", "nan", "inf", "1e999"])
-def test_what_is_no_number_is_refused_by_name_and_value(load, monkeypatch, text):
+def test_invalid_number_is_refused_with_name_and_value(load, monkeypatch, text):
     settings = load("settings")
     monkeypatch.setenv("MLOPS_X", text)
     with pytest.raises(ValueError, match=f"MLOPS_X is '{text}'"):
         settings.number("MLOPS_X", 1)
 
 
-def test_a_count_is_whole(load, monkeypatch):
+def test_count_is_a_whole_number(load, monkeypatch):
     settings = load("settings")
     monkeypatch.setenv("MLOPS_X", "2.5")
     with pytest.raises(ValueError, match="whole number"):

@@ -1,4 +1,4 @@
-"""Bearer tokens and what tokens say of groups: with as much of mlflow-oidc-auth as the package touches."""
+"""Bearer tokens and groups in tokens, with stand-ins for mlflow-oidc-auth."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ PROVIDER = types.SimpleNamespace(id="default", admin_source="claims")
 
 
 class Store:
-    """What mlflow-oidc-auth's store knows of one person."""
+    """mlflow-oidc-auth's store with one user."""
 
     def __init__(self, groups=(), is_admin=False):
         self.groups, self.is_admin, self.ended, self.written = list(groups), is_admin, [], 0
@@ -51,7 +51,7 @@ class Store:
 
 @pytest.fixture
 def plugin(load, monkeypatch):
-    """Makes the modules of mlflow-oidc-auth; gives a function that imports one of ours with this store."""
+    """Stand-ins for mlflow-oidc-auth's modules; a function that imports a module of the package with a store."""
     config = types.SimpleNamespace(
         OIDC_GROUPS_ATTRIBUTE="groups",
         OIDC_ADMIN_GROUP_NAME=["admins"],
@@ -107,15 +107,15 @@ def plugin(load, monkeypatch):
     ("claims", "groups"),
     [({"groups": ["a", "b"]}, ["a", "b"]), ({"groups": "a"}, ["a"]), ({}, []), ({"groups": None}, [])],
 )
-def test_a_token_names_groups_or_none(plugin, claims, groups):
-    assert plugin("groups")[0].said(claims) == groups
+def test_groups_in_claims(plugin, claims, groups):
+    assert plugin("groups")[0].groups_in_claims(claims) == groups
 
 
 @pytest.mark.parametrize("elsewhere", ["OIDC_GROUP_DETECTION_PLUGIN", "OIDC_USERINFO_GROUPS"])
-def test_tokens_say_nothing_where_groups_come_from_elsewhere(plugin, elsewhere):
+def test_claims_are_ignored_if_groups_come_from_elsewhere(plugin, elsewhere):
     groups, config = plugin("groups")
     setattr(config, elsewhere, "x")
-    assert groups.said({"groups": ["people"]}) is None
+    assert groups.groups_in_claims({"groups": ["people"]}) is None
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_tokens_say_nothing_where_groups_come_from_elsewhere(plugin, elsewhere):
         ({}, None),
     ],
 )
-def test_what_a_renewal_says(plugin, answer, groups):
-    assert plugin("groups")[0].said_at_renewal(answer) == groups
+def test_groups_at_renewal(plugin, answer, groups):
+    assert plugin("groups")[0].groups_at_renewal(answer) == groups
 
 
 def renewed(plugin, store, answer):
-    """Goes through mlflow-oidc-auth's renewal with this answer; returns whether the session is fresh."""
+    """Renew a session with this answer; return whether it is still valid."""
 
     async def hold(_session_id, _vault, _resolved):
         router._session_tokens_from_response(answer, None, types.SimpleNamespace(provider_id=None))
@@ -154,13 +154,13 @@ def answer(*groups):
     return {"id_token": token({"groups": list(groups)})}
 
 
-def test_a_lost_group_is_taken_away(plugin):
+def test_lost_group_is_removed(plugin):
     store = Store(["people", "secret"])
     assert renewed(plugin, store, answer("people"))
     assert (store.groups, store.ended) == (["people"], [])
 
 
-def test_the_right_to_administer_comes_and_goes(plugin):
+def test_administrator_rights_are_updated(plugin):
     store = Store(["people"])
     assert renewed(plugin, store, answer("people", "admins"))
     assert store.is_admin
@@ -169,20 +169,20 @@ def test_the_right_to_administer_comes_and_goes(plugin):
 
 
 @pytest.mark.parametrize("left", [[], ["others"]])
-def test_who_may_no_longer_log_in_loses_the_session(plugin, left):
+def test_user_without_admitted_group_loses_the_session(plugin, left):
     store = Store(["people"])
     assert not renewed(plugin, store, answer(*left))
     assert store.ended == ["session"]
     assert store.written == 0
 
 
-def test_nothing_is_written_where_nothing_changed(plugin):
+def test_unchanged_groups_are_not_written(plugin):
     store = Store(["people"])
     assert renewed(plugin, store, answer("people"))
     assert store.written == 0
 
 
-def test_a_provider_that_says_nothing_changes_nothing(plugin):
+def test_renewal_without_groups_changes_nothing(plugin):
     store = Store(["people"], is_admin=True)
     assert renewed(plugin, store, {"access_token": "opaque"})
     assert (store.groups, store.is_admin, store.ended) == (["people"], True, [])
@@ -193,7 +193,7 @@ def test_a_provider_that_says_nothing_changes_nothing(plugin):
 
 @pytest.fixture
 def keys(plugin):
-    """Our module, in front of functions that count what they are asked."""
+    """The module, wrapping functions that count their calls."""
     asked = []
     known = {"keys": [{"kid": "old"}]}
 
@@ -213,17 +213,17 @@ def keys(plugin):
     return types.SimpleNamespace(module=module, auth=auth, validate=middleware.validate_token, asked=asked)
 
 
-def test_a_key_that_is_known_is_not_asked_for(keys):
+def test_known_key_is_not_fetched(keys):
     assert keys.validate(token({}, kid="old")) == "valid"
     assert keys.asked == [False]
 
 
-def test_a_new_key_is_asked_for_at_once(keys):
+def test_unknown_key_is_fetched_at_once(keys):
     assert keys.validate(token({}, kid="new")) == "valid"
     assert keys.asked == [False, True]
 
 
-def test_forged_tokens_make_the_server_ask_once(keys):
+def test_forged_tokens_cause_one_fetch(keys):
     for _ in range(20):
         keys.validate(token({}, kid="nobody"))
         keys.auth._get_provider_jwks(PROVIDER, force_refresh=True)
@@ -231,15 +231,15 @@ def test_forged_tokens_make_the_server_ask_once(keys):
 
 
 @pytest.mark.parametrize("text", ["", "x", "W10.W10.x", "eyJhIjoxfQ.e30.x"])
-def test_what_is_no_token_makes_it_ask_for_nothing(keys, text):
+def test_malformed_token_causes_no_fetch(keys, text):
     keys.validate(text)
     assert keys.asked == [False]
 
 
-def test_after_a_while_it_may_ask_again(keys):
-    assert keys.module.may_ask("another", 100.0)
-    assert not keys.module.may_ask("another", 100.0 + keys.module.PAUSE - 1)
-    assert keys.module.may_ask("another", 100.0 + keys.module.PAUSE)
+def test_fetch_is_allowed_again_after_the_pause(keys):
+    assert keys.module.may_fetch("another", 100.0)
+    assert not keys.module.may_fetch("another", 100.0 + keys.module.PAUSE - 1)
+    assert keys.module.may_fetch("another", 100.0 + keys.module.PAUSE)
 
 
 # Bearer tokens
@@ -247,7 +247,7 @@ def test_after_a_while_it_may_ask_again(keys):
 
 @pytest.fixture
 def middleware(plugin):
-    """mlflow-oidc-auth's middleware with ours in it; its marks are context variables, as there."""
+    """mlflow-oidc-auth's middleware, patched; its marks are context variables."""
 
     class Middleware:
         facts = (False, True, "", (False, None))
@@ -279,7 +279,7 @@ def middleware(plugin):
 
 
 def outcome(middleware, claims):
-    """What becomes of a token with these claims, and of the mark that `dispatch` reads."""
+    """Return the outcome for a token with these claims, and the mark that `dispatch` reads."""
 
     async def ask():
         found = await middleware[0]._authenticate_bearer_token(f"Bearer {json.dumps(claims)}")
@@ -288,7 +288,7 @@ def outcome(middleware, claims):
     return asyncio.run(ask())
 
 
-def test_a_token_is_checked_in_another_thread_and_its_marks_are_kept(middleware):
+def test_token_is_checked_in_a_thread_with_its_context(middleware):
     (holds, name, _), mark = outcome(middleware, {"groups": ["people"]})
     assert (holds, name, mark) == (True, "ada", "whose")
     assert middleware[0].thread is not threading.main_thread()
@@ -296,7 +296,7 @@ def test_a_token_is_checked_in_another_thread_and_its_marks_are_kept(middleware)
 
 
 @pytest.mark.parametrize("claims", [{}, {"groups": []}, {"groups": ["others"]}])
-def test_a_person_of_no_group_that_may_log_in_is_refused(middleware, claims):
+def test_user_without_admitted_group_is_refused(middleware, claims):
     assert outcome(middleware, claims)[0][:2] == (False, None)
 
 
@@ -305,7 +305,7 @@ def test_a_service_account_needs_no_group(middleware):
     assert outcome(middleware, {})[0][0]
 
 
-def test_one_refusal_is_none_for_the_next(middleware):
+def test_refusal_does_not_affect_the_next_call(middleware):
     assert not outcome(middleware, {})[0][0]
     assert outcome(middleware, {"groups": ["admins"]})[0][0]
 
@@ -313,7 +313,7 @@ def test_one_refusal_is_none_for_the_next(middleware):
 # Logout
 
 
-def test_a_logout_knows_the_providers_endpoints_first(plugin):
+def test_logout_reads_the_providers_metadata_first(plugin):
     done = []
 
     async def metadata(client):
@@ -342,7 +342,7 @@ def test_a_logout_knows_the_providers_endpoints_first(plugin):
         ("https://mlflow.example.com/elsewhere", "http://10.0.0.7:5000/oidc/ui/auth"),
     ],
 )
-def test_a_logout_comes_back_to_the_public_url(plugin, callback, comes_back_to):
+def test_logout_redirects_to_the_public_url(plugin, callback, comes_back_to):
     logout, config = plugin("logout")
     config.OIDC_REDIRECT_URI = callback
     logout.router = types.SimpleNamespace(

@@ -152,9 +152,9 @@ def test_keys_are_backed_up_once(act, cluster, hold, path, said):
     assert done["changed"]
     assert done["path"] == str(path)
     assert (done["added"], done["kept"], done["only_in_backup"]) == (["key-1", "key-2"], [], [])
-    assert [each["not_before"] for each in done["keys"]] == ["2021-01-01T00:00:00Z", "2022-01-01T00:00:00Z"]
+    assert [each["not_before"] for each in done["sealing_keys"]] == ["2021-01-01T00:00:00Z", "2022-01-01T00:00:00Z"]
     assert said == [f"2 sealing keys are added to {path}"]
-    when = done["keys"][0]["backed_up"]
+    when = done["sealing_keys"][0]["backed_up"]
     assert when
     assert annotation(cluster, "key-1", BACKED_UP) == annotation(cluster, "key-2", BACKED_UP) == when
 
@@ -185,7 +185,7 @@ def test_a_backup_is_never_made_smaller(act, cluster, hold):
     assert done["only_in_backup"] == ["key-1"]
     hold(3)
     done = act("exported")
-    assert [each["name"] for each in done["keys"]] == ["key-1", "key-2", "key-3"]
+    assert [each["name"] for each in done["sealing_keys"]] == ["key-1", "key-2", "key-3"]
     assert done["only_in_backup"] == ["key-1"]
 
 
@@ -200,7 +200,7 @@ def test_a_note_that_was_not_written_is_written_later(act, cluster, hold, path):
     cluster.answers.clear()
     done = act("exported")
     assert (done["changed"], done["added"]) == (True, [])
-    assert annotation(cluster, "key-1", BACKED_UP) == done["keys"][0]["backed_up"]
+    assert annotation(cluster, "key-1", BACKED_UP) == done["sealing_keys"][0]["backed_up"]
 
 
 def test_another_file_is_whole_too(act, cluster, hold, tmp_path):
@@ -210,7 +210,7 @@ def test_another_file_is_whole_too(act, cluster, hold, tmp_path):
     cluster.objects[f"{NAMESPACE}/secrets/key-1"]["metadata"]["annotations"][BACKED_UP] = earlier
     done = act("exported", path=str(tmp_path / "new" / "second.vault.yml"))
     assert done["added"] == ["key-1", "key-2"]
-    assert annotation(cluster, "key-1", BACKED_UP) == done["keys"][0]["backed_up"] > earlier
+    assert annotation(cluster, "key-1", BACKED_UP) == done["sealing_keys"][0]["backed_up"] > earlier
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
@@ -222,7 +222,7 @@ def test_retired_and_unlabelled_keys_are_kept_too(act, cluster, hold, said):
     cluster.store(f"{NAMESPACE}/secrets/sealed-secrets-key", old)
     cluster.secret("sealed-secrets/not-ours", {"tls.key": b"x"})
     done = act("exported")
-    assert [(each["name"], each["state"]) for each in done["keys"]] == [
+    assert [(each["name"], each["state"]) for each in done["sealing_keys"]] == [
         ("key-1", "compromised"),
         ("sealed-secrets-key", "active"),
     ]
@@ -370,7 +370,7 @@ def test_a_running_controller_starts_again(act, cluster, hold, controller):
     state = controller()
     done = act("imported")
     assert (done["added"], done["restarted"]) == (["key-1", "key-2"], True)
-    assert [each["name"] for each in done["keys"]] == ["key-1", "key-2", "key-3"]
+    assert [each["name"] for each in done["sealing_keys"]] == ["key-1", "key-2", "key-3"]
     assert state.pods == 2
     assert len(state.read) == 3
     assert [each for each in cluster.writes() if "deployments" in each] == [], "site.yml would find another template"

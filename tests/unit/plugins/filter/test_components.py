@@ -6,6 +6,7 @@ from ansible_collections.mlops.mlflow.plugins.filter.components import (
     fill_in,
     given,
     hashes_of,
+    in_namespaces,
     objects_at,
     places_of_secrets,
     program_clients,
@@ -149,6 +150,11 @@ def test_removals(data, kept, expected):
         {"namespace": "b", "delete_data": data[1], "kept_kinds": kept},
     ]
     assert [f"{each['kind']} {each['metadata']['name']}" for each in removals(MANIFESTS, components)] == expected
+
+
+def test_in_namespaces():
+    objects = [thing("Namespace", "a"), thing("Service", "s", "a"), thing("Service", "s", "b")]
+    assert in_namespaces(objects, ["a"]) == objects[:2]
 
 
 def test_references():

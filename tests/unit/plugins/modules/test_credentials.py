@@ -46,7 +46,7 @@ def test_generates_once_and_gives_all_namespaces_the_same(cluster, run):
             "name": "login",
             "namespace": namespace,
             "created": True,
-            "keys": ["username", "password"],
+            "key_names": ["username", "password"],
             "generated": ["password"],
             "updated": [],
             "converted": [],
@@ -156,6 +156,37 @@ def test_supplied_value_wins_and_every_character_survives(cluster, run, monkeypa
         assert again["invocation"]["module_args"]["supplied"]["login"]["password"] == {kind: source}
 
 
+def test_what_else_is_secret_stays_hidden(run, monkeypatch):
+    result = run(
+        "credentials",
+        secrets=[LOGIN],
+        supplied={"login": {"password": {"env": "NOT_SET_HERE"}}},
+        proxy_headers={"proxy_basic_auth": "planted-login"},
+        vault={"token": {"value": "root"}, "secret_id": {"env": "AN_ID"}},
+        api_key="planted-key",
+    )
+    assert "the environment variable NOT_SET_HERE is not set" in result["msg"]
+    shown = result["invocation"]["module_args"]
+    assert shown["vault"]["secret_id"] == {"env": "AN_ID"}
+    hidden = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    assert [shown["vault"]["token"]["value"], shown["proxy_headers"]["proxy_basic_auth"], shown["api_key"]] == 3 * [
+        hidden
+    ]
+    assert "planted" not in result["_output"]
+
+
+def test_a_kubeconfig_as_a_dictionary_hides_what_its_users_log_in_with(cluster, run):
+    kubeconfig = {
+        "clusters": [{"name": "one", "cluster": {"server": cluster.url}}],
+        "users": [{"name": "login", "user": {"token": "planted-token"}}],
+        "contexts": [{"name": "two", "context": {"cluster": "one", "user": "login"}}],
+        "current-context": "two",
+    }
+    result = run("credentials", secrets=[LOGIN], kubeconfig=kubeconfig)
+    assert [(each["namespace"], each["name"]) for each in result["secrets"]] == [("one", "login"), ("two", "login")]
+    assert "planted-token" not in result["_output"]
+
+
 @pytest.mark.parametrize(
     ("content", "value"),
     [
@@ -213,7 +244,7 @@ def test_existing_secret_is_only_verified(cluster, run):
     cluster.secret("one/login", {"username": b"a", "password": b"b"})
     result = run("credentials", secrets=[login(namespaces=["one"], existing=True, keys={"username": {}})])
     assert result["changed"] is False
-    assert result["secrets"][0]["keys"] == ["username"]
+    assert result["secrets"][0]["key_names"] == ["username"]
     assert re.fullmatch(r"[0-9a-f]{16}", result["fingerprints"]["one/login"])
     assert cluster.writes() == []
 

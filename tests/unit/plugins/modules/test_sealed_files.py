@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_opened_is_named_after_the_others_are_done(cluster
     (tmp_path / "c.yaml").write_text("{SealedSecret")
     result = run("sealed_files", directory=str(tmp_path), apply=False)
     assert result["failed"] is True
-    assert "2 files are not sealed anew: the file " in result["msg"]
+    assert "2 files are not sealed again: the file " in result["msg"]
     assert "a.json cannot be opened by the Sealed Secrets controller sealed-secrets/" in result["failed_files"][0]
     assert "c.yaml is no YAML" in result["failed_files"][1]
     assert result["resealed"] == ["b.json"]

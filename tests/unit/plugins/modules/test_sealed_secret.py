@@ -99,15 +99,15 @@ def test_only_the_key_that_changed_is_sealed_anew(offline):
     assert (result["changed"], result["sealed"]) == (True, ["username"])
     assert again == {"username": b"other", "password": values["password"]}
     assert first["spec"]["encryptedData"]["password"] == second["spec"]["encryptedData"]["password"]
-    assert "-key username\n" not in result["diff"]["before"]
-    assert "key username (sealed now)\n" in result["diff"]["after"]
-    assert "key password\n" in result["diff"]["after"]
+    assert "-key username\n" not in result["diff"][0]["before"]
+    assert "key username (sealed now)\n" in result["diff"][0]["after"]
+    assert "key password\n" in result["diff"][0]["after"]
 
 
 def test_keys_labels_and_annotations_that_are_not_named_stay(offline):
     offline(keys=KEYS, labels={"app": "reports"}, annotations={"note": "x"})
     result, sealed, values = offline(keys={"extra": {"value": "1"}}, labels={"team": "ml"})
-    assert (result["keys"], result["sealed"]) == (["extra", "password", "username"], ["extra"])
+    assert (result["key_names"], result["sealed"]) == (["extra", "password", "username"], ["extra"])
     assert sealed["spec"]["template"]["metadata"]["labels"] == {"app": "reports", "team": "ml"}
     assert values["username"] == b"reports"
 
@@ -115,7 +115,7 @@ def test_keys_labels_and_annotations_that_are_not_named_stay(offline):
 def test_check_mode_writes_nothing_and_tells_the_same(offline, run):
     result, sealed, _ = offline(keys=KEYS, check=True)
     assert (result["changed"], sealed) == (True, {})
-    assert "key password (sealed now)" in result["diff"]["after"]
+    assert "key password (sealed now)" in result["diff"][0]["after"]
     assert not offline.path.parent.exists()
     offline(keys=KEYS)
     text = offline.path.read_text()

@@ -452,6 +452,13 @@ def test_what_waits_for_something_ready_is_waited_for(world):
     assert watch.not_ready() == [failing]
 
 
+def test_once_what_failed_has_healed_all_is_waited_for(world):
+    healing, waiting = broken(world), blocked(world, "elsewhere")
+    world.at[1010.0] = lambda: world.deployment(READY)
+    world.at[1100.0] = lambda: world.stateful_set(UP)
+    assert world.watch(waiting, healing).wait(300) is True
+
+
 def test_what_waits_where_nothing_failed_is_waited_for(world):
     waiting = blocked(world, "web")
     world.at[1100.0] = lambda: world.stateful_set(UP)

@@ -148,15 +148,140 @@ def test_a_kubeconfig_in_json(tmp_path):
 
 def test_exec_plugins_are_left_to_the_kubernetes_client(tmp_path):
     pytest.importorskip("kubernetes")
-    script = tmp_path / "login"
+    path = exec_kubeconfig(tmp_path, "https://example.invalid:6443/")
+    settings = kube.load_settings({"kubeconfig": path})
+    assert settings.headers == {"Authorization": "Bearer t"}
+    assert settings.server == "https://example.invalid:6443"
+
+
+def exec_kubeconfig(folder: Path, server: str, **cluster: str) -> str:
+    """Write a kubeconfig that logs in by a program."""
+    script = folder / "login"
     credential = '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}}'
     script.write_text(f"#!/bin/sh\necho '{credential}'\n")
     script.chmod(0o755)
     plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script), "interactiveMode": "Never"}
-    path = saved(tmp_path, config(user={"exec": plugin}))
-    settings = kube.load_settings({"kubeconfig": path})
-    assert settings.headers == {"Authorization": "Bearer t"}
-    assert settings.server == "https://example.invalid:6443"
+    return saved(folder, config({"server": server, **cluster}, {"exec": plugin}))
+
+
+def token_kubeconfig(folder: Path, server: str, **cluster: str) -> str:
+    """Write a kubeconfig with a token."""
+    return saved(folder, config({"server": server, **cluster}, {"token": "t"}))
+
+
+@pytest.fixture(params=[token_kubeconfig, exec_kubeconfig])
+def kubeconfig_of(request, tmp_path):
+    """Give a function that writes a kubeconfig for a server."""
+    if request.param is exec_kubeconfig:
+        pytest.importorskip("kubernetes")
+    return lambda server, **cluster: request.param(tmp_path, server, **cluster)
+
+
+def version(cluster: Any, **options: Any) -> dict[str, Any]:
+    """Ask a cluster for its version, as a module with such options does."""
+    cluster.answers["GET /version"] = (200, {"minor": "34"})
+    return kube.connect(options).get("/version")
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "K8S_AUTH_PROXY"])
+def test_a_proxy_of_the_environment(kubeconfig_of, cluster, proxy, monkeypatch, name):
+    monkeypatch.setenv(name, proxy.url)
+    assert version(cluster, kubeconfig=kubeconfig_of(cluster.url)) == {"minor": "34"}
+    assert proxy.targets == [cluster.url.removeprefix("http://")]
+
+
+def test_a_proxy_of_the_kubeconfig_wins_over_the_environment(kubeconfig_of, cluster, proxy, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    version(cluster, kubeconfig=kubeconfig_of(cluster.url, **{"proxy-url": proxy.url}))
+    assert len(proxy.targets) == 1
+
+
+def test_the_option_proxy_wins(kubeconfig_of, cluster, proxy, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    path = kubeconfig_of(cluster.url, **{"proxy-url": "http://127.0.0.1:1"})
+    version(cluster, kubeconfig=path, proxy=proxy.url.removeprefix("http://"))
+    assert len(proxy.targets) == 1
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy", "K8S_AUTH_NO_PROXY"])
+def test_hosts_without_a_proxy(kubeconfig_of, cluster, proxy, monkeypatch, name):
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv(name, "example.org, 127.0.0.0/8")
+    version(cluster, kubeconfig=kubeconfig_of(cluster.url))
+    assert proxy.targets == []
+
+
+def test_the_option_no_proxy_wins(kubeconfig_of, cluster, proxy, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    version(cluster, kubeconfig=kubeconfig_of(cluster.url), proxy=proxy.url, no_proxy="example.org")
+    assert len(proxy.targets) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "no_proxy", "bypasses"),
+    [
+        ("api.example.org", "example.org", True),
+        ("api.example.org", ".example.org", True),
+        ("api.example.org", "*.example.org", True),
+        ("api.example.org", "example.org:6443", True),
+        ("api.example.org", "example.org:443", False),
+        ("example.org", ".example.org", True),
+        ("myexample.org", "example.org", False),
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("10.1.2.3", "10.1.2.3", True),
+        ("11.1.2.3", "10.0.0.0/8,fd00::/8", False),
+        ("fd00::1", "fd00::/8", True),
+        ("api", "*", True),
+        ("api", "", False),
+        ("api", " , ,.", False),
+    ],
+)
+def test_which_hosts_need_no_proxy(host, no_proxy, bypasses):
+    assert kube.bypasses_proxy(host, 6443, no_proxy) is bypasses
+
+
+def test_headers_for_the_proxy(cluster, proxy, tmp_path, monkeypatch):
+    path = token_kubeconfig(tmp_path, cluster.url)
+    given = {"proxy_basic_auth": "me:pass:word", "basic_auth": "a:b", "user_agent": "tests/1"}
+    version(cluster, kubeconfig=path, proxy=proxy.url, proxy_headers=given)
+    for name, value in given.items():
+        monkeypatch.setenv(f"K8S_AUTH_PROXY_HEADERS_{name.upper()}", value)
+    version(cluster, kubeconfig=path, proxy=proxy.url)
+    version(cluster, kubeconfig=path, proxy=proxy.url.replace("//", "//other:user@"), proxy_headers={"user_agent": "x"})
+    for head in proxy.heads[:2]:
+        assert f"Proxy-Authorization: {kube.basic_auth('me', 'pass:word')}\r\n" in head
+        assert f"\r\nAuthorization: {kube.basic_auth('a', 'b')}\r\n" in head
+        assert "User-Agent: tests/1\r\n" in head
+    assert f"Proxy-Authorization: {kube.basic_auth('other', 'user')}\r\n" in proxy.heads[2]
+
+
+def test_a_proxy_that_refuses_is_named(cluster, proxy, tmp_path):
+    proxy.status = "407 Proxy Authentication Required"
+    with pytest.raises(KubeError) as failure:
+        version(cluster, kubeconfig=token_kubeconfig(tmp_path, cluster.url), proxy=proxy.url)
+    where = proxy.url.removeprefix("http://")
+    assert f"through the proxy {where}) cannot be reached: Tunnel connection failed: 407 Proxy" in str(failure.value)
+
+
+def test_a_proxy_of_another_kind_is_refused(cluster, tmp_path):
+    with pytest.raises(KubeError, match=r"is of the kind socks5: only a proxy that is reached by http://"):
+        version(cluster, kubeconfig=token_kubeconfig(tmp_path, cluster.url), proxy="socks5://proxy:1080")
+
+
+@pytest.mark.parametrize(("given", "persist"), [({}, False), ({"persist_config": True}, True)])
+def test_refreshed_tokens_are_saved_where_asked_for(tmp_path, monkeypatch, given, persist):
+    kubernetes = pytest.importorskip("kubernetes")
+    seen = []
+    load = kubernetes.config.load_kube_config
+    monkeypatch.setattr(kubernetes.config, "load_kube_config", lambda **how: [seen.append(how), load(**how)])
+    kube.load_settings({"kubeconfig": exec_kubeconfig(tmp_path, "https://example.invalid"), **given})
+    assert seen[0]["persist_config"] is persist
+
+
+def test_a_host_with_a_client_certificate_needs_no_kubeconfig(tmp_path):
+    options = {"host": "https://one", "client_cert": "/cert", "client_key": "/key", "kubeconfig": "/nonexistent"}
+    settings = kube.load_settings(options)
+    assert (settings.server, settings.cert_file, settings.key_file) == ("https://one", "/cert", "/key")
 
 
 def test_several_files_are_left_to_the_kubernetes_client(tmp_path):

@@ -11,6 +11,7 @@ import http.client
 import itertools
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +19,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s import portforward
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, Settings
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, KubeError, Settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
+ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
 def frame(payload: bytes, opcode: int = BINARY, last: bool = True) -> bytes:
@@ -87,7 +89,7 @@ class Upgrader:
         head = b"".join(iter(reader.readline, b"\r\n")).decode()
         self.heads.append(head)
         key = next(line.split(": ")[1] for line in head.splitlines() if line.lower().startswith("sec-websocket-key"))
-        accept = base64.b64encode(hashlib.sha1(key.encode() + portforward.ACCEPT_SALT).digest()).decode()  # noqa: S324
+        accept = base64.b64encode(hashlib.sha1(key.encode() + ACCEPT_SALT).digest()).decode()  # noqa: S324
         answer = self.answers.pop(0) if self.answers else b""
         # In one piece, so that the stream's first bytes come along with the head.
         connection.sendall(
@@ -202,8 +204,8 @@ def test_a_broken_connection_is_no_end(upgrader, rest):
         opened.recv(10)
 
 
-def test_a_frame_without_measure_is_refused(upgrader):
-    opened = stream(upgrader, HELLO + struct.pack("!BBQ", 0x82, 127, 2**40))
+def test_frames_against_the_protocol_are_refused(upgrader):
+    opened = stream(upgrader, HELLO + frame(b"no beginning", 0))
     with pytest.raises(ConnectionResetError, match="no port-forward"):
         opened.recv(10)
 
@@ -228,6 +230,25 @@ def test_a_proxy_that_knows_no_websockets(upgrader):
     upgrader.protocol = "other"
     with pytest.raises(portforward.Unreachable, match="does not let WebSockets through"):
         stream(upgrader, b"")
+
+
+def test_a_redirect_is_not_followed(upgrader):
+    upgrader.status = "302 Found\r\nLocation: ws://127.0.0.1:1/"
+    with pytest.raises(portforward.Unreachable, match="does not let WebSockets through"):
+        stream(upgrader, b"")
+
+
+def test_the_library_is_missing(upgrader, monkeypatch):
+    monkeypatch.setitem(sys.modules, "websocket", None)
+    with pytest.raises(KubeError, match="websocket-client is missing"):
+        stream(upgrader, b"")
+
+
+def test_it_goes_through_the_proxy(upgrader, proxy):
+    upgrader.answers.append(HELLO + data(b"hello") + frame(b"", CLOSE))
+    api = Api(Settings(upgrader.url, "the tests", proxy=proxy.url))
+    assert everything(portforward.open_stream(api, "ns", "pod-0", 8080, timeout=5)) == b"hello"
+    assert proxy.targets == [upgrader.url.removeprefix("http://").removesuffix("/prefix")]
 
 
 # --- HTTP over it -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""The account by which playbooks manage users and permissions, the same under every way to log in.
+"""The administrator account of the playbooks, which exists in every login mode but `none`.
 
-Its name and password come from a Secret. It is an administrator, and neither plugin's first administrator is needed.
+Its name and password come from a Secret. With it, neither plugin needs its own initial administrator.
 """
 
 import datetime
@@ -11,17 +11,17 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from mlops_mlflow_server.basic_settings import SCHEMA
 
-# As mlflow-oidc-auth stores its tokens: long random words gain nothing from a slow hash.
+# The hash that mlflow-oidc-auth uses for tokens: long random strings need no slow hash.
 TOKEN_HASH = "pbkdf2:sha256:1000"  # noqa: S105
 TOKEN_NAME = "default"  # noqa: S105
-# It ends with the Secret: who replaces the password replaces the token.
+# Replacing the password in the Secret replaces the token, so it may last long.
 TOKEN_YEARS = 10
-# Which of basic-auth's accounts were made here: it tells accounts of programs and of people by nothing.
+# Table of the accounts that the migration created; basic-auth itself does not tell programs from users.
 MADE = "mlops_accounts"
 
 
 class TakenError(Exception):
-    """The name belongs to somebody else."""
+    """The name belongs to an account that the migration did not create."""
 
 
 def _table(connection, name, schema=None):
@@ -39,10 +39,10 @@ def _made(connection):
 
 
 def ensure_basic(connection, name: str, password: str) -> bool:
-    """Ensure the account among those of basic-auth; say whether anything was to be done.
+    """Ensure the account in basic-auth; return whether anything changed.
 
     Raises:
-        TakenError: there is an account of this name that was not made here.
+        TakenError: there is an account of this name that the migration did not create.
     """
     users, made = _table(connection, "users", SCHEMA), _made(connection)
     row = connection.execute(select(users).where(users.c.username == name)).mappings().first()
@@ -56,11 +56,11 @@ def ensure_basic(connection, name: str, password: str) -> bool:
         return True
     fits = check_password_hash(row["password_hash"], password)
     if connection.scalar(select(made.c.user_id).where(made.c.user_id == row["id"])) is None:
-        # Made by a version that did not write it down, if it is as that left it.
+        # A former version did not record the accounts that it created: recognize it by its password and rights.
         if not (fits and row["is_admin"]):
             raise TakenError(
-                f"There is an account {name} that the migration did not make: mlflow_admin_user must be the name of one"
-                " that nobody has; if this is a former account of the playbooks, remove it and run again"
+                f"There is an account {name} that the migration did not create: name another mlflow_admin_user;"
+                " if this is a former account of the playbooks, remove it and run again"
             )
         connection.execute(insert(made).values(user_id=row["id"]))
     changes = {}
@@ -74,19 +74,20 @@ def ensure_basic(connection, name: str, password: str) -> bool:
 
 
 def ensure_oidc(connection, name: str, password: str) -> bool:
-    """Ensure the account among those of mlflow-oidc-auth; say whether anything was to be done.
+    """Ensure the account in mlflow-oidc-auth; return whether anything changed.
 
-    It is a service account, with the password as an access token without a prefix, of which a user has one at most.
+    It is a service account whose access token is the password. The token has no prefix; a user has at most one of
+    these.
 
     Raises:
-        TakenError: the name is a person's.
+        TakenError: the name belongs to a user.
     """
     name = name.lower()
     users, tokens = _table(connection, "users"), _table(connection, "user_tokens")
     wanted = {"is_admin": True, "is_service_account": True, "service_account_source": "internal", "active": True}
     row = connection.execute(select(users).where(users.c.username == name)).mappings().first()
     if row is not None and not row["is_service_account"]:
-        raise TakenError(f"The account {name} is a person's: mlflow_admin_user must be the name of one that nobody has")
+        raise TakenError(f"The account {name} belongs to a user: name another mlflow_admin_user")
     changed = row is None or any(row[column] != value for column, value in wanted.items())
     if row is None:
         number = connection.scalar(

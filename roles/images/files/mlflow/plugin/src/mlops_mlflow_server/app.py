@@ -1,7 +1,7 @@
-"""The application that `python -m mlops_mlflow_server.serve` serves: MLflow with one of its ways to log in.
+"""The application that `python -m mlops_mlflow_server.serve` serves: MLflow with one of the login modes.
 
-Each way is a module `login_...` with `application()`, `databases()`, `checks()` and `PROBES`, the paths of probes that
-the application itself knows nothing of.
+Each mode is a module `login_...` with `application()`, `databases()`, `checks()` and `PROBES`, the probe paths
+that the application itself does not serve.
 """
 
 import importlib
@@ -12,12 +12,12 @@ from mlops_mlflow_server.drain import Draining
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.settings import login
 
-# MLflow's server is imported after this, and not by the names at the top.
+# This must run before MLflow's server is imported, so the imports below are dynamic.
 metrics.without_view()
 _handlers = importlib.import_module("mlflow.server.handlers")
 _login = importlib.import_module(f"mlops_mlflow_server.login_{login()}")
 
-# Now, not at the first request; ends the process with MLflow's message if the schema is not this version's.
+# At the start instead of at the first request; raises MLflow's message if the schema has another version.
 _handlers.initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_BACKEND_STORE_URI"])
 
 _watch = Watch()

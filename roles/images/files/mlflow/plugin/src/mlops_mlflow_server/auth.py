@@ -1,9 +1,8 @@
-"""mlflow-oidc-auth's authentication with its look-up of a user off the event loop, and not at each request of a burst.
+"""Cache mlflow-oidc-auth's user look-up for Basic credentials, and move it off the event loop.
 
-The look-up is a synchronous query. On the event loop it stops the whole worker, probes included, for as long
-as the database takes. A program that logs sends the same token many times a second, and each time cost two
-transactions, one after the other in one thread: what held is taken to hold for as long as a permission is kept
-(`PERMISSION_CACHE_TTL_SECONDS`), and so a revoked token for no longer either.
+The look-up is a synchronous query, which on the event loop blocks the whole worker, probes included. A program that
+logs sends the same token many times a second, and each request costs two transactions. Valid credentials are therefore
+cached for as long as permissions are (`PERMISSION_CACHE_TTL_SECONDS`); a revoked token is accepted no longer than that.
 """
 
 import asyncio
@@ -20,11 +19,11 @@ _facts: ContextVar[tuple | None] = ContextVar("mlops_user_facts", default=None)
 
 
 class Recent:
-    """What became of user names with passwords that held a moment ago; used by one event loop.
+    """Cache of recently validated Basic credentials, for use by one event loop.
 
     Args:
-        seconds: for how long; 0 remembers nothing.
-        most: how many are remembered.
+        seconds: lifetime of an entry; 0 disables the cache.
+        most: maximum number of entries.
     """
 
     def __init__(self, seconds: float, most: int = 4096):
@@ -32,17 +31,17 @@ class Recent:
         self._known = TTLCache(maxsize=most, ttl=seconds)
 
     def _name(self, header: str) -> bytes | None:
-        """The name of a header `Authorization: Basic`, from which nobody reads a password; None for another one."""
+        """Return a keyed hash of a header `Authorization: Basic`, or None for another scheme."""
         if not header.startswith("Basic "):
             return None
         return hmac.digest(self._key, header.encode(), hashlib.sha256)
 
     def find(self, header: str) -> tuple | None:
-        """Return what was remembered of this header, or None."""
+        """Return the cached facts of this header, or None."""
         return self._known.get(self._name(header))
 
     def remember(self, header: str, facts: tuple) -> None:
-        """Remember a header that held."""
+        """Cache the facts of a validated header."""
         name = self._name(header)
         if name is not None:
             self._known[name] = facts
@@ -52,7 +51,7 @@ _recent = Recent(config.PERMISSION_CACHE_TTL_SECONDS)
 
 
 class OffLoopAuthMiddleware(AuthMiddleware):
-    """Looks the user up in a thread as soon as the credentials hold, and hands the result to `dispatch`."""
+    """AuthMiddleware that looks up the user in a thread once the credentials are validated, for use by `dispatch`."""
 
     async def _authenticate_user(self, request):
         header = request.headers.get("authorization") or ""
@@ -65,7 +64,7 @@ class OffLoopAuthMiddleware(AuthMiddleware):
         if holds and username and getattr(request.state, "resolved_session", None) is None:
             facts = await asyncio.to_thread(super()._get_user_auth_facts, username)
             _facts.set((username, facts))
-            # The second one says whether the account is active.
+            # facts[1]: whether the account is active.
             if facts[1]:
                 _recent.remember(header, (username, facts))
         return outcome
@@ -78,7 +77,7 @@ class OffLoopAuthMiddleware(AuthMiddleware):
 
 
 def install(application) -> int:
-    """Put this class in the place of AuthMiddleware in `application`; return how many were replaced."""
+    """Replace AuthMiddleware in `application`; return the number of replacements."""
     if not hasattr(AuthMiddleware, "_get_user_auth_facts") or application.middleware_stack is not None:
         return 0
     replaced = 0

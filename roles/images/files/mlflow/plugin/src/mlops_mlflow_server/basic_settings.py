@@ -1,7 +1,7 @@
-"""Where MLflow's basic-auth keeps its accounts, and the file by which it is told so.
+"""The configuration file of MLflow's basic-auth.
 
-It shares the database `OIDC_USERS_DB_URI` with mlflow-oidc-auth, whose tables have the same names, and so has a schema
-of its own there. No password is in the file: libpq takes it from the environment.
+basic-auth shares the database `OIDC_USERS_DB_URI` with mlflow-oidc-auth, whose tables have the same names, so it uses a
+schema of its own. The file contains no password: libpq reads it from the environment.
 """
 
 import configparser
@@ -10,14 +10,14 @@ import pathlib
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 SCHEMA = "basic_auth"
-DEFAULT_FILE = "/tmp/basic_auth.ini"  # noqa: S108  (the pod's own)
+DEFAULT_FILE = "/tmp/basic_auth.ini"  # noqa: S108  (the pod's own /tmp)
 DEFAULT_PERMISSION = "NO_PERMISSIONS"
 OWN_AUTHENTICATION = "mlflow.server.auth:authenticate_request_basic_auth"
 BRIDGE = "mlops_mlflow_server.bridge:authenticate_request"
 
 
 def schema_uri(uri: str) -> str:
-    """Return the database URI `uri` with the schema of basic-auth as the only one that is searched."""
+    """Return the database URI `uri` with only basic-auth's schema in its search path."""
     parts = urlsplit(uri)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     query["options"] = f"{query.get('options', '')} -csearch_path={SCHEMA}".strip()
@@ -31,15 +31,15 @@ def ini(environment=os.environ) -> str:
         "database_uri": schema_uri(environment["OIDC_USERS_DB_URI"]),
         "authorization_function": BRIDGE if environment.get("MLOPS_BRIDGE_PASSWORD") else OWN_AUTHENTICATION,
         "grant_default_workspace_access": "false",
-        # Ours does without a delay: mlops_mlflow_server.passwords.
+        # mlops_mlflow_server.passwords caches without delaying changes.
         "auth_cache_ttl_seconds": "0",
     }
-    # The percent sign is the parser's own.
+    # configparser interpolates percent signs.
     return "[mlflow]\n" + "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in values.items())
 
 
 def write(environment=os.environ) -> dict[str, str]:
-    """Write the file, readable by this process's user only, and return the variables that name it to MLflow."""
+    """Write the file with mode 0600, and return the environment variables that point MLflow to it."""
     path = pathlib.Path(environment.get("MLOPS_BASIC_AUTH_FILE") or DEFAULT_FILE)
     path.unlink(missing_ok=True)
     text = ini(environment)
@@ -49,6 +49,6 @@ def write(environment=os.environ) -> dict[str, str]:
         stream.write(text)
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(path),
-        # The migration made the administrator, and no server needs to know the password.
+        # The migration creates the administrator, so the server does not need the password.
         "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",
     }

@@ -1,7 +1,6 @@
-"""mlflow-oidc-auth's check of a bearer token, off the event loop and with an eye on the groups that the token names.
+"""Move mlflow-oidc-auth's bearer token check off the event loop, and check the token's groups.
 
-The check may ask the identity provider for its keys. On the event loop that stops the whole worker, probes included,
-for as long as the provider takes.
+The check may request the identity provider's keys, which on the event loop blocks the whole worker, probes included.
 """
 
 import asyncio
@@ -12,16 +11,16 @@ from mlflow_oidc_auth.middleware import AuthMiddleware, auth_middleware
 
 from mlops_mlflow_server import groups
 
-# What mlflow-oidc-auth's `dispatch` reads of a bearer token, beside the user's name.
+# Context variables of a bearer token that mlflow-oidc-auth's `dispatch` reads, in addition to the user's name.
 _MARKS = ("_WORKLOAD_BEARER", "_BEARER_IDENTITY")
 _REPLACED = ("_authenticate_bearer_token", "_maybe_provision_bearer_user", "_provider_for", "_get_user_auth_facts")
-# Their own, so that tokens that wait for a slow provider hold up nobody else.
+# A separate pool, so that waiting for a slow provider delays no other calls.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="mlops-bearer")
-_shut_out: ContextVar[bool] = ContextVar("mlops_shut_out", default=False)
+_not_admitted: ContextVar[bool] = ContextVar("mlops_not_admitted", default=False)
 
 
 def install() -> bool:
-    """Put this into mlflow-oidc-auth's middleware; return whether it is made as it was."""
+    """Patch mlflow-oidc-auth's middleware; return whether this version has the expected names."""
     if not all(hasattr(AuthMiddleware, name) for name in _REPLACED):
         return False
     if not all(hasattr(auth_middleware, name) for name in _MARKS):
@@ -30,10 +29,10 @@ def install() -> bool:
     facts_of = AuthMiddleware._get_user_auth_facts
 
     async def check(self, auth_header):
-        _shut_out.set(False)
+        _not_admitted.set(False)
         outcome = await authenticate(self, auth_header)
-        # A service account is let in by being one, and a person by a group: at the login, and here.
-        if outcome[0] and _shut_out.get() and not facts_of(self, outcome[1])[3][0]:
+        # Users must be in a group that may log in, here as at the login; service accounts need no group.
+        if outcome[0] and _not_admitted.get() and not facts_of(self, outcome[1])[3][0]:
             return False, None, "The token names no group that may log in"
         return outcome
 
@@ -52,9 +51,9 @@ def install() -> bool:
         return outcome
 
     def maybe_provision_bearer_user(self, username, token, payload):
-        said = groups.said(payload)
-        provider = self._provider_for(token) if said is not None else None
-        _shut_out.set(provider is not None and not groups.admitted(provider, said))
+        named = groups.groups_in_claims(payload)
+        provider = self._provider_for(token) if named is not None else None
+        _not_admitted.set(provider is not None and not groups.admitted(provider, named))
         provision(self, username, token, payload)
 
     AuthMiddleware._authenticate_bearer_token = authenticate_bearer_token

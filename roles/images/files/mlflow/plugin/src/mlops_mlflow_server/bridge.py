@@ -1,15 +1,15 @@
-"""Who calls, when oauth2-proxy is in front: the `authorization_function` of MLflow's basic-auth.
+"""The `authorization_function` of MLflow's basic-auth behind oauth2-proxy.
 
-oauth2-proxy logs people in and passes each call on with `Authorization: Basic <name>:<password of the bridge>`. That
-password is known to the proxy and to this server only, so the name that comes with it is believed; with any other
-password a call is what it is to basic-auth, an account with a password of its own. A person's account is made at the
-first visit: without rights, and with a password that nobody knows.
+oauth2-proxy authenticates users and forwards each call with `Authorization: Basic <name>:<bridge password>`. Only the
+proxy and this server know that password, so the name sent with it is trusted. With any other password, basic-auth
+checks the account's own. A user's account is created at the first visit, without permissions and with a random
+password.
 
 Environment:
 
-- `MLOPS_BRIDGE_PASSWORD`: the password of the bridge, of 24 characters or more.
-- `MLOPS_BRIDGE_RESERVED` (comma-separated), and `MLOPS_ADMIN_ACCOUNT`: accounts that the proxy never speaks for, such
-  as those of programs and of playbooks.
+- `MLOPS_BRIDGE_PASSWORD`: the bridge password, at least 24 characters.
+- `MLOPS_BRIDGE_RESERVED` (comma-separated) and `MLOPS_ADMIN_ACCOUNT`: accounts that the proxy must not use, such as
+  those of programs and of the playbooks.
 """
 
 import hmac
@@ -27,18 +27,19 @@ _logger = logging.getLogger("mlflow.mlops")
 
 SHORTEST = 24
 LONGEST_NAME = 255
-# On these paths Authorization is the provider's own, and MLflow's is here (mlflow.gateway.constants).
+# On these paths, Authorization is for the model provider, and MLflow's credentials are in another header
+# (mlflow.gateway.constants).
 GATEWAY_PATH = "/gateway/"
 GATEWAY_HEADER = "X-MLflow-Authorization"
 
-# What no name holds, or a log and a list of names would show what is not there.
+# Characters that would corrupt logs and comma-separated lists of names.
 _UNFIT = re.compile(r"[\x00-\x1f\x7f:,]")
 
 
 def _shared_password() -> bytes:
     password = os.environ.get("MLOPS_BRIDGE_PASSWORD", "")
     if len(password) < SHORTEST:
-        raise ValueError(f"MLOPS_BRIDGE_PASSWORD must have {SHORTEST} characters or more")
+        raise ValueError(f"MLOPS_BRIDGE_PASSWORD must have at least {SHORTEST} characters")
     return password.encode()
 
 
@@ -52,7 +53,7 @@ _RESERVED = _reserved_names()
 
 
 def authenticate_request() -> Authorization | Response:
-    """Return who calls, or the answer that refuses the call. MLflow asks several times a call."""
+    """Return the caller, or the response that refuses the call; cached, since MLflow asks several times per call."""
     known = g.get("mlops_caller")
     if known is None:
         known = _authenticate(_credentials())
@@ -78,13 +79,13 @@ def _authenticate(given: Authorization | None) -> Authorization | Response:
 
 
 def _person(claimed: str) -> Authorization | Response:
-    # In lower case, as mlflow-oidc-auth keeps names, so that a stack may change between the two.
+    # In lower case as in mlflow-oidc-auth, so that accounts match after a change of the login mode.
     name = claimed.strip().lower()
     if not name or len(name) > LONGEST_NAME or _UNFIT.search(name):
-        return _refusal("Your login has no name that MLflow can use.")
+        return _refusal("MLflow cannot use the name of your login.")
     if name in _RESERVED:
-        _logger.warning("Refused: the proxy spoke for '%s', which is no person's account", name)
-        return _refusal(f"'{name}' is an account of a program or of the playbooks, and not for this login.")
+        _logger.warning("Refused a login as '%s' through the proxy: the account is reserved", name)
+        return _refusal(f"The account '{name}' is reserved for a program or the playbooks.")
     _ensure_account(name)
     return Authorization("basic", {"username": name, "password": ""})
 
@@ -94,9 +95,9 @@ def _ensure_account(name: str) -> None:
         return
     try:
         auth.store.create_user(name, secrets.token_urlsafe(48), is_admin=False)
-        _logger.info("Made the account '%s' at the first visit", name)
+        _logger.info("Created the account '%s' at its first visit", name)
     except MlflowException as error:
-        # Of two calls at once, the other one was first.
+        # A concurrent call has created it.
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 

@@ -1,15 +1,15 @@
-"""Take users, groups and permissions along when the way to log in changes.
+"""Copy users, groups and permissions when the login mode changes.
 
-mlflow-oidc-auth and MLflow's basic-auth each have tables of their own for them, side by side in one database. Which of
-the two was last in force is written down there, and on a change what it holds is copied into the other's tables: who
-is an administrator, who belongs to which group, and each permission for one object or for all of a kind. The copy is
-an image and not an addition: what was taken back under one way to log in doesn't return under the other.
+mlflow-oidc-auth and MLflow's basic-auth each have tables of their own, in one database. The database records which mode
+was last in use. On a change, the former mode's administrators, group members and permissions (for one object or for all
+of a kind) are copied to the tables of the new mode. The copy replaces what the new mode had: what was revoked in one
+mode does not return in the other.
 
-A secret is never copied. Under basic-auth nobody has a password until an administrator gives one, and access tokens
-of mlflow-oidc-auth stay where they are, for the way back.
+Secrets are never copied. Under basic-auth nobody has a password until an administrator sets one, and access tokens of
+mlflow-oidc-auth are kept for a switch back.
 
-What cannot be said by the other side is left as it is: patterns other than `.*` (mlflow-oidc-auth), and permissions for
-parts of an object, such as runs alone (basic-auth).
+Permissions without an equivalent are skipped and kept: patterns other than `.*` (mlflow-oidc-auth), and permissions for
+parts of an object, such as runs (basic-auth).
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ from mlops_mlflow_server.basic_settings import SCHEMA
 WORKSPACE = "default"
 ALL = "*"
 ALL_PATTERN = ".*"
-# A hash that no password has: werkzeug refuses it.
+# Not a valid hash, so no password matches it.
 NO_PASSWORD = "!"  # noqa: S105
-# Names of roles that are basic-auth's own.
+# Prefix of the per-user roles of basic-auth.
 OWN_ROLE = "__user_"
 
-# The kinds of objects by the names of mlflow-oidc-auth's tables, with the columns that name an object there.
+# Kinds of objects as named in mlflow-oidc-auth's tables, with the key columns of an object.
 KINDS = {
     "experiment": ("experiment_id",),
     "registered_model": ("name",),
@@ -38,30 +38,30 @@ KINDS = {
     "gateway_secret": ("secret_id",),
     "mcp_server": ("name",),
 }
-# Where MLflow keeps identifier and name of what one plugin names by the former and the other by the latter.
+# MLflow's tables with identifier and name of objects that basic-auth refers to by identifier, mlflow-oidc-auth by name.
 _NAMED = {
     "gateway_endpoint": ("endpoints", "endpoint_id", "name"),
     "gateway_model_definition": ("model_definitions", "model_definition_id", "name"),
     "gateway_secret": ("secrets", "secret_id", "secret_name"),
 }
-# What refuses even where something else grants.
+# Permissions that override all others.
 _REFUSALS = {"NO_PERMISSIONS": "DENY"}
 _REFUSALS_BACK = {there: here for here, there in _REFUSALS.items()}
 
 
 @dataclasses.dataclass
 class State:
-    """Who may do what. A grant is (user or group, its name, kind, key of the object or ALL): permission."""
+    """Users, groups and grants. A grant maps (user or group, its name, kind, object key or ALL) to a permission."""
 
     users: dict[str, bool] = dataclasses.field(default_factory=dict)
     groups: set[str] = dataclasses.field(default_factory=set)
     members: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     grants: dict[tuple[str, str, str, str], str] = dataclasses.field(default_factory=dict)
-    left: int = 0
+    skipped: int = 0
 
 
 class Objects:
-    """What is known of the objects in MLflow's own database: prompts, and names of what has an identifier."""
+    """Objects in MLflow's own database: which models are prompts, and the names of objects with identifiers."""
 
     def __init__(self, connection):
         self.prompts = set()
@@ -80,11 +80,11 @@ class Objects:
             self._names[kind] = dict(map(tuple, rows))
 
     def name(self, kind: str, key: str) -> str | None:
-        """Return the name of the object that basic-auth calls `key`, or None if it is gone."""
+        """Return the name of the object with basic-auth's key `key`, or None if it no longer exists."""
         return key if key == ALL or kind not in self._names else self._names[kind].get(key)
 
     def identifier(self, kind: str, key: str) -> str | None:
-        """Return what basic-auth calls the object that mlflow-oidc-auth calls `key`, or None if it is gone."""
+        """Return basic-auth's key of the object named `key` in mlflow-oidc-auth, or None if it no longer exists."""
         if key == ALL or kind not in self._names:
             return key
         return next((identifier for identifier, name in self._names[kind].items() if name == key), None)
@@ -95,7 +95,7 @@ def _table(connection, name: str, schema: str | None = None) -> Table:
 
 
 def scorer_key(experiment: str, scorer: str) -> str:
-    """Return what basic-auth calls a scorer."""
+    """Return basic-auth's key of a scorer."""
     return f"{experiment}/{quote(scorer, safe='')}"
 
 
@@ -124,7 +124,7 @@ class Oidc:
         }
 
     def _tables(self):
-        """Give kind, kind of holder, table, columns of the key, and whether the table is one of patterns."""
+        """Yield kind, holder (user or group), table, key columns, and whether the table holds patterns."""
         for kind, columns in KINDS.items():
             for holder, middle in (("user", ""), ("group", "group_")):
                 name = f"{kind}_{middle}permissions"
@@ -142,7 +142,7 @@ class Oidc:
         return or_(table.c.workspace.is_(None), table.c.workspace.in_(known))
 
     def read(self) -> State:
-        """Return who may do what. Who was deactivated may do nothing."""
+        """Return the current state, without deactivated users."""
         users = self._users.c
         state = State(
             users=dict(
@@ -166,7 +166,7 @@ class Oidc:
                 if name is None or (holder == "user" and name not in state.users):
                     continue
                 if is_pattern and row["regex"] != ALL_PATTERN:
-                    state.left += 1
+                    state.skipped += 1
                     continue
                 key = ALL if is_pattern else self._key(kind, row, columns)
                 if key is not None:
@@ -186,7 +186,7 @@ class Oidc:
         return "prompt" if is_prompt else kind
 
     def write(self, state: State) -> None:
-        """Make these tables say what `state` says; names are in small letters here."""
+        """Write `state` to these tables; user names are in lower case here."""
         users, groups, members = self._users, self._groups, self._members
         wanted = {name.lower(): is_admin for name, is_admin in state.users.items()}
         known = {
@@ -209,7 +209,7 @@ class Oidc:
         for name in state.groups - present:
             self._connection.execute(insert(groups).values(group_name=name))
         ids = {holder: {name: number for number, name in each.items()} for holder, each in self._holders().items()}
-        # Memberships of who is deactivated, and of the playbooks' account, are none of the other side's.
+        # Memberships of deactivated users and of the playbooks' account are not copied.
         carried = [ids["user"][name] for name in wanted]
         wanted_members = {(ids["user"][user.lower()], ids["group"][group]) for user, group in state.members}
         rows = self._connection.execute(
@@ -245,7 +245,7 @@ class Oidc:
 
     @staticmethod
     def _row(kind, actual, key, columns):
-        """Return how a table names an object or all of a kind; not every table has each of these columns."""
+        """Return the key columns of an object, or of all objects of a kind; not every table has all of them."""
         row = {"prompt": actual == "prompt", "workspace": ALL if key == ALL else WORKSPACE}
         if key == ALL:
             return row | {"regex": ALL_PATTERN, "priority": 100}
@@ -272,7 +272,7 @@ class Basic:
         ]
 
     def _own_roles(self):
-        """Return the number of each user's own role, and their names by it."""
+        """Return the users' own roles, all other roles, and the user names, each by ID."""
         names = dict(map(tuple, self._connection.execute(select(self._users.c.id, self._users.c.username))))
         roles = self._connection.execute(
             select(self._roles.c.id, self._roles.c.name).where(self._roles.c.workspace == WORKSPACE)
@@ -288,7 +288,7 @@ class Basic:
         return mine, groups, names
 
     def read(self) -> State:
-        """Return who may do what. Of names that differ in the size of letters only, none is carried."""
+        """Return the current state. Names that differ only in case are skipped."""
         users = self._users.c
         state = State()
         folded = {}
@@ -299,7 +299,7 @@ class Basic:
             if len(same) == 1:
                 state.users[same[0][0]] = same[0][1]
             else:
-                state.left += len(same)
+                state.skipped += len(same)
         mine, groups, names = self._own_roles()
         state.groups = set(groups.values())
         members = self._members.c
@@ -313,17 +313,17 @@ class Basic:
                 key = (*holders[row["role_id"]], row["resource_type"], row["resource_pattern"])
                 state.grants[key] = row["permission"]
             elif row["role_id"] in holders:
-                state.left += 1
+                state.skipped += 1
         return state
 
     def write(self, state: State) -> None:
-        """Make these tables say what `state` says."""
+        """Write `state` to these tables."""
         users, roles, grants, members = self._users, self._roles, self._grants, self._members
         known = {}
         for number, name in self._connection.execute(select(users.c.id, users.c.username)):
             if name != self._without:
                 known.setdefault(name.lower(), []).append(number)
-        # What the other side cannot tell apart it says nothing of.
+        # Names that differ only in case were not copied, so leave them alone.
         known = {name: numbers[0] for name, numbers in known.items() if len(numbers) == 1}
         wanted = {name.lower(): name for name in state.users}
         gone = [number for name, number in known.items() if name not in wanted]
@@ -408,7 +408,7 @@ class Basic:
 
 
 def _remove(connection, table: Table, condition) -> None:
-    """Delete rows of `table`, and before them what refers to them."""
+    """Delete rows of `table`, after the rows that refer to them."""
     numbers = list(connection.scalars(select(table.c.id).where(condition)))
     if not numbers:
         return
@@ -425,14 +425,14 @@ SIDES = {"oidc": Oidc, "basic": Basic}
 
 
 def carry(source: str, target: str, connection, objects: Objects, without: str) -> State:
-    """Copy who may do what from the tables of `source` into those of `target`; return what was copied.
+    """Copy users, groups and grants from the tables of `source` to those of `target`; return what was copied.
 
     Args:
         source: oidc or basic.
-        target: the other one.
-        connection: of the database with both, in a transaction.
-        objects: of MLflow's own database.
-        without: the account of playbooks, which each side has of its own.
+        target: the other mode.
+        connection: to the database with both, in a transaction.
+        objects: the objects in MLflow's own database.
+        without: the playbooks' account, which exists in both modes.
     """
     state = SIDES[source](connection, objects, without).read()
     SIDES[target](connection, objects, without).write(state)

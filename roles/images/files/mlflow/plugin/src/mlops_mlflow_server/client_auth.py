@@ -1,7 +1,7 @@
-"""How MLflow shows its client secret to the identity provider: in the header `Authorization`, as OAuth 2.0 writes it.
+"""Encode the client secret for HTTP Basic authentication at the identity provider as OAuth 2.0 requires.
 
-authlib leaves out the encoding that RFC 6749 asks for in section 2.3.1. A provider decodes what it gets, and so refuses
-a secret with a percent or plus sign; and authlib can't write one beyond Latin-1 at all.
+authlib omits the form encoding of RFC 6749, section 2.3.1. Providers decode the header, so a secret with a percent or
+plus sign is refused, and authlib fails with characters beyond Latin-1.
 """
 
 import base64
@@ -13,14 +13,14 @@ METHOD = "client_secret_basic"
 
 
 def basic(client, _method, uri, headers, body):
-    """Write the header; takes and returns what authlib's own function of this kind does."""
+    """Set the header; same signature as authlib's own function."""
     words = ":".join(quote_plus(word) for word in (client.client_id, client.client_secret))
     headers["Authorization"] = "Basic " + base64.b64encode(words.encode("ascii")).decode("ascii")
     return uri, headers, body
 
 
 def install() -> bool:
-    """Put `basic` in the place of authlib's own; say whether there was one."""
+    """Replace authlib's function with `basic`; return whether this version has it."""
     if METHOD not in ClientAuth.DEFAULT_AUTH_METHODS:
         return False
     ClientAuth.DEFAULT_AUTH_METHODS[METHOD] = basic

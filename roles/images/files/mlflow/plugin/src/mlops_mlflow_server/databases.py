@@ -1,4 +1,4 @@
-"""Connections to the databases, and how long they are waited for. Imports nothing of MLflow, which takes seconds."""
+"""Connections to the databases, and waiting for them. Does not import MLflow, which takes seconds."""
 
 import importlib.metadata
 import os
@@ -8,16 +8,16 @@ import sqlalchemy
 
 from mlops_mlflow_server.settings import login
 
-# In MLflow's own database: what `migrate` ran last, see `versions`.
+# Table in MLflow's own database that records the last migration, see `versions`.
 MIGRATED = "mlops_migrated"
 
 
 class Failure(Exception):
-    """What went wrong, in one sentence for the person who reads the log."""
+    """A failure; the message is one sentence for the log."""
 
 
 def say(message: str) -> None:
-    """Print one line at once."""
+    """Print one line without buffering."""
     print(message, flush=True)
 
 
@@ -27,7 +27,7 @@ def where(url: sqlalchemy.URL) -> str:
 
 
 def is_final(error: Exception) -> bool:
-    """Tell whether waiting cannot help: wrong credentials, no such database, no right to connect."""
+    """Return whether waiting cannot help: wrong credentials, no such database, no right to connect."""
     code = getattr(getattr(error, "orig", None), "pgcode", None) or ""
     text = str(getattr(error, "orig", error))
     return (
@@ -54,10 +54,10 @@ def wait_for(engine: sqlalchemy.Engine, limit: float) -> None:
         limit: seconds to wait at most.
 
     Raises:
-        Failure: it did not answer in time, or says that waiting cannot help.
+        Failure: it did not answer in time, or waiting cannot help.
     """
     end = time.monotonic() + limit
-    told = 0.0
+    reported = 0.0
     while True:
         try:
             with engine.connect() as connection:
@@ -69,8 +69,8 @@ def wait_for(engine: sqlalchemy.Engine, limit: float) -> None:
                 raise Failure(f"The database {where(engine.url)} refuses the connection: {reason}") from None
             if time.monotonic() >= end:
                 raise Failure(f"The database {where(engine.url)} did not answer for {limit:g} s: {reason}") from None
-            if time.monotonic() - told >= 10:
-                told = time.monotonic()
+            if time.monotonic() - reported >= 10:
+                reported = time.monotonic()
                 say(f"Waiting for the database {where(engine.url)}: {reason}")
         time.sleep(1)
 
@@ -79,24 +79,24 @@ def engine_of(variable: str) -> sqlalchemy.Engine:
     """Return an engine without a pool for the URI in the environment variable `variable`.
 
     Raises:
-        Failure: the variable is unset, or no database URI.
+        Failure: the variable is unset or not a database URI.
     """
     try:
         return sqlalchemy.create_engine(os.environ[variable], poolclass=sqlalchemy.pool.NullPool)
     except KeyError:
         raise Failure(f"{variable} is not set") from None
     except sqlalchemy.exc.ArgumentError:
-        raise Failure(f"{variable} is no database URI") from None
+        raise Failure(f"{variable} is not a database URI") from None
 
 
 def versions() -> str:
-    """Return what decides on the schema of both databases: the installed versions, and the way to log in."""
+    """Return what determines the schema of both databases: the installed versions and the login mode."""
     names = ("mlflow", "mlflow-oidc-auth", "mlops-mlflow-server")
     return " ".join([*(f"{name}={importlib.metadata.version(name)}" for name in names), f"login={login()}"])
 
 
 def record_migration(engine: sqlalchemy.Engine) -> None:
-    """Write down in MLflow's database that this version's `migrate` has ended."""
+    """Record in MLflow's database that the migration to this version has ended."""
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text(f"CREATE TABLE IF NOT EXISTS {MIGRATED} (versions text NOT NULL)"))
         connection.execute(sqlalchemy.text(f"DELETE FROM {MIGRATED}"))  # noqa: S608  (a constant)
@@ -107,7 +107,7 @@ def record_migration(engine: sqlalchemy.Engine) -> None:
 
 
 def recorded_migration(engine: sqlalchemy.Engine) -> str:
-    """Return what `record_migration` wrote last; empty where it never did."""
+    """Return what `record_migration` recorded last; empty if it never ran."""
     with engine.connect() as connection:
         if not sqlalchemy.inspect(connection).has_table(MIGRATED):
             return ""

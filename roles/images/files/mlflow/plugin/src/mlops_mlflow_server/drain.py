@@ -1,22 +1,22 @@
-"""Let clients go before the process does.
+"""Drain connections before the process ends.
 
-A client keeps its connection, and a connection stays with its pod even after the pod has left the Service. When
-the process then ends, a request that is just being sent is lost. While the file `MLOPS_DRAIN_FILE` is there, every
-answer asks the client to close its connection, so that the next request finds another pod.
+A kept-alive connection stays with its pod even after the pod has left the Service. When the process ends, a request
+that is just being sent is lost. While the file `MLOPS_DRAIN_FILE` exists, every answer asks the client to close its
+connection, so that its next request reaches another pod.
 """
 
 import os
 
-DEFAULT_FILE = "/tmp/draining"  # noqa: S108  (the pod's own)
+DEFAULT_FILE = "/tmp/draining"  # noqa: S108  (the pod's own /tmp)
 
 
 def file() -> str:
-    """Return the path of the file whose presence means that the process is about to end."""
+    """Return the path of the file that exists while the process is about to end."""
     return os.environ.get("MLOPS_DRAIN_FILE") or DEFAULT_FILE
 
 
 class Draining:
-    """ASGI application that adds `Connection: close` to all answers while the file is there."""
+    """ASGI application that adds `Connection: close` to all answers while the file exists."""
 
     def __init__(self, application):
         self._application = application

@@ -1,18 +1,18 @@
-"""What mlflow-oidc-auth leaves open, closed.
+"""Check permissions on MCP servers.
 
-Without workspaces it shows every MCP server of the registry, with its versions, tags and addresses, to whoever is
-logged in (https://github.com/mlflow-oidc/mlflow-oidc-auth/pull/364). Here a server is shown as everything else is: to
-those who were given a permission, or where the default permission lets everybody read.
+Without workspaces, mlflow-oidc-auth shows every MCP server of the registry, with its versions, tags and addresses, to
+every authenticated user (https://github.com/mlflow-oidc/mlflow-oidc-auth/pull/364). Here a server is visible like any
+other object: to users with a permission, or to all if the default permission includes READ.
 """
 
 
 def install() -> bool:
-    """Show MCP servers to those only who may read them; say whether mlflow-oidc-auth asks anybody about it."""
+    """Replace the permission check; return whether this version of mlflow-oidc-auth has one."""
     from mlflow_oidc_auth.middleware import mcp_server_registry  # noqa: PLC0415
     from mlflow_oidc_auth.utils.permissions import can_read_mcp_server  # noqa: PLC0415
 
     if not hasattr(mcp_server_registry, "_may_read"):
         return False
-    # Looked up at each call, and so takes whatever stands there.
+    # The module looks the name up at each call, so replacing the attribute is enough.
     mcp_server_registry._may_read = can_read_mcp_server
     return True

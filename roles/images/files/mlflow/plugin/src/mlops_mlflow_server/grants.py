@@ -1,7 +1,7 @@
-"""All grants in one answer, for administrators: mlflow-oidc-auth itself lists them by user, by group and by kind.
+"""A route that lists all grants in one answer, for administrators.
 
-Whoever keeps the grants of two hundred users in code would need thousands of its lists to see that nothing has changed.
-It reads only; what is granted is changed by mlflow-oidc-auth's own routes.
+mlflow-oidc-auth lists grants by user, by group and by kind: comparing those of two hundred users with the declared ones
+would take thousands of requests. This route only reads; mlflow-oidc-auth's own routes change grants.
 """
 
 from typing import Literal
@@ -13,29 +13,29 @@ from mlflow_oidc_auth.permission_kinds import GRANT_KINDS
 from mlflow_oidc_auth.store import store
 
 PATH = "/api/3.0/mlops/grants"
-WORKSPACES = (None, "default", "*")  # where there are no others
+WORKSPACES = (None, "default", "*")  # without workspaces, there are no others
 
 router = APIRouter()
 
 
-# No coroutine: FastAPI runs it in a thread, so that the queries hold up nothing else.
+# Not a coroutine, so that FastAPI runs the queries in a thread.
 @router.get(PATH, summary="List all grants of users or groups", tags=["grants"])
 def list_grants(
     subject: Literal["user", "group"],
     _admin: str = Depends(check_admin_permission),
 ) -> dict:
-    """Give each grant with its subject, its resource, its form, its target and its permission."""
+    """Return each grant with its subject, resource, form, target and permission."""
     return {"grants": read(subject)}
 
 
 def read(subject: str) -> list[dict]:
-    """Read the grants of users or groups: a query for each kind of thing and form."""
+    """Read the grants of users or groups: one query per kind and form."""
     owner, owner_id = (SqlUser, "user_id") if subject == "user" else (SqlGroup, "group_id")
     name = SqlUser.username if subject == "user" else SqlGroup.group_name
     found = []
     with store.ManagedSessionMaker(read_only=True) as session:
         for kind in GRANT_KINDS:
-            # Prompts are registered models, and in the same tables.
+            # Prompts are stored as registered models.
             if kind.workspace_level or kind.shares_tables_of:
                 continue
             for role, form in ((subject, "name"), (f"{subject}_regex", "pattern")):
@@ -66,5 +66,5 @@ def _row(kind, form: str, row, who: str) -> dict:
 
 
 def install(application) -> None:
-    """Put the route before MLflow's own, which take every path."""
+    """Add the route before MLflow's mount, which matches every path."""
     application.router.routes[0:0] = router.routes

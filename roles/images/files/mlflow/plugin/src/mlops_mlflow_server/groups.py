@@ -1,11 +1,11 @@
-"""What the identity provider says of a person's groups, heeded whenever it says it, and not at the login alone.
+"""Apply the identity provider's groups at every token renewal, not only at login.
 
-mlflow-oidc-auth reads the groups at the login, and a session lasts for weeks: its tokens are renewed every few minutes,
-and what they say then is passed over. Here a renewal brings the groups and the right to administer up to date, and
-ends the session of who is in no group that may log in. A bearer token of such a person is refused as well.
+mlflow-oidc-auth reads groups at login, but a session lasts for weeks, and the claims of its renewed tokens are ignored.
+Here a renewal updates the user's groups and administrator rights, and ends the session of a user who is in no group
+that may log in. A bearer token of such a user is refused as well.
 
-A token that lacks the claim names no group, as at the login: providers leave it out where there is none to name. Where
-groups come from elsewhere (UserInfo, a plugin of mlflow-oidc-auth), tokens say nothing of them, and change nothing.
+A token without the claim counts as a token without groups, as at login: providers omit an empty claim. If groups come
+from elsewhere (UserInfo, a plugin of mlflow-oidc-auth), tokens do not contain them, and a renewal changes nothing.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ _logger = get_logger()
 _renewal: ContextVar[dict | None] = ContextVar("mlops_renewal", default=None)
 
 
-def said(claims) -> list[str] | None:
-    """Return the groups that a token's `claims` name, or None where groups are not in tokens."""
+def groups_in_claims(claims) -> list[str] | None:
+    """Return the groups in a token's `claims`, or None if groups do not come from tokens."""
     if config.OIDC_GROUP_DETECTION_PLUGIN or config.OIDC_USERINFO_GROUPS:
         return None
     return normalize_group_values(claims.get(config.OIDC_GROUPS_ATTRIBUTE, []))
@@ -40,7 +40,7 @@ def admitted(provider, groups: list[str]) -> bool:
 
 
 def payload(token) -> dict:
-    """Return what a token from the provider's own token endpoint says; empty if it is none that can be read."""
+    """Return the claims of a token from the provider's token endpoint; empty if it is not a readable JWT."""
     try:
         body = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
@@ -49,19 +49,19 @@ def payload(token) -> dict:
     return claims if isinstance(claims, dict) else {}
 
 
-def said_at_renewal(answer: dict) -> list[str] | None:
-    """Return the groups that a provider's answer to a renewal names, or None where it says nothing of groups."""
+def groups_at_renewal(answer: dict) -> list[str] | None:
+    """Return the groups in a provider's answer to a renewal, or None if it contains no information on groups."""
     claims = payload(answer.get("id_token"))
     if not claims:
-        # Not every provider sends an ID token again, and an access token need not be one that can be read.
+        # Not every provider sends another ID token, and an access token need not be a readable JWT.
         claims = payload(answer.get("access_token"))
         if config.OIDC_GROUPS_ATTRIBUTE not in claims:
             return None
-    return said(claims)
+    return groups_in_claims(claims)
 
 
-def keep(username: str, provider, groups: list[str]) -> None:
-    """Bring what is known of a person up to date with the groups that the provider names."""
+def update(username: str, provider, groups: list[str]) -> None:
+    """Update a user's groups and administrator rights from the provider's groups."""
     written_by = f"oidc:{provider.id}"
     known = store.get_user_profile(username)
     is_admin = admin_from_claims(provider, groups, config.OIDC_ADMIN_GROUP_NAME)
@@ -74,17 +74,17 @@ def keep(username: str, provider, groups: list[str]) -> None:
         users.update_user(username=username, group_names=wanted, written_by=written_by)
 
 
-def settle(session_id: str, username: str, provider, groups: list[str]) -> None:
-    """Do what a renewal's groups ask for: end the session of who may not log in, or keep the person up to date."""
+def apply(session_id: str, username: str, provider, groups: list[str]) -> None:
+    """Apply the groups of a renewal: update the user, or end the session if the user may no longer log in."""
     if admitted(provider, groups):
-        keep(username, provider, groups)
+        update(username, provider, groups)
         return
     store.revoke_auth_session(session_id)
-    _logger.info("A session of %s ended: the identity provider names no group that may log in", username)
+    _logger.info("Ended a session of %s: the identity provider names no group that may log in", username)
 
 
 def install() -> bool:
-    """Put this into mlflow-oidc-auth's renewal of a session; return whether it is made as it was."""
+    """Patch mlflow-oidc-auth's session renewal; return whether this version has the expected names."""
     hold = getattr(router, "_refresh_holding_turn", None)
     build = getattr(router, "_session_tokens_from_response", None)
     if hold is None or build is None:
@@ -99,14 +99,14 @@ def install() -> bool:
             _renewal.reset(mark)
         username = getattr(resolved, "username", None)
         if found and username:
-            # Only now: the session's row was locked until here.
-            await asyncio.to_thread(settle, session_id, username, found["provider"], found["groups"])
+            # Not earlier, since the session's row was locked until here.
+            await asyncio.to_thread(apply, session_id, username, found["provider"], found["groups"])
         return fresh and not found.get("refused", False)
 
     def tokens_from_response(token_response, provider_id=None, previous=None):
         found = _renewal.get()
         provider = config.AUTH_PROVIDERS.by_id(provider_id or getattr(previous, "provider_id", None) or "default")
-        groups = said_at_renewal(token_response) if found is not None and provider is not None else None
+        groups = groups_at_renewal(token_response) if found is not None and provider is not None else None
         if groups is not None:
             found.update(provider=provider, groups=groups, refused=not admitted(provider, groups))
         return build(token_response, provider_id=provider_id, previous=previous)

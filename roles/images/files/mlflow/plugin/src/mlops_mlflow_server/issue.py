@@ -1,9 +1,9 @@
-"""Let the deployment's own account issue access tokens for service accounts.
+"""Allow the playbooks' account to issue access tokens for service accounts.
 
-mlflow-oidc-auth issues a token only to somebody who signed in at the identity provider, so that a leaked token cannot
-make others that outlive it. Whoever keeps a deployment in code has a token and no browser. So the administrator that
-the deployment made for this, `MLOPS_ADMIN_ACCOUNT`, may with its token issue tokens of service accounts: never of
-people, and never of itself. Without the variable nothing changes.
+mlflow-oidc-auth issues tokens only to users who logged in at the identity provider, so that a leaked token cannot
+create others that outlive it. Playbooks have a token and no browser. Therefore the administrator account
+`MLOPS_ADMIN_ACCOUNT` may use its token to issue tokens for service accounts, but not for users, and not for itself.
+Without the variable nothing changes.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ def _is_service_account(username: str) -> bool:
 
 
 async def may_issue(request: Request) -> None:
-    """Stand for mlflow-oidc-auth's `require_interactive_login`, which decides all other cases."""
+    """Replace mlflow-oidc-auth's `require_interactive_login`, which still decides all other cases."""
     account = os.environ.get(VARIABLE, "")
     whose = request.path_params.get("username", "")
     state = request.state
@@ -39,7 +39,7 @@ async def may_issue(request: Request) -> None:
 
 
 def install(application) -> bool:
-    """Put `may_issue` in the place of the dependency; return whether this mlflow-oidc-auth has it."""
+    """Override the dependency with `may_issue`; return whether this version has the expected names."""
     if not hasattr(dependencies, "require_interactive_login") or not hasattr(store, "get_user_detail"):
         return False
     application.dependency_overrides[dependencies.require_interactive_login] = may_issue

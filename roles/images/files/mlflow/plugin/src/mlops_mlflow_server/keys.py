@@ -1,8 +1,8 @@
-"""The keys of those who sign bearer tokens.
+"""Fetch the signing keys of bearer tokens when a key is unknown, with a rate limit.
 
-mlflow-oidc-auth keeps them for minutes, and so refuses what was signed with a key that is newer; yet it asks for them
-again at each token whose signature is wrong, which anybody can send. Here a key that is not known is asked for, and
-nobody makes the server ask more often than every `PAUSE` seconds.
+mlflow-oidc-auth caches keys for minutes and so refuses tokens that are signed with a newer key. Yet it fetches them
+again for every token with a wrong signature, which anybody can send. Here the keys are fetched when a token names an
+unknown key, at most once every `PAUSE` seconds.
 """
 
 import base64
@@ -15,21 +15,21 @@ from mlflow_oidc_auth.middleware import auth_middleware
 
 PAUSE = 10
 
-_asked: dict[str, float] = {}
+_fetched: dict[str, float] = {}
 _lock = threading.Lock()
 
 
-def may_ask(provider_id: str, now: float) -> bool:
-    """Return whether the provider's keys may be asked for again; if so, take note of it."""
+def may_fetch(provider_id: str, now: float) -> bool:
+    """Return whether the provider's keys may be fetched again; if so, record the time."""
     with _lock:
-        if now - _asked.get(provider_id, float("-inf")) < PAUSE:
+        if now - _fetched.get(provider_id, float("-inf")) < PAUSE:
             return False
-        _asked[provider_id] = now
+        _fetched[provider_id] = now
         return True
 
 
 def knows(keys, token: str) -> bool:
-    """Return whether the key that `token` names is among `keys`; what names none is somebody else's to refuse."""
+    """Return whether `keys` has the key that `token` names; true for malformed tokens, which are refused later."""
     try:
         head = token.partition(".")[0]
         named = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4))).get("kid")
@@ -42,13 +42,13 @@ def knows(keys, token: str) -> bool:
 
 
 def install() -> bool:
-    """Put both in front of mlflow-oidc-auth's functions; return whether they are named as they were."""
+    """Wrap mlflow-oidc-auth's functions; return whether this version has the expected names."""
     fetch, validate = getattr(auth, "_get_provider_jwks", None), getattr(auth_middleware, "validate_token", None)
     if fetch is None or validate is None or not hasattr(auth, "resolve_token_provider"):
         return False
 
     def keys_of(provider, force_refresh=False):
-        return fetch(provider, force_refresh=force_refresh and may_ask(provider.id, time.monotonic()))
+        return fetch(provider, force_refresh=force_refresh and may_fetch(provider.id, time.monotonic()))
 
     def validate_token(token):
         provider = auth.resolve_token_provider(token)

@@ -1,9 +1,9 @@
-"""Threads for MLflow's WSGI application, apart for artifacts and for everything else.
+"""Separate threads for artifact calls and for all other calls of MLflow's WSGI application.
 
-One artifact call that waits for the object store must not hold up the tracking calls of its worker. mlflow-oidc-auth
-mounts MLflow's Flask application through asgiref, which even runs all of a process's calls in one single thread unless
-a `ThreadSensitiveContext` is open (asgiref.sync). Here each call has its own thread, and the two kinds have their own
-bounds, so that neither can use up the other's.
+An artifact call that waits for the object store must not delay the tracking calls of its worker. mlflow-oidc-auth
+mounts MLflow's Flask application through asgiref, which runs all calls of a process in a single thread unless a
+`ThreadSensitiveContext` is open (asgiref.sync). Here each call has its own thread, and each of the two kinds has its
+own limit.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from mlops_mlflow_server.settings import count
 
 
 def touches_object_store(path: str) -> bool:
-    """Tell whether a call to this path may wait for the object store: MLflow names all of those so."""
+    """Return whether a call to this path may wait for the object store, which MLflow's paths show."""
     return "artifact" in path
 
 
 class Lanes:
-    """The mount of the Flask application with bounded concurrency for each of two kinds of calls."""
+    """The mounted Flask application with a concurrency limit for each of the two kinds of calls."""
 
     def __init__(self, application):
         self.app = application
@@ -37,7 +37,7 @@ class Lanes:
 
 
 def install(application, mounted: type) -> int:
-    """Put lanes around what `application` mounts of the class `mounted`; return how many there were."""
+    """Wrap the mounts of class `mounted` in `application`; return their number."""
     replaced = 0
     for route in application.routes:
         if isinstance(route, Mount) and isinstance(route.app, mounted):

@@ -1,8 +1,8 @@
-"""Log in with a name and a password that MLflow keeps itself: its basic-auth, made fit for a team.
+"""Login mode `basic`: MLflow's own basic-auth, hardened.
 
-MLflow authenticates calls of its native routes on the event loop, database and password check included, which stops
-the whole worker for as long as they take, probes included. Here that happens in a thread beforehand. And where MLflow
-tells anybody how the server is configured, here only those who have an account.
+MLflow authenticates calls of its native routes on the event loop, with database query and password check, which blocks
+the whole worker, probes included. Here a thread does this beforehand. Routes that are public upstream, such as the
+server's configuration, require an account.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from mlops_mlflow_server.settings import count
 
 _logger = logging.getLogger("mlflow.mlops")
 
-# MLflow has only /health.
+# MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
 
-# By which function MLflow authenticates, and which one decides without awaiting anything.
+# MLflow's functions that authenticate, and those that authorize without awaiting anything.
 _AUTHENTICATE = ("_authenticate_fastapi_request", "_authenticate_custom_for_fastapi")
 _DECIDE = ("_get_otel_validator", "_get_job_route_validator")
 
@@ -33,7 +33,7 @@ _outcome = contextvars.ContextVar("mlops_caller", default=None)
 
 
 class Threads:
-    """A bounded number of threads, apart from those that wait for the object store."""
+    """A thread pool, separate from the threads that wait for the object store."""
 
     def __init__(self):
         self._pool = concurrent.futures.ThreadPoolExecutor(
@@ -41,13 +41,13 @@ class Threads:
         )
 
     async def run(self, function, *arguments):
-        """Return what `function` returns in a thread, with this call's context."""
+        """Run `function` in a thread with this call's context, and return its result."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, function, *arguments)
 
 
 class Identified:
-    """ASGI application that knows the caller of a native route before MLflow asks."""
+    """ASGI application that authenticates the caller of a native route in a thread, before MLflow does."""
 
     def __init__(self, application, authenticate, threads: Threads):
         self._application = application
@@ -84,7 +84,7 @@ def _known(function):
 
 
 def credentials(header: str) -> tuple[str, str] | None:
-    """Return name and password of a header `Authorization: Basic`, or None for another one."""
+    """Return name and password of a header `Authorization: Basic`, or None for another scheme."""
     scheme, _, words = header.partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -96,7 +96,7 @@ def credentials(header: str) -> tuple[str, str] | None:
 
 
 def _also_beyond_ascii(function):
-    """MLflow's native routes refuse a password beyond ASCII that all its other routes take."""
+    """Accept non-ASCII passwords on MLflow's native routes, as its other routes do."""
 
     def authenticate(request):
         user = function(request)
@@ -114,7 +114,7 @@ def _drive(coroutine):
     except StopIteration as end:
         return end.value
     coroutine.close()
-    raise RuntimeError("It awaits something, and so can't run in a thread")
+    raise RuntimeError("This function awaits something and cannot run in a thread")
 
 
 def _threaded(make, threads: Threads):
@@ -130,7 +130,7 @@ def _threaded(make, threads: Threads):
 
 
 def _close_public_routes() -> bool:
-    """Let in only those with an account where MLflow lets in everybody; return whether this MLflow has such a list."""
+    """Require an account on MLflow's public routes; return whether this version has such a list."""
     if not hasattr(auth, "_PUBLIC_ROUTE_SUFFIXES"):
         return False
     public, find = auth._PUBLIC_ROUTE_SUFFIXES, auth._find_fastapi_validator
@@ -149,15 +149,15 @@ def _close_public_routes() -> bool:
 def application():
     """Return the ASGI application."""
     if not passwords.install(sqlalchemy_store):
-        _logger.warning("This MLflow checks passwords in another way: each call pays for it")
+        _logger.warning("This version of MLflow checks passwords differently: every call computes a slow hash")
     if not _close_public_routes():
-        _logger.warning("This MLflow names its public routes in another way: it tells anybody how it is configured")
+        _logger.warning("This version of MLflow lists public routes differently: its configuration is public")
     own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
     app = auth.create_app()
     if not lanes.install(app, _EfficientWSGIMiddleware):
-        _logger.warning("This MLflow mounts its API in another way: artifact calls share the threads of all others")
+        _logger.warning("This version of MLflow mounts its API differently: artifact calls share all threads")
     if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, "_find_fastapi_validator")):
-        _logger.warning("This MLflow authenticates in another way: a slow database stops a worker's event loop")
+        _logger.warning("This version of MLflow authenticates differently: a slow database blocks the event loop")
         return app
     threads = Threads()
     authenticate = (

@@ -1,4 +1,4 @@
-"""No login: MLflow's own application, for a server that only its own cluster can reach."""
+"""Login mode `none`: MLflow's own application, for a server that is reachable only within its cluster."""
 
 import logging
 
@@ -8,22 +8,22 @@ from mlops_mlflow_server import lanes
 
 _logger = logging.getLogger("mlflow.mlops")
 
-# MLflow has only /health.
+# MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
 
 
 def application():
     """Return the ASGI application."""
     if not lanes.install(app, _EfficientWSGIMiddleware):
-        _logger.warning("This MLflow mounts its API in another way: artifact calls share the threads of all others")
+        _logger.warning("This version of MLflow mounts its API differently: artifact calls share all threads")
     return app
 
 
 def databases() -> dict[str, str]:
-    """Return the URIs of the databases that this way to log in needs: none but MLflow's own."""
+    """Return the URIs of additional databases: none."""
     return {}
 
 
 def checks() -> dict:
-    """Return what else must hold before a pod is ready: nothing."""
+    """Return additional readiness checks: none."""
     return {}

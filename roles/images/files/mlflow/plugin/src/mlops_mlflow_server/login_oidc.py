@@ -1,4 +1,4 @@
-"""Log in at an OpenID Connect provider: mlflow-oidc-auth's application, made fit for a team."""
+"""Login mode `oidc`: mlflow-oidc-auth's application, hardened."""
 
 import logging
 
@@ -12,38 +12,38 @@ from mlops_mlflow_server import auth, bearer, client_auth, edge, grants, groups,
 _logger = logging.getLogger("mlflow.mlops")
 
 
-# What is put in place around mlflow-oidc-auth, and what is amiss where its version no longer has room for it.
+# Patches of mlflow-oidc-auth and authlib, and the consequence if a version no longer has what they patch.
 _PARTS = (
-    (lambda: lanes.install(app, AuthAwareWSGIMiddleware), "mounts MLflow in another way: all calls share one thread"),
-    (lambda: auth.install(app), "looks users up in another way: a slow database stops the event loop"),
-    (client_auth.install, "names its methods in another way: a client secret may hold only letters and digits"),
-    (bearer.install, "checks tokens in another way: a slow provider stops the event loop"),
-    (keys.install, "fetches keys in another way: new ones are known after minutes only"),
-    (groups.install, "renews sessions in another way: lost groups are noticed at a login only"),
-    (logout.install, "logs out in another way: the provider's session may outlive a logout"),
-    (edge.install, "guards MCP servers in another way: everybody who is logged in may see them"),
-    (lambda: issue.install(app), "guards its tokens in another way: the deployment can issue none"),
+    (lambda: lanes.install(app, AuthAwareWSGIMiddleware), "mounts MLflow differently: all calls share one thread"),
+    (lambda: auth.install(app), "looks up users differently: a slow database blocks the event loop"),
+    (client_auth.install, "names its methods differently: the client secret may contain only letters and digits"),
+    (bearer.install, "checks tokens differently: a slow provider blocks the event loop"),
+    (keys.install, "fetches keys differently: new keys are accepted only after minutes"),
+    (groups.install, "renews sessions differently: lost groups take effect only at the next login"),
+    (logout.install, "logs out differently: the provider's session may outlive a logout"),
+    (edge.install, "checks MCP servers differently: every authenticated user can see them"),
+    (lambda: issue.install(app), "guards tokens differently: playbooks cannot issue any"),
 )
 
 
 def application():
     """Return the ASGI application."""
-    for install, otherwise in _PARTS:
+    for install, consequence in _PARTS:
         if not install():
-            _logger.warning("This mlflow-oidc-auth or authlib %s", otherwise)
-    grants.install(app)  # a route of our own, for which there is room in any version
+            _logger.warning("This version of mlflow-oidc-auth or authlib %s", consequence)
+    grants.install(app)  # a route of its own, independent of the version
     return app
 
 
 def databases() -> dict[str, str]:
-    """Return the URIs of the databases that this way to log in needs, by what readiness calls them."""
+    """Return the URIs of additional databases, by their names in the readiness answer."""
     return {"database": config.OIDC_USERS_DB_URI}
 
 
 def checks() -> dict:
-    """Return what else must hold before a pod is ready."""
+    """Return additional readiness checks."""
     return {"oidc": is_oidc_configured}
 
 
-# Answered by mlflow-oidc-auth itself.
+# mlflow-oidc-auth serves them itself.
 PROBES = frozenset()

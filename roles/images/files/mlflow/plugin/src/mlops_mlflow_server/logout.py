@@ -1,9 +1,9 @@
-"""A logout that ends the session at the identity provider too, whichever process it comes to.
+"""End the session at the identity provider at logout, in every worker process.
 
-mlflow-oidc-auth sends the browser to the provider's `end_session_endpoint` only where the process happens to have read
-the provider's metadata already: one that has served no login since it started ends its own session and no other. And it
-asks the provider to send the browser back to the host of the request, which the provider refuses if it is another one
-than the public URL, as behind a proxy that ends TLS.
+mlflow-oidc-auth redirects to the provider's `end_session_endpoint` only if the process has already read the provider's
+metadata: a process that has served no login ends only its own session. Also, it uses the host of the request for the
+post-logout redirect URI, which the provider refuses if it differs from the public URL, as behind a TLS-terminating
+proxy.
 """
 
 from mlflow_oidc_auth.config import config
@@ -14,20 +14,20 @@ _CALLBACK = "/callback"
 
 
 def public(url: str, base: str, callback: str | None) -> str:
-    """Return `url`, which begins with `base`, at the public URL that the provider knows by `callback`."""
+    """Return `url` with `base` replaced by the public URL, which is derived from the redirect URI `callback`."""
     if not callback or not callback.endswith(_CALLBACK) or not url.startswith(base):
         return url
     return callback.removesuffix(_CALLBACK) + url[len(base) :]
 
 
 def install() -> bool:
-    """Have the metadata read before they are looked at; return whether mlflow-oidc-auth is made as it was."""
+    """Patch the logout; return whether this version of mlflow-oidc-auth has the expected names."""
     if not all(hasattr(router, name) for name in _NEEDED):
         return False
     revoke = router._revoke_refresh_token_at_idp
 
     async def revoke_refresh_token_at_idp(provider_id, tokens, username):
-        # Bounded in time, and never raises: a provider that is away keeps nobody from logging out here.
+        # Has a timeout and never raises, so a logout succeeds even if the provider does not answer.
         await router._provider_metadata(router._client_for_refresh(provider_id))
         await revoke(provider_id, tokens, username)
 

@@ -1,8 +1,8 @@
-"""Prometheus' metrics on a port of their own, apart from the one that people and programs reach.
+"""Serve Prometheus metrics on a separate port, which users and programs do not reach.
 
-They name routes and count calls, and ask nobody who they are. MLflow's exporter would show them at `/metrics` of the
-application itself. A filter of paths would see that path as a client writes it, and not as a proxy's prefix leaves it
-to the router, so the view is not there at all.
+Metrics list routes and counts without authentication. MLflow's exporter would serve them at `/metrics` of the
+application. A path filter would compare the path before a proxy's prefix is removed and could be bypassed, so the view
+is not registered at all.
 """
 
 import os
@@ -12,8 +12,8 @@ PATH = "/metrics"
 
 
 def serve(port: int, directory: str) -> None:
-    """Serve what all workers of this server have written to `directory`, in a thread, until the process ends."""
-    # Before prometheus_client is imported: it reads this once.
+    """Serve the metrics that all workers write to `directory`, in a thread, until the process ends."""
+    # prometheus_client reads this once, at its import.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
@@ -24,19 +24,19 @@ def serve(port: int, directory: str) -> None:
 
 
 def without_view() -> None:
-    """Let MLflow count calls and show nobody; to be called before anything imports MLflow's server."""
+    """Let MLflow collect metrics without serving them; call this before MLflow's server is imported."""
     if "mlflow.server" in sys.modules:
-        raise RuntimeError(f"MLflow's server was imported before its view of {PATH} could be kept out")
+        raise RuntimeError(f"MLflow's server was imported before its view {PATH} could be disabled")
     from prometheus_flask_exporter import PrometheusMetrics  # noqa: PLC0415
 
     PrometheusMetrics.register_endpoint = lambda *_, **__: None
 
 
 def check_closed(flask) -> None:
-    """Check that MLflow's application shows no metrics.
+    """Check that MLflow's application does not serve metrics.
 
     Raises:
-        RuntimeError: it does, by means that `without_view` does not know.
+        RuntimeError: it does, in a way that `without_view` does not prevent.
     """
     if any(rule.rule.rstrip("/") == PATH for rule in flask.url_map.iter_rules()):
-        raise RuntimeError(f"This MLflow shows its metrics in another way: anybody would see {PATH}")
+        raise RuntimeError(f"This version of MLflow serves metrics differently: {PATH} would be public")

@@ -1,10 +1,10 @@
-"""Bring both databases to the schema of the installed versions: `python -m mlops_mlflow_server.migrate`.
+"""Migrate both databases to the schema of the installed versions: `python -m mlops_mlflow_server.migrate`.
 
-Takes what the server takes: `MLOPS_AUTH`, `MLFLOW_BACKEND_STORE_URI` and `OIDC_USERS_DB_URI`, whose user and password
-libpq reads from `PGUSER` and `PGPASSWORD`, so that no password is in an argument. Waits for each database
-`MLOPS_DATABASE_WAIT` seconds. Where the way to log in is another one than at the last time, users and permissions are
-taken along (`mlops_mlflow_server.carry`). The account of `MLOPS_ADMIN_USERNAME` is made an administrator, with
-`MLOPS_ADMIN_PASSWORD`. Run again, it changes nothing. Ends with 0, or with 1 and one sentence.
+It reads the server's variables `MLOPS_AUTH`, `MLFLOW_BACKEND_STORE_URI` and `OIDC_USERS_DB_URI`; libpq reads user and
+password from `PGUSER` and `PGPASSWORD`, so that no password is in an argument. It waits up to `MLOPS_DATABASE_WAIT`
+seconds for each database. If the login mode has changed since the last run, users and permissions are copied
+(`mlops_mlflow_server.carry`). The account `MLOPS_ADMIN_USERNAME` is made an administrator with `MLOPS_ADMIN_PASSWORD`.
+A second run changes nothing. The exit code is 0, or 1 with a one-sentence message.
 """
 
 import os
@@ -19,7 +19,7 @@ from mlops_mlflow_server import accounts, basic_settings, carry
 from mlops_mlflow_server.databases import Failure, engine_of, record_migration, say, wait_for, where
 from mlops_mlflow_server.settings import login, number
 
-# Where the way to log in is written down, beside the tables of users.
+# The table that records the login mode.
 MARK = "mlops_login"
 
 
@@ -35,14 +35,14 @@ def migrate_tracking() -> None:
 
 def migrate_oidc(engine: sqlalchemy.Engine) -> None:
     """Create or upgrade the tables of mlflow-oidc-auth."""
-    from mlflow_oidc_auth.db import utils  # noqa: PLC0415  (seconds, and only where it is needed)
+    from mlflow_oidc_auth.db import utils  # noqa: PLC0415  (takes seconds, and is needed only here)
 
     utils.migrate(engine, "head")
 
 
 def migrate_basic(engine: sqlalchemy.Engine) -> None:
     """Create or upgrade the tables of MLflow's basic-auth, in their own schema."""
-    from mlflow.server.auth.db import utils  # noqa: PLC0415  (the whole server comes along)
+    from mlflow.server.auth.db import utils  # noqa: PLC0415  (imports the whole server)
 
     with engine.begin() as connection:
         if basic_settings.SCHEMA not in sqlalchemy.inspect(connection).get_schema_names():
@@ -58,23 +58,23 @@ MIGRATE = {"oidc": migrate_oidc, "basic": migrate_basic}
 
 
 def last_login(connection) -> str | None:
-    """Return by which way people logged in when this last ran, or None if nobody ever did."""
+    """Return the login mode of the last migration, or None for a new database."""
     connection.execute(
         sqlalchemy.text(
             f"CREATE TABLE IF NOT EXISTS {MARK} (login varchar(32) NOT NULL, since timestamptz NOT NULL DEFAULT now())"
         )
     )
-    # Nobody else changes it until this transaction ends.
+    # Prevents changes until this transaction ends.
     connection.execute(sqlalchemy.text(f"LOCK TABLE {MARK} IN EXCLUSIVE MODE"))
     found = connection.scalar(sqlalchemy.text(f"SELECT login FROM {MARK}"))  # noqa: S608  (a constant)
     if found is None and sqlalchemy.inspect(connection).has_table("user_tokens"):
-        # What was deployed before there was a choice.
+        # Deployed before the mode was recorded.
         return "oidc"
     return found
 
 
 def migrate_auth(way: str) -> None:
-    """Create or upgrade the tables of users and permissions for this `way` to log in; take along what another knew."""
+    """Create or upgrade the tables of the login mode `way`; copy users and permissions from a former mode."""
     engine = engine_of("OIDC_USERS_DB_URI")
     with engine.begin() as connection:
         before = last_login(connection)
@@ -89,9 +89,9 @@ def migrate_auth(way: str) -> None:
                 known = carry.Objects(objects)
             carried = carry.carry(before, way, connection, known, name)
             say(
-                f"The way to log in was {before} and is {way}: took along {len(carried.users)} users, "
+                f"Login mode changed from {before} to {way}: copied {len(carried.users)} users, "
                 f"{len(carried.groups)} groups and {len(carried.grants)} permissions; "
-                f"{carried.left} cannot be said there"
+                f"{carried.skipped} have no equivalent and were skipped"
             )
         if before != way:
             connection.execute(sqlalchemy.text(f"DELETE FROM {MARK}"))  # noqa: S608

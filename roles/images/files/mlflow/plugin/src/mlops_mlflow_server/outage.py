@@ -1,11 +1,11 @@
-"""Answer an outage of a database as an outage.
+"""Answer 503 during a database outage.
 
-mlflow-oidc-auth and MLflow's basic-auth take a failed look-up for a refused user: while their database restarts,
-clients get 401 with good credentials, browsers are sent to the login page, and MLflow's clients, which retry 503 but
-not 401, give up. Here every such answer that was made while a database call failed becomes 503 with `Retry-After`.
+mlflow-oidc-auth and MLflow's basic-auth treat a failed query as an unknown user: while their database restarts, clients
+with valid credentials get 401, browsers are redirected to the login page, and MLflow clients, which retry 503 but not
+401, give up. Here every such answer during which a database call failed is replaced by 503 with `Retry-After`.
 
-`/health/ready` asks all databases, by connections of its own and never on the event loop, so that a slow
-database neither hides behind a busy pool nor stops the process from answering `/health/live`.
+`/health/ready` queries all databases with connections of its own, in threads, so that neither a busy pool nor a slow
+database distorts it, and `/health/live` keeps answering.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from sqlalchemy.engine import Engine
 _logger = logging.getLogger("mlflow.mlops")
 
 RETRY_AFTER_SECONDS = 1
-# Refusals, redirects to the login page and unhandled errors: what a failed look-up may look like.
-_DISGUISES = frozenset({302, 303, 307, 401, 403, 404, 500})
-# One probe may take this long; the pods' probes allow a second more.
+# Answers that a failed query may cause: refusals, redirects to the login page, unhandled errors.
+_MASKED_STATUSES = frozenset({302, 303, 307, 401, 403, 404, 500})
+# Timeout of one query; the pods' probes allow a second more.
 PING_SECONDS = 4.0
 
 _BODY = json.dumps(
@@ -32,13 +32,13 @@ _BODY = json.dumps(
 
 
 class Watch:
-    """Remembers when a call to any database of this process last failed for want of a database."""
+    """Records when a database call of this process last failed because the database was unavailable."""
 
     def __init__(self):
         self.last = float("-inf")
 
     def listen(self) -> None:
-        """Begin to watch every SQLAlchemy engine of the process, those made later included."""
+        """Watch every SQLAlchemy engine of the process, including those created later."""
         event.listen(Engine, "handle_error", self._note)
 
     def _note(self, context) -> None:
@@ -50,18 +50,18 @@ class Watch:
 
 
 def _is_of_the_query(error) -> bool:
-    """Tell whether the database answered and found fault with the query (lock not available, out of memory)."""
+    """Return whether the database answered and rejected the query (lock not available, out of memory)."""
     code = getattr(error, "pgcode", None) or ""
     # 08 connection, 57P shutdown and start, 53300 too many connections: https://www.postgresql.org/docs/17/errcodes-appendix.html
     return bool(code) and not (code.startswith(("08", "57P")) or code == "53300")
 
 
 class Readiness:
-    """What `/health/ready` says: what the login needs is there, and all databases answer.
+    """The checks of `/health/ready`: the login is configured, and all databases answer.
 
     Args:
-        databases: the databases' URIs by their names in the answer.
-        checks: what else to ask, by its name in the answer; each returns whether it is well.
+        databases: database URIs by their names in the answer.
+        checks: additional checks by their names in the answer; each returns whether it passed.
     """
 
     def __init__(self, databases: dict[str, str], checks: dict):
@@ -69,7 +69,7 @@ class Readiness:
         self._checks = checks
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=4, thread_name_prefix="mlops-ready")
         self._engines = {}
-        self._told: dict[str, bool] = {}
+        self._reported: dict[str, bool] = {}
 
     def _ping(self, uri: str) -> None:
         if uri not in self._engines:
@@ -88,8 +88,8 @@ class Readiness:
             reason = f"no answer within {PING_SECONDS:g} s"
         except Exception as error:
             reason = " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
-        if self._told.get(name, True) != (not reason):
-            self._told[name] = not reason
+        if self._reported.get(name, True) != (not reason):
+            self._reported[name] = not reason
             if reason:
                 _logger.error("Not ready: the %s does not answer: %s", name.replace("_", " "), reason)
             else:
@@ -97,7 +97,7 @@ class Readiness:
         return not reason
 
     async def checks(self) -> dict[str, bool]:
-        """Return what was asked, and whether it is well."""
+        """Return the result of each check."""
         answers = await asyncio.gather(*(self._answers(name, uri) for name, uri in self._databases.items()))
         return {name: bool(ask()) for name, ask in self._checks.items()} | dict(
             zip(self._databases, answers, strict=True)
@@ -105,7 +105,7 @@ class Readiness:
 
 
 class OutageAware:
-    """ASGI application around MLflow's; see the module. `probes` are paths that need nothing but this process."""
+    """ASGI application around MLflow's, see the module; `probes` are paths that depend on this process alone."""
 
     def __init__(self, application, watch: Watch, readiness: Readiness, probes: frozenset = frozenset()):
         self._application = application
@@ -136,7 +136,7 @@ class OutageAware:
         async def guarded_send(message):
             nonlocal replaced
             is_start = message["type"] == "http.response.start"
-            if is_start and message["status"] in _DISGUISES and self._watch.last >= began:
+            if is_start and message["status"] in _MASKED_STATUSES and self._watch.last >= began:
                 replaced = True
                 await _answer(send, 503, _BODY, [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())])
             elif not replaced:

@@ -1,9 +1,9 @@
-"""Check a password once in full, and then by a digest.
+"""Cache successful password checks by a keyed hash.
 
-Basic authentication sends the password with every call, and MLflow stores it by scrypt: 32 MiB and about 60 ms for each
-call. Here the outcome of a good check is remembered by a digest of password and stored hash together. The stored
-hash is read from the database at every call as before, so a changed password and a removed account count at once,
-in all replicas. Few checks run at a time, so that a burst of logins takes neither all memory nor all processors.
+Basic authentication sends the password with every call, and MLflow verifies it with scrypt, which takes 32 MiB and
+about 60 ms. Here a successful check is cached under a keyed hash of the password and the stored hash. The stored hash
+is still read from the database at every call, so a changed password or a removed account takes effect at once, in all
+replicas. The number of concurrent checks is limited, so that a burst of logins exhausts neither memory nor CPU.
 """
 
 import collections
@@ -18,12 +18,12 @@ AT_A_TIME = 2
 
 
 class Checks:
-    """Stands in for werkzeug's `check_password_hash`."""
+    """Replacement for werkzeug's `check_password_hash`."""
 
     def __init__(self, check=check_password_hash, kept: int = KEPT, at_a_time: int = AT_A_TIME):
         self._check = check
         self._kept = kept
-        # Of no use outside of this process.
+        # Random, so cached hashes are useless outside of this process.
         self._key = secrets.token_bytes(32)
         self._good = collections.OrderedDict()
         self._lock = threading.Lock()
@@ -41,14 +41,14 @@ class Checks:
             return True
 
     def __call__(self, stored: str, password: str) -> bool:
-        """Tell whether `password` is the one of which `stored` is the hash."""
+        """Return whether `stored` is the hash of `password`."""
         if not isinstance(password, str):
             return False
         digest = self._digest(stored, password)
         if self._known(digest):
             return True
         with self._turns:
-            # Of several calls at a time with the same password, the first one has checked it.
+            # A concurrent call with the same password may have checked it.
             if self._known(digest):
                 return True
             if not self._check(stored, password):
@@ -61,7 +61,7 @@ class Checks:
 
 
 def install(module) -> bool:
-    """Put `Checks` in the place of `module`'s check_password_hash; say whether there was one."""
+    """Replace `module`'s check_password_hash; return whether this version has it."""
     if not hasattr(module, "check_password_hash"):
         return False
     module.check_password_hash = Checks(module.check_password_hash)

@@ -1,25 +1,25 @@
-"""Whose tokens mlflow-oidc-auth takes beside those of its one provider: those of the cluster's service accounts.
+"""Configure mlflow-oidc-auth to accept tokens of the cluster's service accounts, in addition to the identity provider.
 
-`MLOPS_KUBERNETES_NAMESPACES` lists the namespaces whose pods may come, and `MLOPS_KUBERNETES_AUDIENCE` the audience
-that their tokens must name. The keys are asked of the API server with this pod's own token, since hardly any cluster
-shows them to nobody in particular; and that token says which issuer the cluster's tokens name, so nobody has to.
+`MLOPS_KUBERNETES_NAMESPACES` lists the admitted namespaces, and `MLOPS_KUBERNETES_AUDIENCE` is the required audience.
+The keys are fetched from the API server with this pod's own token, since few clusters serve them to anonymous users.
+The issuer is read from that token.
 
-Without namespaces nothing is set, and mlflow-oidc-auth goes by its flat variables alone.
+Without namespaces nothing is set, and mlflow-oidc-auth uses its single-provider variables alone.
 """
 
 import base64
 import json
 import pathlib
 
-# Where mlflow-oidc-auth looks for the pod's own token too.
+# mlflow-oidc-auth reads the pod's own token from here too.
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105
 KEYS = "https://kubernetes.default.svc/openid/v1/jwks"
 CLUSTER = "cluster"
 
-# What mlflow-oidc-auth takes of its one provider where no list of providers is given.
+# The algorithms that mlflow-oidc-auth accepts without a list of providers.
 _ALGORITHMS = ("RS", "PS", "ES")
 _OF_THE_PROVIDER = [f"{family}{size}" for family in _ALGORITHMS for size in (256, 384, 512)] + ["EdDSA"]
-# What an API server may sign with.
+# The algorithms that an API server may use.
 _OF_THE_CLUSTER = ["RS256", "ES256", "ES384", "ES512"]
 
 
@@ -29,10 +29,10 @@ def words(text: str) -> list[str]:
 
 
 def claims(token: str) -> dict:
-    """Return what `token` says, unverified: it is the pod's own, from the kubelet.
+    """Return the claims of `token`, unverified: it is the pod's own, from the kubelet.
 
     Raises:
-        ValueError: it is no JSON web token.
+        ValueError: it is not a JSON web token.
     """
     try:
         body = token.split(".")[1]
@@ -40,30 +40,30 @@ def claims(token: str) -> dict:
     except (IndexError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise ValueError(f"{TOKEN} holds no JSON web token")
+        raise ValueError(f"{TOKEN} is not a JSON web token")
     return found
 
 
 def own_token(path: str = TOKEN) -> dict:
-    """Return what the pod's own token says.
+    """Return the claims of the pod's own token.
 
     Raises:
-        ValueError: there is none; the message says what is missing.
+        ValueError: it cannot be read.
     """
     try:
         return claims(pathlib.Path(path).read_text(encoding="utf-8").strip())
     except OSError as error:
         raise ValueError(
             f"MLOPS_KUBERNETES_NAMESPACES is set, and {path} cannot be read ({error.strerror}):"
-            " the pod needs a token of its own to ask the API server for its keys"
+            " the pod needs a token of its own to fetch the API server's keys"
         ) from None
 
 
 def provider(environment) -> dict:
-    """Return the entry of the provider that the flat variables describe.
+    """Return the entry of the provider in the single-provider variables.
 
     Raises:
-        ValueError: one that is needed beside another provider is empty.
+        ValueError: a variable that is required with several providers is empty.
     """
     names = {
         "display_name": "OIDC_PROVIDER_DISPLAY_NAME",
@@ -76,7 +76,7 @@ def provider(environment) -> dict:
     missing = [names[field] for field, value in entry.items() if not value]
     if missing:
         raise ValueError(f"MLOPS_KUBERNETES_NAMESPACES is set, so {' and '.join(missing)} must not be empty")
-    # Each provider has its own answer to these.
+    # These are set per provider.
     for field, name in (("userinfo_groups", "OIDC_USERINFO_GROUPS"), ("public_client", "OIDC_PUBLIC_CLIENT")):
         entry[field] = environment.get(name, "").strip().lower() in ("true", "1", "t")
     return {"id": "default", "type": "oidc", "allowed_algorithms": _OF_THE_PROVIDER, **entry}
@@ -87,10 +87,10 @@ def cluster(environment, own: dict) -> dict:
 
     Args:
         environment: the variables of the process.
-        own: what the pod's own token says.
+        own: the claims of the pod's own token.
 
     Raises:
-        ValueError: no audience, or one that any pod's token names.
+        ValueError: no audience, or the audience of the API server.
     """
     audience = environment.get("MLOPS_KUBERNETES_AUDIENCE", "").strip()
     if not audience:
@@ -100,8 +100,8 @@ def cluster(environment, own: dict) -> dict:
     taken = own.get("aud") or []
     if audience in [own["iss"], *([taken] if isinstance(taken, str) else taken)]:
         raise ValueError(
-            f"MLOPS_KUBERNETES_AUDIENCE is '{audience}': it is the API server's own, so that a token for MLflow"
-            " would do for the API server too"
+            f"MLOPS_KUBERNETES_AUDIENCE is '{audience}': this is the API server's own audience, so a token"
+            " for MLflow would be valid for the API server too"
         )
     return {
         "id": CLUSTER,
@@ -118,14 +118,14 @@ def cluster(environment, own: dict) -> dict:
 
 
 def environment(given, read=own_token) -> dict[str, str]:
-    """Return the variables that tell mlflow-oidc-auth of both providers; none where no namespace is allowed.
+    """Return the variables that configure both providers; empty if no namespace is listed.
 
     Args:
         given: the variables of the process.
-        read: what returns the claims of the pod's own token.
+        read: a function that returns the claims of the pod's own token.
 
     Raises:
-        ValueError: something is missing; the message says what.
+        ValueError: a value is missing; the message names it.
     """
     if not words(given.get("MLOPS_KUBERNETES_NAMESPACES", "")):
         return {}

@@ -1,7 +1,6 @@
-"""Entry points of the artifact repositories; importing this module imports nothing of MLflow.
+"""Entry points of the artifact repositories; importing this module does not import MLflow.
 
-MLflow loads entry points while it is itself being imported, so a module that imports MLflow may be only half
-there at that moment.
+MLflow loads entry points while it is being imported itself, so a module that imports MLflow would find it incomplete.
 """
 
 

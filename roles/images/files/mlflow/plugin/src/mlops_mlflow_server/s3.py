@@ -1,12 +1,12 @@
 """Artifact repository for `s3://` that keeps every transfer behind the tracking server.
 
-MLflow's own `S3ArtifactRepository` can hand out presigned URLs, and a server that uses it says so in
-`/api/3.0/mlflow/server-info`. Clients from 3.15 on then fetch artifacts straight from the object store, by the
-server's name for it, which a client outside the cluster cannot reach. No setting turns that off. The class
-here offers plain transfers only, so clients use the tracking server for everything.
+MLflow's own `S3ArtifactRepository` can create presigned URLs, and a server that uses it advertises this in
+`/api/3.0/mlflow/server-info`. Clients since 3.15 then connect directly to the object store at the server's
+endpoint, which a client outside the cluster cannot reach. No setting disables this. This class offers plain
+transfers only, so clients use the tracking server for everything.
 
-It also bounds how long a vanished object store is waited for: botocore's defaults are 60 s a read, and a
-connection to a pod that is gone is not noticed before.
+It also limits the wait for an unavailable object store: botocore's default read timeout is 60 s, and it does
+not detect a lost connection earlier.
 """
 
 import functools
@@ -67,7 +67,7 @@ _ERROR_CODES = {
 
 
 def socket_options() -> list[tuple[int, int, int]]:
-    """Return the options that let the kernel notice a peer that is gone, as setsockopt triples.
+    """Return the socket options that make the kernel detect a lost peer, as setsockopt triples.
 
     Unacknowledged data and unanswered keep-alive probes both end the connection after
     `MLOPS_S3_USER_TIMEOUT` seconds, see tcp(7). Options that the platform lacks are left out.
@@ -87,8 +87,8 @@ def socket_options() -> list[tuple[int, int, int]]:
 def _client(endpoint, verify, signature, addressing, credentials):
     """Return the S3 client for these arguments; boto3's clients may be shared by threads.
 
-    MLflow makes a new one every five minutes, and so drops warm connections; credentials that expire are
-    renewed by botocore itself. `credentials` are key, secret and token, each None for botocore's own search.
+    MLflow creates a new client every five minutes, which drops open connections; botocore renews expiring
+    credentials itself. `credentials` are key, secret and token, each None for botocore's own lookup.
     """
     client = boto3.session.Session().client(
         "s3",
@@ -107,23 +107,23 @@ def _client(endpoint, verify, signature, addressing, credentials):
             retries={"mode": "standard", "total_max_attempts": count("MLOPS_S3_MAX_ATTEMPTS", 3)},
         ),
     )
-    # botocore has no public way to set further socket options: this list is what its pools connect with.
+    # botocore has no public way to add socket options; its pools connect with this list.
     options = getattr(getattr(getattr(client, "_endpoint", None), "http_session", None), "_socket_options", None)
     if isinstance(options, list):
         options.extend(option for option in socket_options() if option not in options)
     else:
         _logger.warning(
-            "This botocore keeps its socket options elsewhere: a dead object store is noticed only by its timeouts"
+            "This version of botocore stores socket options differently: only timeouts detect a lost object store"
         )
     return client
 
 
 class Patience:
-    """Waits for an object store that is away for a moment, and for one that stays away waits no longer.
+    """Retry policy during an outage of the object store.
 
-    Calls are repeated until the store has been away for `limit` seconds, counted from the first failure of any
-    call; from then on each call is tried once, until one succeeds. So a restart of the store is a pause, and a
-    longer outage neither hangs clients nor fills the server's threads.
+    Calls are retried until the store has been unavailable for `limit` seconds, counted from the first failure of
+    any call. After that each call is tried once, until one succeeds. So a restart of the store only delays calls,
+    and a longer outage neither blocks clients nor exhausts the server's threads.
     """
 
     PAUSE_SECONDS = 0.5
@@ -139,7 +139,7 @@ class Patience:
             what: what it does, for the message.
 
         Raises:
-            MlflowException: the code, and so the HTTP status, fits: 503 for what may pass, 404, 403 and so on.
+            MlflowException: the error code matches the cause: 503 for a temporary failure, 404, 403 and so on.
         """
         while True:
             try:
@@ -173,13 +173,13 @@ def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
     """Return boto's error as MLflow's, so that a client knows a missing artifact from an outage.
 
     Args:
-        error: what was raised.
+        error: the exception that was raised.
         what: what was being done, for the message.
 
     Returns:
-        The exception to raise, or None if `error` is none of boto's.
+        The exception to raise, or None if `error` is not one of boto's.
     """
-    # boto3's transfers wrap what happened.
+    # boto3's transfers wrap the cause.
     cause = (error.__cause__ or error.__context__ or error) if isinstance(error, Boto3Error) else error
     if isinstance(cause, ClientError):
         answer = cause.response.get("Error", {})
@@ -201,7 +201,7 @@ def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
 
 
 class _BoundedS3ArtifactRepository(S3ArtifactRepository):
-    """MLflow's repository, with a client that gives up in time."""
+    """MLflow's repository, with a client that has timeouts."""
 
     def _get_s3_client(self):
         return _client(
@@ -216,8 +216,8 @@ class _BoundedS3ArtifactRepository(S3ArtifactRepository):
 class ProxiedS3ArtifactRepository(ArtifactRepository):
     """`s3://` without the mixins that let a server advertise multipart and presigned transfers.
 
-    Made by the entry point `mlflow.artifact_repository: s3` (`mlops_mlflow_server.repositories`), which overrides
-    MLflow's own class.
+    Created by the entry point `mlflow.artifact_repository: s3` (`mlops_mlflow_server.repositories`), which
+    overrides MLflow's own class.
     """
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None):

@@ -1,9 +1,9 @@
 """Serve MLflow: `python -m mlops_mlflow_server.serve`, with options named as those of `mlflow server`.
 
-`mlflow server` starts uvicorn as a child and stays beside it with all of MLflow imported, for its job runner.
-Where jobs are off that is 270 MiB and half the time to start for nothing: here one worker is one process.
-The databases are `MLFLOW_BACKEND_STORE_URI` and, but for `MLOPS_AUTH=none`, `OIDC_USERS_DB_URI`, and must have been
-migrated (`python -m mlops_mlflow_server.migrate`).
+`mlflow server` starts uvicorn as a child process and stays in memory, with all of MLflow imported, for its job runner.
+Without jobs this wastes 270 MiB and doubles the start time; here one worker is one process. The databases
+`MLFLOW_BACKEND_STORE_URI` and, unless `MLOPS_AUTH=none`, `OIDC_USERS_DB_URI` must have been migrated
+(`python -m mlops_mlflow_server.migrate`).
 """
 
 import argparse
@@ -23,9 +23,9 @@ ACCESS_FORMAT = '%(asctime)s %(levelprefix)s %(client_addr)s - "%(request_line)s
 
 
 def names():
-    """Return MLflow's module of the variables by which its launcher speaks to its workers.
+    """Return MLflow's module with the names of the variables that its launcher sets for its workers.
 
-    Loaded by its path: imported by name, it would bring the whole server along before the variables are set.
+    It is loaded by path, since importing it by name imports the whole server before the variables are set.
     """
     package = pathlib.Path(importlib.util.find_spec("mlflow").origin).parent
     spec = importlib.util.spec_from_file_location("mlops_mlflow_server_names", package / "server" / "constants.py")
@@ -39,19 +39,19 @@ def options(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mlops_mlflow_server.serve", description=__doc__.splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=5000, help="port to listen on")
-    parser.add_argument("--workers", type=int, default=1, help="processes that serve")
-    parser.add_argument("--artifacts-destination", required=True, help="where artifacts are kept, such as s3://mlflow")
-    parser.add_argument("--expose-prometheus", default="", help="directory for metrics, which are off without it")
-    parser.add_argument("--metrics-port", type=int, default=0, help="port of /metrics, which is off without it")
-    parser.add_argument("--allowed-hosts", default="", help="Host headers that are answered, comma-separated")
-    parser.add_argument("--cors-allowed-origins", default="", help="origins that may change things, comma-separated")
-    parser.add_argument("--keep-alive", type=int, default=75, help="seconds for which an idle connection is kept")
-    parser.add_argument("--grace", type=int, default=30, help="seconds that running requests have after SIGTERM")
+    parser.add_argument("--workers", type=int, default=1, help="number of server processes")
+    parser.add_argument("--artifacts-destination", required=True, help="artifact store, such as s3://mlflow")
+    parser.add_argument("--expose-prometheus", default="", help="directory for metrics (default: no metrics)")
+    parser.add_argument("--metrics-port", type=int, default=0, help="port of /metrics (default: not served)")
+    parser.add_argument("--allowed-hosts", default="", help="accepted Host headers, comma-separated")
+    parser.add_argument("--cors-allowed-origins", default="", help="origins that may write, comma-separated")
+    parser.add_argument("--keep-alive", type=int, default=75, help="idle timeout of connections, in seconds")
+    parser.add_argument("--grace", type=int, default=30, help="seconds for running requests to finish after SIGTERM")
     return parser.parse_args(arguments)
 
 
 def environment(given: argparse.Namespace) -> dict[str, str]:
-    """Return what MLflow's workers read from the environment for these options."""
+    """Return the environment variables of MLflow's workers for these options."""
     name = names()
     result = {
         name.BACKEND_STORE_URI_ENV_VAR: os.environ["MLFLOW_BACKEND_STORE_URI"],
@@ -74,7 +74,7 @@ def environment(given: argparse.Namespace) -> dict[str, str]:
 
 
 def log_config() -> dict:
-    """Return uvicorn's logging with times, and without the probes' requests."""
+    """Return uvicorn's logging configuration with timestamps and without successful probes."""
     config = {**uvicorn.config.LOGGING_CONFIG}
     config["filters"] = {"probes": {"()": "mlops_mlflow_server.serve.WithoutProbes"}}
     config["formatters"] = {
@@ -89,7 +89,7 @@ def log_config() -> dict:
 
 
 class WithoutProbes:
-    """Logging filter: drops access lines of probes that went well."""
+    """Logging filter that drops access lines of successful probes."""
 
     def filter(self, record) -> bool:
         """Return whether `record` (client, method, path, version, status) is to be logged."""
@@ -115,14 +115,14 @@ def main(arguments=None) -> int:
     os.environ.update(environment(given))
     if way == "oidc":
         try:
-            # Before anything imports mlflow-oidc-auth, which reads them once.
+            # mlflow-oidc-auth reads them once, at its import.
             os.environ.update(providers.environment(os.environ))
         except ValueError as error:
             print(error, file=sys.stderr)
             return 1
     if way == "basic":
         os.environ.update(basic_settings.write())
-    # Left behind where the container was restarted in its pod.
+    # A leftover if the container was restarted in its pod.
     pathlib.Path(drain.file()).unlink(missing_ok=True)
     if given.expose_prometheus:
         os.makedirs(given.expose_prometheus, exist_ok=True)
@@ -135,7 +135,7 @@ def main(arguments=None) -> int:
         workers=given.workers,
         timeout_keep_alive=given.keep_alive,
         timeout_graceful_shutdown=given.grace,
-        # A worker imports for seconds on a busy node; the kubelet's probes see to workers that hang.
+        # A worker's imports take seconds on a busy node; the kubelet's probes detect workers that hang.
         timeout_worker_healthcheck=60,
         log_config=log_config(),
     )

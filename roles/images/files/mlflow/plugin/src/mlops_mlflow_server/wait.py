@@ -1,8 +1,8 @@
 """Wait until the databases were migrated for the installed versions: `python -m mlops_mlflow_server.wait`.
 
-Takes the environment of the server. Waits `MLOPS_DATABASE_WAIT` seconds for the database and for what
-`mlops_mlflow_server.migrate` writes there at its end. Ends with 0, or with 1 and one sentence, which is also the
-message of the container's end.
+It reads the server's environment, and waits up to `MLOPS_DATABASE_WAIT` seconds for the database and for the record
+that `mlops_mlflow_server.migrate` writes at its end. The exit code is 0, or 1 with a one-sentence message, which is
+also the container's termination message.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ MESSAGE = pathlib.Path("/dev/termination-log")
 
 
 def missing(engine: sqlalchemy.Engine) -> str:
-    """Return what is waited for, in words; empty where there is nothing left to wait for."""
+    """Return what is still missing, for the log; empty if nothing is."""
     try:
         recorded = recorded_migration(engine)
     except sqlalchemy.exc.SQLAlchemyError as error:
@@ -38,7 +38,7 @@ def wait(limit: float) -> None:
         limit: seconds to wait at most.
 
     Raises:
-        Failure: they were not in that time.
+        Failure: they were not migrated in time.
     """
     engine = engine_of("MLFLOW_BACKEND_STORE_URI")
     end = time.monotonic() + limit

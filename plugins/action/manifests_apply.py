@@ -1,0 +1,74 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin of manifests_apply: has kubernetes.core.k8s apply a list, and says what came of each object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.workload import PATHS, judge
+
+ARGUMENTS: dict[str, Any] = {
+    "kubeconfig": {"type": "raw"},
+    "context": {"type": "str"},
+    "manifests": {"type": "list", "elements": "dict", "required": True},
+    "field_manager": {"type": "str", "required": True},
+}
+
+
+class ActionModule(ActionBase):
+    """Calls the module once for all objects."""
+
+    _supports_check_mode = True
+    _supports_diff = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Apply the objects, and pick from the module's result, which holds each object whole."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        manifests = options["manifests"]
+        if not manifests:
+            return {**result, "changed": False, "changed_objects": [], "pending": []}
+        arguments = {
+            "definition": manifests,
+            "apply": True,
+            # Who set which field when is noise in a difference.
+            "hidden_fields": ["metadata.managedFields"],
+            "server_side_apply": {"field_manager": options["field_manager"], "force_conflicts": True},
+            **{name: options[name] for name in ("kubeconfig", "context") if options[name]},
+        }
+        returned = self._execute_module("kubernetes.core.k8s", module_args=arguments, task_vars=task_vars)
+        if returned.get("failed"):
+            return {**result, **returned}
+        applied = returned["result"]["results"] if len(manifests) > 1 else [returned]
+        return {**result, **summary(manifests, applied)}
+
+
+def summary(manifests: list[dict[str, Any]], applied: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give what a task returns of applied objects.
+
+    Args:
+        manifests: what was applied.
+        applied: what the module returned for each, in the same order.
+
+    Returns:
+        C(changed); C(changed_objects), as kind and place; C(pending), the workloads that are not ready, as module
+        C(workload_wait) takes them; and C(diff), with a header for each object that differs.
+    """
+    changed, pending, diffs = [], [], []
+    for manifest, one in zip(manifests, applied, strict=True):
+        live = one.get("result") or {}
+        metadata = manifest["metadata"]
+        place = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+        title = f"{manifest['kind']} {place}"
+        if one.get("changed"):
+            changed.append(title)
+        if one.get("changed") and one.get("diff"):
+            diffs.append({"before_header": title, "after_header": title, **one["diff"]})
+        if live.get("kind") in PATHS and not judge(live).ready:
+            home = live["metadata"]["namespace"]
+            pending.append({"kind": live["kind"], "namespace": home, "name": live["metadata"]["name"]})
+    return {"changed": bool(changed), "changed_objects": changed, "pending": pending, "diff": diffs}

@@ -1,0 +1,50 @@
+"""What a task returns of applied objects."""
+
+from ansible_collections.mlops.mlflow.plugins.action.manifests_apply import summary
+
+
+def manifest(kind, name, namespace=None):
+    return {"kind": kind, "metadata": {"name": name} | ({"namespace": namespace} if namespace else {})}
+
+
+def live(kind, name, namespace, **status):
+    metadata = {"name": name, "namespace": namespace, "generation": 1}
+    return {"kind": kind, "metadata": metadata, "spec": {"replicas": 1}, "status": {"observedGeneration": 1} | status}
+
+
+READY = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+
+
+def test_nothing_to_do():
+    manifests = [manifest("Namespace", "a"), manifest("Deployment", "d", "a")]
+    applied = [{"changed": False, "result": {"kind": "Namespace"}}, {"result": live("Deployment", "d", "a", **READY)}]
+    assert summary(manifests, applied) == {"changed": False, "changed_objects": [], "pending": [], "diff": []}
+
+
+def test_each_change_has_its_difference():
+    manifests = [manifest("Namespace", "a"), manifest("ConfigMap", "c", "a"), manifest("ConfigMap", "same", "a")]
+    applied = [
+        {"changed": True, "diff": {"before": {}, "after": {"x": 1}}, "result": {}},
+        {"changed": True, "diff": {"before": {"y": 1}, "after": {"y": 2}}, "result": {}},
+        {"changed": False, "diff": {}, "result": {}},
+    ]
+    found = summary(manifests, applied)
+    assert found["changed"]
+    assert found["changed_objects"] == ["Namespace a", "ConfigMap a/c"]
+    assert [(each["before_header"], each["after"]) for each in found["diff"]] == [
+        ("Namespace a", {"x": 1}),
+        ("ConfigMap a/c", {"y": 2}),
+    ]
+
+
+def test_workloads_that_are_not_ready_are_pending():
+    manifests = [manifest(kind, "w", "a") for kind in ("Deployment", "StatefulSet", "Service")]
+    applied = [
+        {"changed": True, "result": live("Deployment", "w", "a", observedGeneration=0)},
+        {"changed": False, "result": live("StatefulSet", "w", "a", readyReplicas=0, updatedReplicas=1)},
+        {"changed": True, "result": live("Service", "w", "a")},
+    ]
+    assert summary(manifests, applied)["pending"] == [
+        {"kind": "Deployment", "namespace": "a", "name": "w"},
+        {"kind": "StatefulSet", "namespace": "a", "name": "w"},
+    ]
