@@ -17,13 +17,25 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "variables.md"
 ROLES = ("platform", "sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "kind_cluster", "images")
+# What to set first, in the order in which the questions come up.
+START = (
+    ("Which cluster?", ("kubeconfig_path",)),
+    ("From which images? These two have no default.", ("mlflow_image", "minio_image")),
+    ("At which addresses, and who serves them?", ("mlflow_url", "keycloak_url", "mlflow_service_type")),
+    ("What do you run elsewhere already?", ("platform_components",)),
+    ("Where are credentials kept?", ("platform_secrets_backend",)),
+    ("How much room is there for data?", ("postgres_storage_size", "minio_storage_size")),
+    ("How do people log in, and who are they?", ("mlflow_auth", "keycloak_users")),
+    ("Who may do what?", ("mlflow_access", "mlflow_clients")),
+)
 MARKUP = re.compile(r"\b([A-Z])\(([^)]*)\)")
 
 
 def plain(text: str | list[str]) -> str:
     """Turn Ansible's markup (C(), O(), V(), E(), M()) into Markdown's code spans, on one line.
 
-    :param text: a description, or a list of its sentences
+    Args:
+        text: a description, or a list of its sentences.
     """
     joined = " ".join(text) if isinstance(text, list) else text
     return MARKUP.sub(r"`\2`", " ".join(joined.split())).replace("|", "\\|")
@@ -37,10 +49,10 @@ def shown(default: Any) -> str:
     return "`" + text.replace("|", "\\|") + "`"
 
 
-def rows(options: dict[str, Any], prefix: str = "") -> list[str]:
+def rows(entries: dict[str, Any], prefix: str = "") -> list[str]:
     """Give a table row for each option, those of dictionaries behind their parent's name."""
     lines = []
-    for name, option in options.items():
+    for name, option in entries.items():
         kind = option.get("type", "str")
         if kind == "list":
             kind = f"list of {option.get('elements', 'str')}"
@@ -54,6 +66,25 @@ def rows(options: dict[str, Any], prefix: str = "") -> list[str]:
     return lines
 
 
+def options(role: str) -> dict[str, Any]:
+    """Read the entry point `main` of a role's argument specs."""
+    text = (ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text()
+    return dict(yaml.safe_load(text)["argument_specs"]["main"])
+
+
+def start() -> list[str]:
+    """Give the table rows of the variables to set first, with the first sentence on each."""
+    known = {name: option for role in ROLES for name, option in options(role)["options"].items()}
+    lines = []
+    for question, names in START:
+        for number, name in enumerate(names):
+            about = known[name]["description"]
+            first = plain(about if isinstance(about, str) else about[0])
+            asked = "" if number else question
+            lines.append(f"| {asked} | `{name}` | {shown(known[name].get('default'))} | {first} |")
+    return lines
+
+
 def page() -> str:
     """Give the whole page."""
     parts = [
@@ -61,10 +92,14 @@ def page() -> str:
         "Made by `python docs/generate.py` from each role's `meta/argument_specs.yml`; don't edit it here. "
         "`ansible-doc -t role mlops.mlflow.<role>` prints the same in a terminal.",
     ]
+    parts += [
+        "## Start here",
+        "These matter for a first deployment, in this order. All others have a default that works. A value that is not "
+        "allowed ends the run before anything is changed, with the variable, its value and what it may be.",
+        "\n".join(["| Question | Variable | Default | What it is |", "|---|---|---|---|", *start()]),
+    ]
     for role in ROLES:
-        spec = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())["argument_specs"][
-            "main"
-        ]
+        spec = options(role)
         parts.append(f"## {role}\n\n{plain(spec.get('description', spec['short_description']))}")
         if spec.get("options"):
             parts.append(

@@ -45,9 +45,10 @@ class Role:
 
     Args:
         name: the role's name, without the collection's.
+        beside: names of other roles of the play, whose variables are then known.
     """
 
-    def __init__(self, name):
+    def __init__(self, name, beside=()):
         self.name = name
         self.path = ROLES / name
         loader = _loader()
@@ -56,7 +57,7 @@ class Role:
         source = {
             "hosts": "localhost",
             "gather_facts": False,
-            "tasks": [{"import_role": {"name": f"mlops.mlflow.{name}"}}],
+            "tasks": [{"import_role": {"name": f"mlops.mlflow.{each}"}} for each in (*beside, name)],
         }
         self._play = Play.load(source, variable_manager=self._manager, loader=loader)
         self._host = inventory.get_host("localhost")
@@ -68,6 +69,7 @@ class Role:
         )
         self._variables = self._manager.get_vars(play=self._play, host=self._host, task=task)
         self._variables |= {"platform_cluster": CLUSTER, "platform_fingerprints": {}, "ansible_check_mode": False}
+        self._variables |= {"hostvars": {"localhost": {}}}
         self._variables |= {"ansible_search_path": [str(self.path), str(REPOSITORY)]}
         self.templates = self.value(f"{name}_component")["manifests"]
 
@@ -77,7 +79,7 @@ class Role:
 
     def value(self, expression, options=None):
         """What an expression is, such as "postgres_memory"."""
-        return self.templar(options).evaluate_expression(_expression(expression))
+        return self.templar(options).evaluate_expression(trusted(expression))
 
     def template(self, text, options=None):
         """What a text of a task comes to."""
@@ -91,15 +93,6 @@ class Role:
     def manifests(self, options=None):
         """The manifests of all templates, in the order in which they are applied."""
         return [document for template in self.templates for document in self.render(template, options)]
-
-    def refusal(self, task, options=None, of=None):
-        """What the assertion of this name says, in the role's preflight or another's; nothing where all is well."""
-        found = next(each for each in _assertions(tasks_of(of or self.name, "preflight")) if each["name"] == task)
-        templar = self.templar((options or {}) | found.get("vars", {}))
-        conditions = found["that"] if isinstance(found["that"], list) else [found["that"]]
-        if all(templar.evaluate_conditional(trust_as_template(each)) for each in conditions):
-            return ""
-        return " ".join(templar.template(trust_as_template(found["fail_msg"])).split())
 
     def options_of(self, template):
         """The public variables that a template reads, itself or through other variables."""
@@ -126,20 +119,6 @@ def tasks_of(role, file):
     return yaml.safe_load((ROLES / role / "tasks" / f"{file}.yml").read_text())
 
 
-def _named(tasks):
-    for task in tasks:
-        yield from _named(task["block"]) if "block" in task else [task]
-
-
-def _assertions(tasks):
-    """The assertions of tasks, whether many are in one task or one is a task of its own."""
-    for task in _named(tasks):
-        if "mlops.mlflow.assert_all" in task:
-            yield from task["mlops.mlflow.assert_all"]["assertions"]
-        elif "ansible.builtin.assert" in task:
-            yield task["ansible.builtin.assert"] | {each: task[each] for each in ("name", "vars") if each in task}
-
-
 def _tasks(block):
     for task in block.block:
         if hasattr(task, "block"):
@@ -148,8 +127,9 @@ def _tasks(block):
             yield task
 
 
-def _expression(text):
-    return trust_as_template(text)
+def trusted(text):
+    """A text, or what is none, as a file of the collection would hold it."""
+    return trust_as_template(text) if isinstance(text, str) else text
 
 
 def _loaded(options):

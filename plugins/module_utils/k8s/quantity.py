@@ -6,24 +6,40 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
-# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ but for a sign: no size has one.
 MULTIPLIERS = (
-    {"m": 0.001}
-    | {suffix: 1000**power for power, suffix in enumerate(["", "k", "M", "G", "T", "P", "E"])}
-    | {suffix: 1024**power for power, suffix in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)}
+    {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
+    | {suffix: Decimal(1000**power) for power, suffix in enumerate(["", "k", "M", "G", "T", "P", "E"])}
+    | {suffix: Decimal(1024**power) for power, suffix in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)}
 )
-FORM = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(|" + "|".join(filter(None, MULTIPLIERS)) + ")")
+FORM = re.compile(r"(\d+\.?\d*|\.\d+)(?:([eE][+-]?\d{1,2})|(" + "|".join(filter(None, MULTIPLIERS)) + "|))")
 
 
-def mebibytes(quantity: str | float) -> int:
-    """Give a quantity in MiB, without what is left of one.
+def parse(quantity: str | float) -> Decimal:
+    """Give the number that a quantity stands for.
 
-    :param quantity: such as V(10Gi), or a number of bytes; the API server writes V(1.1Gi) in thousandths, with an V(m)
-    :raises ValueError: where it is no quantity
+    Args:
+        quantity: such as 10Gi, 1.5G, 1181116006400m or 1e9, or a number.
+
+    Raises:
+        ValueError: where it is no quantity.
     """
     found = FORM.fullmatch(str(quantity))
     if not found:
         raise ValueError(f"'{quantity}' is no quantity of Kubernetes, such as 512Mi or 1.5Gi")
-    number, suffix = found.groups()
-    return int(float(number) * MULTIPLIERS[suffix] / 2**20)
+    number, exponent, suffix = found.groups(default="")
+    return Decimal(number + exponent) * MULTIPLIERS[suffix]
+
+
+def mebibytes(quantity: str | float) -> int:
+    """Give a quantity of bytes in whole MiB, rounded down.
+
+    Args:
+        quantity: such as 10Gi, or a number of bytes.
+
+    Raises:
+        ValueError: where it is no quantity.
+    """
+    return int(parse(quantity) / 2**20)

@@ -5,7 +5,8 @@ import functools
 import pytest
 from ansible_collections.mlops.mlflow.plugins.filter.components import removals
 
-from tests.lib import rendering
+from tests.lib import checks, rendering
+from tests.lib import options as variants
 
 CONTROLLER = "sealed-secrets/sealed-secrets-controller"
 
@@ -14,6 +15,11 @@ CONTROLLER = "sealed-secrets/sealed-secrets-controller"
 def get_role(name):
     """A role, loaded once."""
     return rendering.Role(name)
+
+
+def refusal(role, options=None, of=None):
+    """What the preflight of a role says, which has what has to be given."""
+    return checks.refusal(get_role(role), variants.BASE.get(role, {}) | (options or {}), of)
 
 
 def seen(**found):
@@ -38,8 +44,7 @@ def seen(**found):
     ],
 )
 def test_another_controller_is_refused(controllers, other):
-    role = get_role("sealed_secrets")
-    said = role.refusal("Check that no other controller unseals", seen(sealed_secrets_controllers=controllers))
+    said = refusal("sealed_secrets", seen(sealed_secrets_controllers=controllers))
     assert bool(said) == bool(other)
     if other:
         assert f"the Sealed Secrets controller {other} already: leave sealed_secrets out of platform_components" in said
@@ -92,8 +97,9 @@ def test_sealed_secrets_of_others_keep_their_definition():
 )
 def test_range_of_node_ports(port, well):
     for role in ("keycloak", "mlflow"):
-        task = {"keycloak": "Check the node port", "mlflow": "Check the port on the nodes"}[role]
-        assert (get_role(role).refusal(task, {f"{role}_node_port": port}) == "") == well
+        assert (refusal(role, {f"{role}_node_port": port}) == "") == well
+        ignored = {f"{role}_service_type": "ClusterIP"}
+        assert port == "" or "\n" in str(port) or refusal(role, {f"{role}_node_port": port, **ignored}) == ""
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,7 @@ def test_range_of_node_ports(port, well):
     ],
 )
 def test_each_service_has_a_port_of_its_own(options, names):
-    said = get_role("mlflow").refusal("Check that each Service has a port of its own on the nodes", options)
+    said = refusal("mlflow", options)
     assert said == (
         f"{', '.join(names)} are 30800, 30800: each needs a port of its own, so name another" if names else ""
     )
@@ -184,7 +190,7 @@ def test_a_renewed_authority_of_the_database_replaces_the_pods(mode, provider):
 )
 def test_what_is_fixed_of_a_volume_of_postgres(options, well):
     there = seen(volumes={"postgres/postgres-data": {"class": "standard", "mib": 10240}})
-    said = get_role("postgres").refusal("Check what is fixed once there is a volume", options | there)
+    said = refusal("postgres", options | there)
     assert (said == "") == well
     where = "the volume postgres/postgres-data is there, of the class 'standard' and of 10240Mi;"
     assert well or said.endswith(f"{where} it keeps its class, and can only grow")
@@ -207,7 +213,7 @@ def test_what_is_fixed_of_a_volume_of_postgres(options, well):
 def test_what_is_fixed_of_the_volumes_of_minio(options, count, well):
     volumes = {f"minio/data-minio-{number}": {"class": "standard", "mib": 20480} for number in range(count)}
     volumes |= {"minio-b/data-minio-0": {"class": "other", "mib": 2**30}}
-    said = get_role("minio").refusal("Check what is fixed once there are volumes", options | seen(volumes=volumes))
+    said = refusal("minio", options | seen(volumes=volumes))
     assert (said == "") == well
     assert well or f"in the namespace minio, {count} of the class 'standard' and of 20480Mi;" in said
 
@@ -230,18 +236,16 @@ def test_what_is_fixed_of_the_volumes_of_minio(options, count, well):
     ],
 )
 def test_connections_are_enough_for_all(options, needed):
-    role = get_role("postgres")
     # What is known where the other roles are in the run.
     known = {
         name: str(get_role(name.partition("_")[0]).value(name))
         for name in ("mlflow_replicas", "mlflow_workers", "mlflow_auth", "keycloak_replicas", "keycloak_db_pool_size")
     }
-    task = "Check that there are connections for all"
-    for given in ({"postgres_max_connections": needed}, {"postgres_settings": {"max_connections": needed}}):
-        assert role.refusal(task, known | options | given) == ""
-    said = role.refusal(task, known | options | {"postgres_max_connections": needed - 1})
+    for given in ({"postgres_max_connections": max(needed, 20)}, {"postgres_settings": {"max_connections": needed}}):
+        assert refusal("postgres", known | options | given) == ""
+    said = refusal("postgres", known | options | {"postgres_settings": {"max_connections": needed - 1}})
     assert said.startswith(f"postgres_max_connections is {needed - 1}: {needed} or more")
-    assert role.refusal(task, {"postgres_max_connections": 20}) == ""
+    assert refusal("postgres", {"postgres_max_connections": 20}) == ""
 
 
 @pytest.mark.parametrize(("replicas", "connections"), [(1, 200), (2, 200), (3, 300), (12, 1000)])
@@ -249,7 +253,7 @@ def test_connections_follow_the_workers(replicas, connections):
     role = get_role("postgres")
     options = {"mlflow_replicas": replicas, "mlflow_workers": 1, "keycloak_replicas": 1, "keycloak_db_pool_size": 20}
     assert int(role.value("postgres_max_connections", options)) == connections
-    assert role.refusal("Check that there are connections for all", options) == ""
+    assert refusal("postgres", options) == ""
 
 
 def test_pools_are_as_they_are_counted():
@@ -282,7 +286,9 @@ LISTED = {
     "keycloak_users": [{"name": "ada"}],
     "mlflow_access": {"users": {"ada": {}}},
 }
-SUPPLIED = "Check for which Secrets credentials are supplied"
+
+
+KNOWN = "keys by the name of a Secret, which is one of keycloak-admin, "
 
 
 @functools.cache
@@ -308,7 +314,7 @@ def test_every_secret_of_a_role_may_be_supplied(role):
     supplied = {name: {"password": {"env": "X"}} for name in declared()}
     assert len(supplied) > 20, sorted(supplied)
     options = LISTED | {"mlflow_db_ca_secret": "db-ca", "mlflow_oidc_ca_secret": "company-ca"}
-    assert get_role(role).refusal(SUPPLIED, options | {"platform_credentials": supplied}, of="platform") == ""
+    assert refusal(role, options | {"platform_credentials": supplied}, of="platform") == ""
 
 
 @pytest.mark.parametrize(
@@ -316,20 +322,21 @@ def test_every_secret_of_a_role_may_be_supplied(role):
     [
         (
             {"mlflow-db-credential": {"password": {"value": "hidden"}}},
-            "platform_credentials has mlflow-db-credential: ",
+            f"platform_credentials has mlflow-db-credential: {KNOWN}",
         ),
-        ({"mlflow-admin": {}, "a": "hidden", "b": 1}, "platform_credentials has a, b: "),
-        (["hidden"], "platform_credentials is no mapping: "),
-        ("hidden", "platform_credentials is no mapping: "),
-        (5, "platform_credentials is no mapping: "),
+        ({"mlflow-admin": {}, "a": "hidden", "b": 1}, f"platform_credentials has a, b: {KNOWN}"),
+        (["hidden"], "argument 'platform_credentials' is of type list and we were unable to convert to dict"),
+        ("hidden", "argument 'platform_credentials' is of type str and we were unable to convert to dict"),
+        (5, "argument 'platform_credentials' is of type int and we were unable to convert to dict"),
+        ("hidden=hidden", "platform_credentials is not shown: a mapping"),
     ],
 )
 def test_a_secret_that_no_role_has_is_refused(supplied, said):
     # What is wrong elsewhere is said by its own check.
     for more in ({}, {"postgres_extra_roles": "x", "minio_extra_buckets": 5, "keycloak_service_accounts": ["x", {}]}):
         options = more | {"platform_credentials": supplied}
-        message = get_role("mlflow").refusal(SUPPLIED, options, of="platform")
-        assert message.startswith(f"{said}keys by the name of a Secret, which is one of keycloak-admin, ")
+        message = refusal("mlflow", options, of="platform")
+        assert message.startswith(said)
         assert "hidden" not in message
 
 

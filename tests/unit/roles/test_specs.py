@@ -1,11 +1,13 @@
 """A role's argument specification is its reference: it names what defaults/main.yml holds, no more and no less."""
 
 import pathlib
+import re
 
 import pytest
 import yaml
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.constraints import FORMATS
 
-from tests.lib import rendering
+from tests.lib import checks, rendering
 
 ROLES = sorted(path.name for path in rendering.ROLES.iterdir() if (path / "defaults" / "main.yml").exists())
 # Values that roles share and roles' own states stand in one role's defaults, whatever their prefix.
@@ -79,25 +81,73 @@ def test_entry_points_ask_for_the_same(specification):
         assert specification["preflight"]["options"] == specification["main"]["options"]
 
 
-def test_components_have_a_preflight(role):
-    if role in rendering.COMPONENTS:
-        assert (rendering.ROLES / role / "tasks" / "preflight.yml").exists()
-        assert "preflight" in load(rendering.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
+def test_entry_points_are_files_of_tasks(role, specification):
+    assert [name for name in specification if not (rendering.ROLES / role / "tasks" / f"{name}.yml").exists()] == []
+
+
+def parts(options, prefix=""):
+    """The paths of all options, with those of dictionaries."""
+    for name, option in options.items():
+        path = prefix + name
+        yield path, option
+        yield from parts(option.get("options", {}), f"{path}[]." if option["type"] == "list" else f"{path}.")
+
+
+@pytest.fixture(scope="module")
+def known():
+    """All options of all roles, by their paths."""
+    return {path: option for role in ROLES for path, option in parts(checks.specification(role))}
+
+
+def test_constraints_are_of_options_that_there_are(role, known):
+    for path, constraint in checks.constraints(role).items():
+        assert re.sub(r"(\[\]|\{\}|\.\*)+$", "", path) in known, path
+        assert not constraint.format or constraint.format in {*FORMATS, "quantity"}, path
+        re.compile(constraint.pattern)
+
+
+def test_numbers_and_switches_are_what_filters_take_for_them(role):
+    """Ansible's own check takes 3.0 for an int and "y" for true, and leaves the variable as it is."""
+    if (rendering.ROLES / role / "meta" / "constraints.yml").exists():
+        kinds = {
+            path: option["type"] for path, option in parts(checks.specification(role)) if not path.startswith(LEFT)
+        }
+        missing = {path for path, kind in kinds.items() if kind in ("int", "bool")} - checks.constraints(role).keys()
+        assert missing == set()
+
+
+# Those of mlflow_access and mlflow_clients have checks of their own, and images_* are the module's.
+LEFT = ("mlflow_access", "mlflow_clients", "images_")
+
+
+def test_lists_and_dictionaries_are_not_made_of_texts(role):
+    """Ansible's own check takes "a" for [a] and "a=b" for {a: b}, and leaves the variable as it is."""
+    paths = checks.constraints(role)
+    wanted = {
+        path: f"{path}[]" if option["type"] == "list" else path
+        for path, option in parts(checks.specification(role))
+        if option["type"] in ("list", "dict") and not path.startswith(LEFT)
+    }
+    missing = [
+        path
+        for path, beginning in wanted.items()
+        if not any(re.match(re.escape(beginning) + r"([.{\[]|$)", each) for each in paths)
+    ]
+    assert missing == []
 
 
 def test_every_option_is_told(specification):
-    def options(entries, prefix=""):
-        for name, option in entries.items():
-            yield prefix + name, option
-            yield from options(option.get("options", {}), f"{prefix}{name}.")
-
-    for name, option in options(specification["main"]["options"]):
+    for name, option in parts(specification["main"]["options"]):
         assert option.get("description"), name
         assert option.get("type"), name
         if option["type"] == "list":
             assert option.get("elements"), name
-        if "choices" in option and "default" in option:
-            assert option["default"] in option["choices"], name
+        default = option.get("default")
+        if "choices" in option and default is not None:
+            listed = option["type"] == "list"
+            # A list that is made of other variables is described by a text.
+            assert listed or default in option["choices"], name
+            assert not isinstance(default, list) or set(default) <= set(option["choices"]), name
 
 
 def test_names_carry_their_role(role, defaults):
@@ -146,3 +196,47 @@ def test_roles_have_their_rooms(role):
     place: pathlib.Path = rendering.ROLES / role
     for room in ("README.md", "defaults/main.yml", "meta/main.yml", "tasks/main.yml", "vars/main.yml", "templates"):
         assert (place / room).exists(), room
+
+
+@pytest.mark.parametrize(
+    ("path", "good", "bad"),
+    [
+        ("platform_timeout", [10], [9]),
+        ("mlflow_db_port", [1, 65535], [0, 65536]),
+        ("sealed_secrets_output_dir", ["", "/a", "~/a"], ["a", "./a"]),
+        ("sealed_secrets_key_renew_period", ["0", "720h"], ["1", "-1h"]),
+        ("postgres_memory", ["256Mi"], ["255Mi"]),
+        ("postgres_storage_size", ["1Gi"], ["999Mi"]),
+        ("postgres_max_connections", [20, 10000], [19, 10001]),
+        ("postgres_settings{}", ["work_mem", "pg_stat_statements.max"], ["port", "Work", "a.b.c"]),
+        ("postgres_roles[].name", ["a-1_b"], ["1a", "pg_a", "public", "A", "a" * 64]),
+        ("minio_replicas", [1, 4, 16], [0, 2, 3, 17, "04"]),
+        ("minio_memory", ["512Mi"], ["511Mi"]),
+        ("minio_storage_size", ["1G"], ["953Mi"]),
+        ("minio_settings{}", ["MINIO_A"], ["minio", "MINIO_VOLUMES"]),
+        ("keycloak_replicas", [1], [0]),
+        ("keycloak_memory", ["768Mi"], ["767Mi"]),
+        ("keycloak_db_pool_size", [5, 1000], [4, 1001]),
+        ("keycloak_extra_env{}", ["KC_LOG_LEVEL"], ["KC_DB_PASSWORD", "my_secret", "A-B"]),
+        ("keycloak_session_idle_timeout", [60], [59]),
+        ("keycloak_realm", ["a.B-1"], ["master", "", "a" * 37]),
+        ("keycloak_users[].name", ["ada", "a.b"], ["ab", "Ada", "a" * 64]),
+        ("keycloak_users[].email", ["Ada@example.org"], ["ada", "a@b@c", "a b@c"]),
+        ("keycloak_groups[]", ["data science"], ["a/b", " a", ""]),
+        ("mlflow_replicas", [1, 100], [0, 101]),
+        ("mlflow_workers", [1, 64], [0, 65]),
+        ("mlflow_oidc_session_lifetime", [300], [299]),
+        ("mlflow_oidc_allowed_groups", [["a"]], [[]]),
+        ("mlflow_oidc_allowed_groups[]", ["a b"], ["a,b", " a", ""]),
+        ("mlflow_oidc_scopes[]", ["openid"], ['a"b', "a b", "a\\b"]),
+        ("mlflow_permission_cache_seconds", [0], ["", -1]),
+        ("mlflow_oauth2_proxy_session_lifetime", [300, 31536000], [299, 31536001]),
+        ("mlflow_oauth2_proxy_session_refresh", [30], [29]),
+        ("kind_cluster_name", ["a", "a" * 50], ["A", "-a", "a" * 51]),
+        ("kind_cluster_node_ports[]", [30000, 32767], [29999, 32768]),
+    ],
+)
+def test_limits(path, good, bad):
+    constraint = next(found[path] for role in ROLES if path in (found := checks.constraints(role)))
+    assert [each for each in good if not constraint.allows(each)] == []
+    assert [each for each in bad if constraint.allows(each)] == []

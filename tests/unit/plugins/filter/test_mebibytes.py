@@ -20,13 +20,16 @@ from ansible_collections.mlops.mlflow.plugins.filter.mebibytes import in_mebibyt
         (1073741824, 1024),
         ("1e9", 953),
         ("2Ti", 2**21),
+        ("1.Gi", 1024),
+        ("1E", 953674316406),
+        ("1Ei", 2**40),
     ],
 )
 def test_whole_mebibytes(quantity, mib):
     assert in_mebibytes(quantity) == mib
 
 
-@pytest.mark.parametrize("wrong", ["4gb", "", "Gi", "1.Gi", "-1Gi", "1Gi ", "1,5Gi", "infinity", None])
+@pytest.mark.parametrize("wrong", ["4gb", "", "Gi", "1e3Gi", "1K", "-1Gi", "1Gi ", "1,5Gi", "infinity", None])
 def test_no_quantity(wrong):
     with pytest.raises(AnsibleFilterError, match=f"'{wrong}' is no quantity of Kubernetes"):
         in_mebibytes(wrong)
