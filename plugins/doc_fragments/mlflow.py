@@ -102,6 +102,6 @@ notes:
 """
 
     # Attributes of the modules that make what is declared.
-    ACCOUNTS = _MADE % "Shows the fields that differ. Passwords are never shown."
-    PERMISSIONS = _MADE % "Shows each permission that differs in a line, as it is and as it is to be."
-    THINGS = _MADE % "Shows what differs, a line for each thing."
+    ACCOUNTS: str = _MADE % "Shows the fields that differ. Passwords are never shown."
+    PERMISSIONS: str = _MADE % "Shows each permission that differs in a line, as it is and as it is to be."
+    THINGS: str = _MADE % "Shows what differs, a line for each thing."

@@ -85,5 +85,5 @@ options:
 class ModuleDocFragment:
     """What permissions are. To be named before C(mlops.mlflow.mlflow), whose notes come behind."""
 
-    USER = _PERMISSIONS % {"kind": "user", "about": "The user, or the service account. It must be there."}
-    GROUP = _PERMISSIONS % {"kind": "group", "about": "The group."}
+    USER: str = _PERMISSIONS % {"kind": "user", "about": "The user, or the service account. It must be there."}
+    GROUP: str = _PERMISSIONS % {"kind": "group", "about": "The group."}

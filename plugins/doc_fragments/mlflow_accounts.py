@@ -47,7 +47,7 @@ options:
 class ModuleDocFragment:
     """What accounts have."""
 
-    USERS = (
+    USERS: str = (
         _ACCOUNTS % {"option": "users", "otherwise": "Needed for a new account there."}
         + r"""
       name:

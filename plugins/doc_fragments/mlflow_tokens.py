@@ -58,7 +58,7 @@ options:
 class ModuleDocFragment:
     """How tokens live, and what gets them. To be named before C(mlops.mlflow.mlflow), whose notes come behind."""
 
-    TOKENS = (
+    TOKENS: str = (
         _DELIVERIES % {"option": "tokens"}
         + r"""
       user:
@@ -96,7 +96,7 @@ class ModuleDocFragment:
         default: present
 """
     )
-    CLIENTS = (
+    CLIENTS: str = (
         _DELIVERIES % {"option": "clients"}
         + r"""
       name:

@@ -66,7 +66,7 @@ def modules(stack):
 @pytest.fixture
 def team(stack, modules, mark, numbers=itertools.count(1)):  # noqa: B008  one for all tests
     """A namespace, and the name of a client; both are removed with all that belongs to them."""
-    name = f"accounts-{mark}-{next(numbers)}"
+    name = f"accounts-{mark}-{next(numbers, 0)}"
     stack.kubectl("create", "namespace", name)
     yield name
     client = {"name": name, "state": "absent"}

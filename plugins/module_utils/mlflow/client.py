@@ -17,7 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
@@ -43,7 +43,7 @@ IDLE = 3.0  # seconds after which a kept connection is not trusted with a write
 WHO_AM_I = "/api/2.0/mlflow/users/current"
 """Answered by both plugins, and differently: {"username": ...} by mlflow-oidc-auth, {"user": ...} by basic-auth."""
 
-Query = dict[str, Any] | list[tuple[str, Any]] | None
+Query: TypeAlias = "dict[str, Any] | list[tuple[str, Any]] | None"
 """Parameters of a URL."""
 
 # Options of kubernetes.core that are MLflow's own here. The environment variables K8S_AUTH_* still mean the cluster.
@@ -67,7 +67,7 @@ def argument_spec(**own: Any) -> dict[str, Any]:
         "username": {"type": "str"},
         "password": {"type": "str", "no_log": True},
         "token": {"type": "str", "no_log": True},
-        "validate_certs": {"type": "bool", "default": True},
+        "validate_certs": {"type": "bool", "default": True, "aliases": ["verify_ssl"]},
         "ca_path": {"type": "path"},
         "timeout": {"type": "int", "default": 30},
         "auth_plugin": {"type": "str", "choices": ["auto", "oidc", "basic"], "default": "auto"},

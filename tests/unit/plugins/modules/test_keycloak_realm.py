@@ -58,7 +58,7 @@ class FakeKeycloak:
         return next(each for each in self.realm()[kind].values() if each[key] == name)
 
     def answer(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> tuple[Any, ...]:
-        if self.unreachable:
+        if self.unreachable is not None:
             raise self.unreachable
         if self.drops:
             self.drops -= 1
