@@ -69,7 +69,7 @@ class ModuleDocFragment:
         type: bool
 """
     )
-    SERVICE_ACCOUNTS = (
+    SERVICE_ACCOUNTS: str = (
         _ACCOUNTS % {"option": "service_accounts", "otherwise": "Without it, a new account has one that nobody knows."}
         + r"""
       name:
