@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "variables.md"
 ROLES = ("platform", "sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "kind_cluster", "images")
-MARKUP = re.compile(r"\b([A-Z])\(([^)]*)\)")
+MARKUP = re.compile(r"\b([A-Z])\((?:[\w.]+#role:main:)?([^)]*)\)")
 
 
 def plain(text: str | list[str]) -> str:
