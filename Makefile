@@ -9,7 +9,12 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
-RUN := $(VENV)/.ready-$(shell cat requirements.txt requirements-test.txt 2>/dev/null | sha256sum | cut -c1-12)
+LOCKS := requirements.txt requirements-test.txt requirements-collections.txt
+RUN := $(VENV)/.ready-$(shell cat $(LOCKS) 2>/dev/null | sha256sum | cut -c1-12)
+# galaxy-importer pins older versions of what we use.
+SANITY_VENV := $(CURDIR)/build/venv-sanity$(if $(filter $(CURDIR)/.venv,$(VENV)),,-other)
+SANITY_RUN := $(SANITY_VENV)/.ready-$(shell sha256sum requirements-sanity.txt 2>/dev/null | cut -c1-12)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -17,18 +22,27 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_FORCE_COLOR ?= $(if $(TERM),1,)
 unexport VIRTUAL_ENV
 
+ACTIONLINT := v1.7.12
+
 .PHONY: help
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-$(RUN): requirements.txt requirements-test.txt
+$(RUN): $(LOCKS)
 	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 or newer is on the PATH; name one: make PYTHON=/path/to/python3" >&2; exit 1; fi
 	echo "Making a virtual environment in $(VENV:$(CURDIR)/%=%) with $$($(PYTHON) --version), about a minute the first time"
 	rm -rf "$(VENV)"
 	$(PYTHON) -m venv "$(VENV)" || { echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt -r requirements-test.txt
-	# Ansible finds collections on Python's path: this makes the checkout known as mlops.mlflow.
+	"$(BIN)/python" $(PIP_INSTALL) -r requirements.txt -r requirements-test.txt
+	# Ansible finds collections on Python's path: this puts those that are needed there, and makes the checkout known as mlops.mlflow.
 	collections=$$("$(BIN)/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ansible_collections
+	"$(BIN)/python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+	  -r requirements-collections.txt --dest "$(VENV)/wheels"
+	"$(BIN)/python" -c 'import sys, zipfile; wheel = zipfile.ZipFile(sys.argv[1]); wheel.extractall(
+	  sys.argv[2], [name for name in wheel.namelist() if name.startswith(tuple(sys.argv[3:]))])' \
+	  "$(VENV)"/wheels/ansible-*.whl "$$(dirname "$$collections")" \
+	  ansible_collections/kubernetes/core/ ansible_collections/ansible/posix/
+	rm -r "$(VENV)/wheels"
 	mkdir -p "$$collections/mlops"
 	ln -sfn "$(CURDIR)" "$$collections/mlops/mlflow"
 	touch "$@"
@@ -45,11 +59,47 @@ quickstart: venv ## Make a kind cluster, deploy the whole stack on it, and run a
 	echo "make quickstart took $$((SECONDS - started)) s"
 
 .PHONY: lint
-lint: venv ## Lint everything: ansible-lint, yamllint, ruff
+lint: venv ## Lint everything: ansible-lint, yamllint, ruff, mypy, the changelog, and actionlint where Go is installed
 	@yamllint --strict .
 	ruff check .
 	ruff format --check .
+	mkdir -p build/types/ansible_collections/mlops
+	ln -sfn ../../../.. build/types/ansible_collections/mlops/mlflow
+	mypy
+	antsibull-changelog lint
 	ansible-lint --offline
+	if command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT); fi
+
+$(SANITY_RUN): requirements-sanity.txt | venv
+	@rm -rf "$(SANITY_VENV)"
+	"$(BIN)/python" -m venv "$(SANITY_VENV)"
+	"$(SANITY_VENV)/bin/python" $(PIP_INSTALL) -r requirements-sanity.txt
+	# The documentation of kubernetes.core is a part of ours.
+	place='import sysconfig; print(sysconfig.get_path("purelib"))'
+	mkdir -p "$$("$(SANITY_VENV)/bin/python" -c "$$place")/ansible_collections"
+	ln -sfn "$$("$(BIN)/python" -c "$$place")/ansible_collections/kubernetes" "$$("$(SANITY_VENV)/bin/python" -c "$$place")/ansible_collections/"
+	touch "$@"
+
+.PHONY: sanity
+sanity: $(SANITY_RUN) ## Run what Galaxy and certifiers run: ansible-test sanity, galaxy-importer, antsibull-docs, ansible-builder
+	@tests/sanity/ansible-test
+	tests/sanity/galaxy "$(SANITY_VENV)/bin"
+
+.PHONY: changelog
+changelog: venv ## Write CHANGELOG.rst from the fragments, which stay until a release takes them
+	@rm -rf build/changelog
+	mkdir -p build/changelog
+	cp -R changelogs galaxy.yml meta playbooks plugins roles build/changelog
+	cd build/changelog
+	antsibull-changelog release
+	cp CHANGELOG.rst "$(CURDIR)"
+
+.PHONY: requirements
+requirements: ## Resolve requirements*.in again; UPGRADE=--upgrade takes newer versions. Needs uv
+	@for name in requirements requirements-test requirements-sanity requirements-collections; do
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(UPGRADE) \
+	    $$(case $$name in *-collections) echo --no-deps;; esac) $$name.in --output-file $$name.txt
+	done
 
 # What a run left that died half-way, in this checkout or in another one.
 .PHONY: no-test-cluster
@@ -63,19 +113,23 @@ test-cluster: venv
 
 .PHONY: unit
 unit: test-cluster ## Test plugins, and every template against the API server of the tests' cluster
-	@KUBECONFIG=$(CURDIR)/build/test/kubeconfig python -m pytest tests/unit --numprocesses 2 --dist loadfile
+	@KUBECONFIG=$(CURDIR)/build/test/kubeconfig python -m pytest tests/unit --numprocesses 2 --dist loadfile --durations 10
 
 .PHONY: molecule
-molecule: venv ## Run the scenario `default` on the tests' cluster
-	@molecule test --scenario-name default
+molecule: venv ## Run one scenario on the tests' cluster (SCENARIO=default)
+	@molecule test --scenario-name $(or $(SCENARIO),default)
+
+.PHONY: drills
+drills: venv ## Run the drills: faults, interruptions, uninstall, leaks
+	@python -m pytest tests/drills --durations 10
 
 .PHONY: test
-test: lint no-test-cluster unit molecule ## Everything that CI runs
+test: lint no-test-cluster unit molecule ## Lint, unit tests and the scenario `default`; prints the slowest tests
 
 .PHONY: test-full
-test-full: other-python test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
+test-full: other-python test sanity ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
 	@for scenario in external sealed vault basic oauth2_proxy; do molecule test --scenario-name $$scenario; done
-	python -m pytest tests/drills
+	$(MAKE) drills
 	$(MAKE) test-other-core
 
 # Asked first, rather than after an hour of other tests.

@@ -28,7 +28,7 @@ START = (
     ("How do people log in, and who are they?", ("mlflow_auth", "keycloak_users")),
     ("Who may do what?", ("mlflow_access", "mlflow_clients")),
 )
-MARKUP = re.compile(r"\b([A-Z])\(([^)]*)\)")
+MARKUP = re.compile(r"\b([A-Z])\((?:[\w.]+#role:main:)?([^)]*)\)")
 
 
 def plain(text: str | list[str]) -> str:

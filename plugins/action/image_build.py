@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder as building
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action, machine, push
@@ -19,7 +19,7 @@ from ansible_collections.mlops.mlflow.plugins.plugin_utils import local_action, 
 class ActionModule(local_action.LocalAction):
     """Builds by the machine's container engine."""
 
-    ARGUMENTS: ClassVar = {
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
         "steps": {"type": "dict", "required": True},
         "sources": {"type": "dict", "required": True},
         "files": {"type": "path", "required": True},
@@ -41,7 +41,7 @@ class ActionModule(local_action.LocalAction):
     ELSEWHERE = "images are built on the control node"
     INSTEAD = "set ansible_connection to local, and images_engine_url for an engine elsewhere"
 
-    def act(self, options, task_vars):
+    def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Bring the images of a source up to date."""
         cache = Path(options["cache_directory"])
         source, reason = self._source(options, cache)
@@ -115,7 +115,7 @@ class ActionModule(local_action.LocalAction):
             "programs": self._programs(build, offered, options["extra"]),
         }
 
-    def _show_names(self, pushed):
+    def _show_names(self, pushed: dict[str, str]) -> None:
         """Show the names of pushed images as lines to copy: nobody could guess the digits that a tag ends in."""
         if not pushed:
             return
@@ -124,7 +124,7 @@ class ActionModule(local_action.LocalAction):
             local_action.display.display(f"      {line}")
 
     @staticmethod
-    def _programs(build, offered, extra):
+    def _programs(build: building.Builder, offered: dict[str, Any], extra: list[str]) -> dict[str, str]:
         """Programs for people and tests, by name: those that the source's steps make anyway."""
         programs = {"kind": str(build.output("kind") / "kind")}
         if offered["node"]:
@@ -137,7 +137,7 @@ class ActionModule(local_action.LocalAction):
             )
         return programs
 
-    def _source(self, options, cache):
+    def _source(self, options: dict[str, Any], cache: Path) -> tuple[str, str]:
         """registry or packages, and why."""
         if options["source"] != "auto":
             return options["source"], f"images_source is {options['source']}"
@@ -157,7 +157,7 @@ class ActionModule(local_action.LocalAction):
             note.write_text(json.dumps(content) + "\n", encoding="utf-8")
         return source, reason
 
-    def _install(self, options, source):
+    def _install(self, options: dict[str, Any], source: str) -> list[str]:
         """Install the Debian packages that are missing and return their names."""
         missing = []
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import kind, local_action, machine
@@ -20,7 +20,7 @@ NOTES = ("kubeconfig", "images.json", "cluster.json", "kind.json", "kind.log", "
 class ActionModule(local_action.LocalAction):
     """Runs kind."""
 
-    ARGUMENTS: ClassVar = {
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
         "name": {"type": "str", "required": True},
         "directory": {"type": "path", "required": True},
         "state": {"type": "str", "choices": ["present", "absent", "checked"], "default": "present"},
@@ -37,7 +37,7 @@ class ActionModule(local_action.LocalAction):
     ERRORS = (machine.MachineError, kind.KindError)
     ELSEWHERE = "a kind cluster runs on the control node"
 
-    def act(self, options, task_vars):
+    def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Bring a kind cluster into the state that was asked for."""
         directory = Path(options["directory"])
         notes = _read(directory / "cluster.json")
@@ -61,7 +61,7 @@ class ActionModule(local_action.LocalAction):
             return {"changed": False, "engine": engine.name if engine else options["engine"]}
         return self._present(options, cluster, container, notes)
 
-    def _check_ports(self, options, container):
+    def _check_ports(self, options: dict[str, Any], container: dict[str, Any] | None) -> None:
         """Fail where a port that a new node would publish is another program's."""
         if len(set(options["node_ports"])) != len(options["node_ports"]):
             raise kind.KindError(f"kind_cluster_node_ports is {options['node_ports']}: each port once")
@@ -86,16 +86,18 @@ class ActionModule(local_action.LocalAction):
                 "end it, or choose another port from 30000 to 32767"
             )
 
-    def _absent(self, cluster):
+    def _absent(self, cluster: kind.Cluster) -> dict[str, Any]:
         if self._task.check_mode:
-            there = bool(cluster.engine and cluster.container()) or cluster.kubeconfig.exists()
+            there = bool(cluster.found_engine and cluster.container()) or cluster.kubeconfig.exists()
             return {"changed": there}
-        deleted = cluster.delete() if cluster.engine else False
+        deleted = cluster.delete() if cluster.found_engine else False
         if deleted:
             self.say(f"deleted the cluster {cluster.name} and all that was stored in it")
         return {"changed": cluster.forget(NOTES) or deleted}
 
-    def _present(self, options, cluster, container, notes):
+    def _present(
+        self, options: dict[str, Any], cluster: kind.Cluster, container: dict[str, Any] | None, notes: dict[str, Any]
+    ) -> dict[str, Any]:
         if self._task.check_mode:
             return self._would(options, cluster, container)
         changed = False
@@ -127,6 +129,8 @@ class ActionModule(local_action.LocalAction):
             cluster.create(options["kind"], self._configuration(options), options["node_image"], options["timeout"])
             changed = created = True
             container = cluster.container()
+            if container is None:
+                raise kind.KindError(f"the node {cluster.node} was removed while it was created")
         elif reason := cluster.wait_for_api(container["ports"].get(6443, 0), options["timeout"]):
             raise kind.KindError(
                 f"the cluster {cluster.name} runs, but its API server does not answer ({reason}); look at it with "
@@ -158,7 +162,7 @@ class ActionModule(local_action.LocalAction):
         }
 
     @staticmethod
-    def _check_owner(cluster, notes):
+    def _check_owner(cluster: kind.Cluster, notes: dict[str, Any]) -> None:
         """Fail rather than remove a cluster that this collection did not create."""
         if notes.get("name") != cluster.name and not cluster.complete():
             raise kind.KindError(
@@ -166,7 +170,9 @@ class ActionModule(local_action.LocalAction):
                 f"choose another name, or delete it first (kind delete cluster --name {cluster.name})"
             )
 
-    def _would(self, options, cluster, container):
+    def _would(
+        self, options: dict[str, Any], cluster: kind.Cluster, container: dict[str, Any] | None
+    ) -> dict[str, Any]:
         """What a real run would do."""
         if container is None:
             self.say(f"would create the cluster {cluster.name}")
@@ -181,7 +187,7 @@ class ActionModule(local_action.LocalAction):
         stale = _read(cluster.directory / "images.json") != options["images"]
         return {"changed": container is None or not container["running"] or bool(missing) or stale, "loaded": missing}
 
-    def _load(self, options, cluster):
+    def _load(self, options: dict[str, Any], cluster: kind.Cluster) -> list[str]:
         """Load the images that were built here and that the node lacks."""
         built = [image for image in options["images"].values() if _ours(image)]
         present = cluster.images() if built else set()
@@ -191,7 +197,7 @@ class ActionModule(local_action.LocalAction):
         return missing
 
     @staticmethod
-    def _link(directory, programs):
+    def _link(directory: Path, programs: dict[str, str]) -> bool:
         """Links to programs; whether any changed."""
         changed = False
         for name, target in programs.items():
@@ -205,7 +211,7 @@ class ActionModule(local_action.LocalAction):
         return changed
 
     @staticmethod
-    def _configuration(options):
+    def _configuration(options: dict[str, Any]) -> dict[str, Any]:
         limits = machine.Limits.of_this_machine()
         own = bool(options["node_image"])
         return kind.configuration(
@@ -217,7 +223,7 @@ class ActionModule(local_action.LocalAction):
             extra=options["config"],
         )
 
-    def _prepare_machine(self, engine):
+    def _prepare_machine(self, engine: machine.Engine) -> None:
         """What kind takes for granted of a machine."""
         for workaround in engine.workarounds:
             self.say(f"this machine is limited: {workaround}")
@@ -232,18 +238,18 @@ class ActionModule(local_action.LocalAction):
                 )
 
 
-def _ours(image):
+def _ours(image: str) -> bool:
     """Whether an image was built here, so that no node can pull it."""
     return image.startswith("localhost/")
 
 
-def _read(path):
+def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
 
-def _write(path, content):
+def _write(path: Path, content: Any) -> bool:
     """Write a JSON file where it differs; whether it did."""
     return kind.write_private(path, json.dumps(content, indent=2, sort_keys=True) + "\n")

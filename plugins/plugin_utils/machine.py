@@ -15,11 +15,14 @@ import shutil
 import signal
 import subprocess
 import urllib.error
-import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 from xml.etree import ElementTree
+
+from ansible.module_utils.urls import open_url
 
 CAP_SYS_RESOURCE = 24
 PR_SET_PDEATHSIG = 1
@@ -35,18 +38,29 @@ APT_OPTION = re.compile(
     r'^(?:Acquire::Check-Valid-Until|Acquire::https?::(?:Proxy|Verify-Peer|Verify-Host)(?:::[^ ]+)?) "[^"]*";$'
 )
 
+AptEntry = tuple[list[str], str, str, list[str]]
+"""An entry of a sources.list: its options, URI, suite and components."""
+
 
 class MachineError(Exception):
     """The machine lacks something; the message is one sentence that says what to do."""
 
 
-def capture(command, env=None, timeout=60, stdin=None):
+def capture(
+    command: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
+    stdin: IO[Any] | int | None = None,
+) -> tuple[int, str, str]:
     """Run a command to its end.
 
-    :param command: list of arguments
-    :param env: whole environment, None for this process's
-    :param timeout: seconds
-    :returns: (return code, standard output, standard error); 127 where there is no such program, 124 after the timeout
+    Args:
+        command: list of arguments
+        env: whole environment, None for this process's
+        timeout: seconds
+
+    Returns:
+        (return code, standard output, standard error); 127 where there is no such program, 124 after the timeout
     """
     try:
         done = subprocess.run(  # noqa: S603 - a list of arguments, by no shell
@@ -66,7 +80,7 @@ def capture(command, env=None, timeout=60, stdin=None):
     return done.returncode, done.stdout, done.stderr
 
 
-def die_with_parent():
+def die_with_parent() -> None:
     """In a new child: end when the parent ends, so that nothing outlives its playbook."""
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -74,11 +88,12 @@ def die_with_parent():
         return
 
 
-def spawn(command, **options):
+def spawn(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """Start a command that ends with this process, in a session of its own.
 
-    :param command: list of arguments
-    :param options: further arguments of subprocess.Popen
+    Args:
+        command: list of arguments
+        options: further arguments of subprocess.Popen
     """
     options.setdefault("stdin", subprocess.DEVNULL)
     return subprocess.Popen(  # noqa: S603 - a list of arguments, by no shell
@@ -89,7 +104,7 @@ def spawn(command, **options):
     )
 
 
-def last_line(text):
+def last_line(text: str) -> str:
     """The last line of a text that says something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
@@ -106,7 +121,7 @@ class Limits:
     nproc: int
 
     @classmethod
-    def of_this_machine(cls):
+    def of_this_machine(cls) -> Limits:
         """Ask the kernel: effective capabilities, cgroup hierarchy, hard limits."""
         capabilities = 0
         try:
@@ -124,7 +139,7 @@ class Limits:
         )
 
     @property
-    def limited_root(self):
+    def limited_root(self) -> bool:
         """Root without CAP_SYS_RESOURCE: no limit can be raised, no OOM score lowered, some sysctls not written."""
         return self.root and not self.raise_limits
 
@@ -133,46 +148,47 @@ class Limits:
 class Engine:
     """A container engine that works.
 
-    :ivar name: podman or docker
-    :ivar url: address of a remote engine, "" for the local one
-    :ivar workarounds: what was needed on this machine, a sentence each
+    Attributes:
+        name: podman or docker
+        url: address of a remote engine, "" for the local one
+        workarounds: what was needed on this machine, a sentence each
     """
 
     name: str
     url: str = ""
-    env: dict = field(default_factory=dict)
-    workarounds: list = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    workarounds: list[str] = field(default_factory=list)
 
     @property
-    def command(self):
+    def command(self) -> list[str]:
         """How every command line of this engine begins."""
         if not self.url:
             return [self.name]
         return ["podman", "--url", self.url] if self.name == "podman" else ["docker", "--host", self.url]
 
     @property
-    def environ(self):
+    def environ(self) -> dict[str, str]:
         """Environment for the engine's commands, and kind's."""
         return {**os.environ, **self.env}
 
-    def run(self, *arguments, timeout=120, stdin=None):
+    def run(self, *arguments: str, timeout: float = 120, stdin: IO[Any] | int | None = None) -> tuple[int, str, str]:
         """Run one command of the engine and return (return code, output, error)."""
         return capture([*self.command, *arguments], env=self.environ, timeout=timeout, stdin=stdin)
 
-    def output(self, *arguments, timeout=120):
+    def output(self, *arguments: str, timeout: float = 120) -> str:
         """Run one command of the engine and return its output; MachineError where it fails."""
         code, out, err = self.run(*arguments, timeout=timeout)
         if code != 0:
             raise MachineError(f"`{' '.join([*self.command, *arguments])}` failed: {last_line(err) or last_line(out)}")
         return out
 
-    def image_names(self):
+    def image_names(self) -> set[str]:
         """Names (repository:tag) of all images in the engine's store."""
         out = self.output("images", "--format", "{{.Repository}}:{{.Tag}}")
         return {line.strip() for line in out.splitlines() if line.strip()}
 
 
-def _answers(name, url):
+def _answers(name: str, url: str) -> tuple[str, dict[str, Any]]:
     """Why an engine does not work, "" where it does, and what it says of itself."""
     if shutil.which(name) is None:
         return f"{name} is not installed", {}
@@ -186,7 +202,7 @@ def _answers(name, url):
     return "", json.loads(out)
 
 
-def private_directory():
+def private_directory() -> Path:
     """A directory in the user's cache that nobody else reads or writes."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlops.mlflow"
     path = cache / "private"
@@ -195,7 +211,7 @@ def private_directory():
     return path
 
 
-def _podman_configuration(info, limits, directory):
+def _podman_configuration(info: dict[str, Any], limits: Limits, directory: str) -> tuple[str, list[str]]:
     """A containers.conf for what this machine refuses, and a sentence for each entry; ("", []) on an ordinary one."""
     host = info.get("host", {})
     containers, engine, why = [], [], []
@@ -230,14 +246,19 @@ def _podman_configuration(info, limits, directory):
     return str(path), why
 
 
-def find_engine(wanted="auto", url="", directory="", limits=None):
+def find_engine(wanted: str = "auto", url: str = "", directory: str = "", limits: Limits | None = None) -> Engine:
     """Find a container engine that works.
 
-    :param wanted: auto (docker where its daemon answers, else podman), podman or docker
-    :param url: a remote engine's address, "" for the local one
-    :param directory: where a containers.conf is written, on machines that need one ("": in the user's cache)
-    :returns: Engine
-    :raises MachineError: none works; says why of each
+    Args:
+        wanted: auto (docker where its daemon answers, else podman), podman or docker
+        url: a remote engine's address, "" for the local one
+        directory: where a containers.conf is written, on machines that need one ("": in the user's cache)
+
+    Returns:
+        Engine
+
+    Raises:
+        MachineError: none works; says why of each
     """
     limits = limits or Limits.of_this_machine()
     reasons = []
@@ -258,23 +279,26 @@ def find_engine(wanted="auto", url="", directory="", limits=None):
     raise MachineError(f"no container engine works {where} ({'; '.join(reasons)})")
 
 
-def network_reason(error):
+def network_reason(error: Exception) -> Any:
     """What an error of the network says, without its number."""
     reason = getattr(error, "reason", error)
     return getattr(reason, "strerror", None) or reason
 
 
-def registries_answer(hosts, timeout=3.0):
+def registries_answer(hosts: Sequence[str], timeout: float = 3.0) -> dict[str, str]:
     """Ask image registries for their API's root.
 
-    :param hosts: names of registries
-    :param timeout: seconds, for all of them together, about
-    :returns: dict of host to "" (answers) or why it does not
+    Args:
+        hosts: names of registries
+        timeout: seconds, for all of them together, about
+
+    Returns:
+        dict of host to "" (answers) or why it does not
     """
 
-    def ask(host):
+    def ask(host: str) -> str:
         try:
-            with urllib.request.urlopen(f"https://{host}/v2/", timeout=timeout):
+            with open_url(f"https://{host}/v2/", timeout=timeout, use_netrc=False):
                 return ""
         except urllib.error.HTTPError as error:
             # Registries that want a token answer 401; a filtering proxy answers 403, 407 or 5xx.
@@ -286,16 +310,16 @@ def registries_answer(hosts, timeout=3.0):
         return dict(zip(hosts, pool.map(ask, hosts), strict=True))
 
 
-def os_release():
+def os_release() -> dict[str, str]:
     """The fields of /etc/os-release, {} where there is none."""
     try:
         text = Path("/etc/os-release").read_text(encoding="utf-8")
     except OSError:
         return {}
-    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in text.splitlines()) if key}
+    return {key: value.strip('"') for key, _unused, value in (line.partition("=") for line in text.splitlines()) if key}
 
 
-def _deb822(text):
+def _deb822(text: str) -> Iterator[AptEntry]:
     """The stanzas of a deb822 .sources file as one-line entries: (options, uri, suite, components)."""
     for stanza in re.split(r"\n\s*\n", re.sub(r"(?m)^#.*\n?", "", text)):
         fields = {}
@@ -311,7 +335,7 @@ def _deb822(text):
                 yield options, uri, suite, fields.get("components", [])
 
 
-def _one_line(text):
+def _one_line(text: str) -> Iterator[AptEntry]:
     """The entries of a sources.list: (options, uri, suite, components)."""
     for line in text.splitlines():
         match = re.match(r"^\s*deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s*([^#]*)", line)
@@ -320,16 +344,19 @@ def _one_line(text):
             yield options, match[2], match[3], match[4].split()
 
 
-def apt_sources(suite, root="/"):
+def apt_sources(suite: str, root: str | Path = "/") -> list[str]:
     """Debian package sources of another suite, from this machine's own where it is a Debian machine.
 
-    :param suite: codename, such as trixie
-    :param root: of the file system to look in
-    :returns: list of sources.list lines
+    Args:
+        suite: codename, such as trixie
+        root: of the file system to look in
+
+    Returns:
+        list of sources.list lines
     """
     release = os_release()
     codename = release.get("VERSION_CODENAME", "")
-    entries = []
+    entries: list[AptEntry] = []
     apt = Path(root) / "etc/apt"
     if release.get("ID") == "debian" and codename:
         parts = apt / "sources.list.d"
@@ -355,13 +382,13 @@ def apt_sources(suite, root="/"):
     return lines
 
 
-def apt_options():
+def apt_options() -> list[str]:
     """The machine's apt settings that a build needs too (proxies, validity of mirrors), as apt.conf lines."""
     code, out, _err = capture(["apt-config", "dump"])
     return [line for line in out.splitlines() if APT_OPTION.match(line)] if code == 0 else []
 
 
-def ca_bundle():
+def ca_bundle() -> str:
     """Path of the machine's own CA bundle, where its environment names one; else ""."""
     for variable in CA_BUNDLE_VARIABLES:
         path = os.environ.get(variable, "")
@@ -370,13 +397,13 @@ def ca_bundle():
     return ""
 
 
-def pip_configuration():
+def pip_configuration() -> str:
     """The machine's pip settings that hold inside a container too, as the text of a pip.conf."""
     wanted = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries", "proxy")
     found = {}
     home = Path.home()
-    files = ["/etc/pip.conf", home / ".pip/pip.conf", home / ".config/pip/pip.conf"]
-    for path in [*files, os.environ.get("PIP_CONFIG_FILE", "")]:
+    files = [Path("/etc/pip.conf"), home / ".pip/pip.conf", home / ".config/pip/pip.conf"]
+    for path in [*files, Path(os.environ.get("PIP_CONFIG_FILE") or os.devnull)]:
         parser = configparser.RawConfigParser()
         try:
             parser.read(path)
@@ -391,10 +418,11 @@ def pip_configuration():
     return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in sorted(found.items()))
 
 
-def maven_repository(settings=None):
+def maven_repository(settings: str | Path | None = None) -> str:
     """Where Maven artifacts come from: the mirror in the user's settings.xml, else Maven Central.
 
-    :param settings: path of a settings.xml, None for the user's
+    Args:
+        settings: path of a settings.xml, None for the user's
     """
     path = Path(settings) if settings else Path.home() / ".m2/settings.xml"
     try:
@@ -410,7 +438,7 @@ def maven_repository(settings=None):
     return MAVEN_CENTRAL
 
 
-def privilege():
+def privilege() -> list[str] | None:
     """How to become root without being asked: [] (is root), ["sudo", "-n"], or None (not at all)."""
     if os.geteuid() == 0:
         return []
@@ -419,7 +447,7 @@ def privilege():
     return None
 
 
-def install_command(packages):
+def install_command(packages: Iterable[str]) -> str:
     """The one shell command that installs Debian packages."""
     install = "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
     return f"apt-get update && {install} {' '.join(packages)}"

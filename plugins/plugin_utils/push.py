@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 import urllib.error
-import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from ansible.module_utils.urls import open_url
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import builder, machine
 
 # Components whose image is not named by <component>_image.
@@ -22,24 +24,24 @@ MANIFESTS = ", ".join(
 )
 
 
-def loopback(registry):
+def loopback(registry: str) -> bool:
     """Whether a registry is on this machine, where engines speak plain HTTP too."""
     host = registry.partition("/")[0].rpartition(":")[0] or registry.partition("/")[0]
     return host in ("localhost", "127.0.0.1", "[::1]")
 
 
-def has(image, timeout=10.0):
+def has(image: str, timeout: float = 10.0) -> bool | None:
     """Whether a registry has an image; None where it does not tell without a login.
 
-    :param image: full name, registry/path:tag
+    Args:
+        image: full name, registry/path:tag
     """
-    registry, _, rest = image.partition("/")
-    path, _, tag = rest.rpartition(":")
+    registry, _unused, rest = image.partition("/")
+    path, _unused, tag = rest.rpartition(":")
     scheme = "http" if loopback(registry) else "https"
     url = f"{scheme}://{registry}/v2/{path}/manifests/{tag}"
-    request = urllib.request.Request(url, method="HEAD", headers={"Accept": MANIFESTS})  # noqa: S310 - http or https
     try:
-        with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310
+        with open_url(url, method="HEAD", headers={"Accept": MANIFESTS}, timeout=timeout, use_netrc=False):
             return True
     except urllib.error.HTTPError as error:
         return False if error.code == 404 else None
@@ -49,15 +51,28 @@ def has(image, timeout=10.0):
         ) from error
 
 
-def push(engine, images, names, registry, *, say, check_mode):
+def push(
+    engine: machine.Engine | None,
+    images: Mapping[str, str],
+    names: Iterable[str],
+    registry: str,
+    *,
+    say: Callable[[str], None],
+    check_mode: bool,
+) -> dict[str, dict[str, Any]]:
     """Push images.
 
-    :param images: dict of component to image
-    :param names: components to push
-    :param registry: host[:port][/path]
-    :param say: function that is given a line of progress
-    :returns: dict of component to {image, changed}
-    :raises machine.MachineError: the registry does not answer, or refuses
+    Args:
+        images: dict of component to image
+        names: components to push
+        registry: host[:port][/path]
+        say: function that is given a line of progress
+
+    Returns:
+        dict of component to {image, changed}
+
+    Raises:
+        machine.MachineError: the registry does not answer, or refuses
     """
     pushed = {}
     for name in names:
@@ -71,6 +86,8 @@ def push(engine, images, names, registry, *, say, check_mode):
         if check_mode:
             say(f"would push {image}")
             continue
+        if engine is None:
+            raise machine.MachineError("no container engine works here")
         started = time.monotonic()
         say(f"pushing {image} ...")
         insecure = ["--tls-verify=false"] if engine.name == "podman" and loopback(registry) else []
@@ -80,9 +97,10 @@ def push(engine, images, names, registry, *, say, check_mode):
     return pushed
 
 
-def inventory_lines(pushed):
+def inventory_lines(pushed: Mapping[str, str]) -> list[str]:
     """Lines of an inventory that name pushed images.
 
-    :param pushed: dict of component to image
+    Args:
+        pushed: dict of component to image
     """
     return [f"{VARIABLES.get(name, f'{name}_image')}: {image}" for name, image in pushed.items()]

@@ -43,8 +43,12 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller im
     Controller,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import LAST_APPLIED, Certificate, SealingError
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+
+try:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+except ImportError:  # Certificate, which reads each key first, says so
+    serialization = rsa = None
 
 ACTIVE = "active"  # the controller opens with keys of this label; with any other value it passes them over
 UNLABELLED = "sealed-secrets-key"  # the one key of old controllers, read by this name although it has no label
@@ -104,17 +108,17 @@ class SealingKey:
         except (binascii.Error, ValueError):
             raise SealingKeysError(f"{where} is no sealing key: its data are not base64") from None
         try:
-            private = serialization.load_pem_private_key(parts[PRIVATE_KEY], password=None)
-        except Exception:  # of several kinds; their texts may quote the key
-            private = None
-        if not isinstance(private, rsa.RSAPrivateKey):
-            raise SealingKeysError(f"{where} is no sealing key: its {PRIVATE_KEY} is no RSA key in PEM")
-        try:
             certificate = Certificate.from_pem(
                 parts[CERTIFICATE].decode("utf-8", "replace"), f"{CERTIFICATE} of {where}"
             )
         except SealingError as error:
             raise SealingKeysError(str(error)) from None
+        try:
+            private = serialization.load_pem_private_key(parts[PRIVATE_KEY], password=None)
+        except Exception:  # of several kinds; their texts may quote the key
+            private = None
+        if not isinstance(private, rsa.RSAPrivateKey):
+            raise SealingKeysError(f"{where} is no sealing key: its {PRIVATE_KEY} is no RSA key in PEM")
         public = private.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )

@@ -50,7 +50,7 @@ class Installed:
         self.run("ansible-galaxy", "collection", "build", REPOSITORY, "--output-path", archives)
         (archive,) = archives.iterdir()
         self.archive = archive
-        # From no server: what it depends on is in the virtual environment, as a part of the ansible package.
+        # From no server: what it depends on is in the virtual environment.
         self.run("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", self.collections, archive)
         packaged = pathlib.Path(sysconfig.get_path("purelib")) / "ansible_collections"
         for dependency in GALAXY["dependencies"]:

@@ -26,8 +26,10 @@ def running(path):
         started = playwright.chromium.launch(
             executable_path=path, args=FLAGS, headless=True, env={"HOME": profile, "PATH": "/usr/bin:/bin"}
         )
-        yield started
-        started.close()
+        try:
+            yield started
+        finally:
+            started.close()
 
 
 @contextlib.contextmanager
@@ -36,8 +38,10 @@ def fresh(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
-    yield context.new_page()
-    context.close()
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
 
 
 def go_to_login(stack, page):

@@ -45,7 +45,7 @@ class Store:
         return username in self.accounts
 
     def create_user(self, username, password, is_admin):
-        if self.raises:
+        if self.raises is not None:
             raise self.raises
         assert username not in self.accounts
         self.accounts[username] = (password, is_admin)

@@ -76,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 def export(run, folder) -> Any:
     """Give a function that runs the module."""
 
-    def runner(manifests: Any = STACK, check: bool = False, **options: Any) -> dict[str, Any]:
+    def runner(manifests: Any = tuple(STACK), check: bool = False, **options: Any) -> dict[str, Any]:
         return run("manifests_export", check=check, **{"directory": str(folder), "manifests": manifests, **options})
 
     return runner

@@ -195,16 +195,16 @@ class Registry(BaseHTTPRequestHandler):
 def test_what_counts_as_a_registry_that_answers(monkeypatch):
     server = HTTPServer(("127.0.0.1", 0), Registry)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    real = machine.urllib.request.urlopen
+    real = machine.open_url
 
-    def plain(url, timeout):
+    def plain(url, timeout, use_netrc):
         """The same over plain HTTP; the test's names carry the code that is wanted."""
         code = url.removeprefix("https://").partition(".")[0]
         if code == "none":
             raise machine.urllib.error.URLError("Name or service not known")
-        return real(f"http://127.0.0.1:{server.server_port}/{code}/v2/", timeout=timeout)
+        return real(f"http://127.0.0.1:{server.server_port}/{code}/v2/", timeout=timeout, use_netrc=use_netrc)
 
-    monkeypatch.setattr(machine.urllib.request, "urlopen", plain)
+    monkeypatch.setattr(machine, "open_url", plain)
     try:
         answers = machine.registries_answer(["200.x", "401.x", "403.x", "503.x", "none.x"])
     finally:

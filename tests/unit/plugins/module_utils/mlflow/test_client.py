@@ -286,7 +286,7 @@ class Forwarded(mlflow.ServiceConnection):
     looks = 0
 
     def __init__(self, port: int) -> None:
-        http.client.HTTPConnection.__init__(self, "127.0.0.1", port)
+        http.client.HTTPConnection.__init__(self, "127.0.0.1", port)  # pylint: disable=non-parent-init-called
 
     def connect(self) -> None:
         Forwarded.looks += 1

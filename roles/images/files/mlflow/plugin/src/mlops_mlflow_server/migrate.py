@@ -78,7 +78,7 @@ def migrate_auth(way: str) -> None:
     engine = engine_of("OIDC_USERS_DB_URI")
     with engine.begin() as connection:
         before = last_login(connection)
-    for each in {before or way, way}:
+    for each in dict.fromkeys((before or way, way)):
         MIGRATE[each](engine)
     name, password = os.environ.get("MLOPS_ADMIN_USERNAME", ""), os.environ.get("MLOPS_ADMIN_PASSWORD", "")
     tracking = engine_of("MLFLOW_BACKEND_STORE_URI")
