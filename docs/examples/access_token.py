@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Log in as a user and create an access token for MLflow clients.
 
 Usage: python access_token.py --mlflow-url URL --user NAME [--name TOKEN] [--days N]

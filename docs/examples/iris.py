@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Train on the iris data, log the run, register the model, load it back and predict.
 
 Usage: source build/quickstart/env && python iris.py

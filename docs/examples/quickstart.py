@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Finish the quickstart: create an access token of demo-admin, write the file to source, run the example.
 
 Usage: python quickstart.py --directory build/quickstart
@@ -54,7 +53,7 @@ def addresses(inventory):
         text=True,
         check=False,
     )
-    _, found, answer = done.stdout.partition("=>")
+    _unused, found, answer = done.stdout.partition("=>")
     if done.returncode != 0 or not found:
         raise QuickstartError(f"cannot read the URLs from the inventory {inventory}:\n{done.stdout}{done.stderr}")
     return json.loads(answer)["msg"]

@@ -17,7 +17,7 @@ class ActionModule(ActionBase):
     """Evaluates on the control node; nothing is sent to the host."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset()
+    _VALID_ARGS: frozenset[str] = frozenset()
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Compare the variables with meta/constraints.yml of the role that the task is in."""

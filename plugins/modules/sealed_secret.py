@@ -75,7 +75,7 @@ options:
     description:
       - The certificate to seal with, as the path of a file or as a PEM text.
       - By default the controller's newest one, which is fetched through the API server.
-    type: str
+    type: path
   controller_namespace:
     description: Namespace of the controller.
     type: str
@@ -351,7 +351,7 @@ def parse(params: dict[str, Any]) -> SealedSecretRequest:
     reserved = sorted(set(annotations) - set(without_scope(annotations)))
     if reserved:
         raise WrongInputError(f"annotations.{reserved[0]} is set by this module: use the option scope for scopes")
-    path = os.path.expanduser(params["path"] or "")
+    path = params["path"] or ""
     if path and os.path.isdir(path):
         raise WrongInputError(f"path is '{path}': a directory is there, and a file is needed")
     if params["state"] == "present" and not params["apply"]:
@@ -391,7 +391,7 @@ def read_certificate(given: str) -> Certificate:
     text = given
     if PEM not in given:
         where = f"certificate '{given}'"
-        found = sealed_files.read(os.path.expanduser(given))
+        found = sealed_files.read(given)
         if found is None:
             raise SealingError(f"{where}: there is no such file, and it is no PEM text")
         text = found
@@ -412,7 +412,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "annotations": {"type": "dict", "default": {}},
     "immutable": {"type": "bool"},
     "scope": {"type": "str", "choices": list(SCOPES), "default": STRICT},
-    "certificate": {"type": "str"},
+    "certificate": {"type": "path"},
     "controller_namespace": {"type": "str", "default": "sealed-secrets"},
     "controller_name": {"type": "str", "default": SERVICE},
     "apply": {"type": "bool", "default": True},

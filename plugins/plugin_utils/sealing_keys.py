@@ -48,7 +48,7 @@ try:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 except ImportError:  # Certificate, which reads each key first, says so
-    serialization = rsa = None
+    serialization = rsa = None  # type: ignore[assignment]  # each use is behind that message
 
 ACTIVE = "active"  # the controller opens with keys of this label; with any other value it passes them over
 UNLABELLED = "sealed-secrets-key"  # the one key of old controllers, read by this name although it has no label

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Print speed and size of a running stack, as ratios against a peer where there is one.
 
 Usage: python -m tests.bench.bench --directory build/quickstart

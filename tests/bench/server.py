@@ -212,7 +212,7 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
         load = {"experiment": experiment, "connections": connections, "seconds": seconds, "metrics": metrics}
         load["warm_up"] = 2
         person = {"user": stacks.USER, "token": token, "host": urllib.parse.urlsplit(stack.mlflow_url).netloc}
-        for _ in range(rounds):
+        for _unused in range(rounds):
             results["stack"].append(run("log_batch.py", url=f"http://{_host(node)}:{node_port}", **person, **load))
             results["bare"].append(run("log_batch.py", url=f"http://{_host(own)}:5000", host="localhost:5000", **load))
         outside = subprocess.run(

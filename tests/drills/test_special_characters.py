@@ -94,7 +94,7 @@ def test_each_password_has_every_character():
 
 
 def test_secrets_contain_the_supplied_values(drill, special):
-    values, _ = special
+    values, _unused = special
     found = {name.partition("/")[2]: (name, base64.b64decode(data)) for name, data in drill.credentials().items()}
     wrong = [name for name, value in values.items() if found.get(name, ("", b""))[1] != value.encode()]
     assert wrong == []
@@ -103,13 +103,13 @@ def test_secrets_contain_the_supplied_values(drill, special):
 def test_users_and_clients_log_in(drill, special):
     """Both users log in, so Keycloak's database password and the client secret work; a client logs a run with
     an artifact, so MLflow's database and bucket credentials work."""
-    values, _ = special
+    values, _unused = special
     assert drill.stack.password(stacks.ADMIN) == values["keycloak-users/demo-admin"]
     drill.use("with passwords of every character")
 
 
 def test_superuser_logs_in_with_the_password(drill, special):
-    values, _ = special
+    values, _unused = special
     for password, expected in ((values["postgres-superuser/password"], "1"), ("another", "")):
         script = f"PGPASSWORD={quoted(password)} psql -X -A -t -w -h 127.0.0.1 -U postgres -c 'SELECT 1' || true"
         assert drill.stack.execute("postgres", "sh", "-s", text=script).strip() == expected
@@ -121,7 +121,7 @@ def quoted(value):
 
 
 def test_keycloak_administrator_logs_in(drill, special):
-    values, _ = special
+    values, _unused = special
     url = f"{drill.stack.keycloak_url}/realms/master/protocol/openid-connect/token"
     for password, status in ((values["keycloak-admin/password"], 200), ("another", 401)):
         form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": password}
@@ -129,7 +129,7 @@ def test_keycloak_administrator_logs_in(drill, special):
 
 
 def test_minio_root_key_works(drill, special):
-    values, _ = special
+    values, _unused = special
     key = f"printf '%s\\n%s\\n' minio-root {quoted(values['minio-root/password'])}"
     script = f"{key} | mc --quiet --config-dir /tmp/drill alias set drill http://127.0.0.1:9000"
     done = drill.stack.execute("minio", "sh", "-s", text=script)
@@ -137,7 +137,7 @@ def test_minio_root_key_works(drill, special):
 
 
 def test_env_file_can_be_sourced(drill, special):
-    values, _ = special
+    values, _unused = special
     drill.stack.environment  # noqa: B018  rewrites the file
     script = 'set -eu; . "$1"; printf "%s\\0%s" "$DEMO_ADMIN_PASSWORD" "$DEMO_USER_PASSWORD"'
     done = subprocess.run(

@@ -21,7 +21,7 @@ class Server:
         self.core.create_namespace(body)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_unused):
         self.core.delete_namespace(self.namespace)
 
     def request(self, method, path, body=None, **query):
@@ -43,7 +43,7 @@ class Server:
         version = document["apiVersion"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         if version not in self.kinds:
-            status, _, found = self.request("GET", root)
+            status, _unused, found = self.request("GET", root)
             assert status == 200, f"the API server knows no {version}"
             self.kinds[version] = {each["kind"]: each for each in found["resources"] if "/" not in each["name"]}
         kind = self.kinds[version][document["kind"]]

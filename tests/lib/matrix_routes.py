@@ -299,7 +299,7 @@ UNKNOWN = [
 def refusals(key):
     """Return the statuses that refuse an unauthenticated caller."""
     path = key.partition(" ")[2]
-    return next((statuses for pattern, statuses, _ in UNKNOWN if re.fullmatch(pattern, path)), {401})
+    return next((statuses for pattern, statuses, _unused in UNKNOWN if re.fullmatch(pattern, path)), {401})
 
 
 # Exceptions to the rules, with the reason.
@@ -318,7 +318,7 @@ EXCEPTIONS = {
 
 def exception(key, caller, plugin):
     """Return whether a caller is allowed, for exceptions to the rules; None if there is no exception."""
-    for pattern, callers, may, _ in EXCEPTIONS[plugin]:
+    for pattern, callers, may, _unused in EXCEPTIONS[plugin]:
         if caller in callers and re.fullmatch(pattern, key):
             return may
     return None

@@ -219,9 +219,9 @@ def checked(folder, configuration, secrets, environment=None):
 
 def basic(header):
     """Return name and password of a header `Basic`."""
-    scheme, _, content = header.partition(" ")
+    scheme, _unused, content = header.partition(" ")
     assert scheme == "Basic"
-    name, _, password = base64.b64decode(content).decode().partition(":")
+    name, _unused, password = base64.b64decode(content).decode().partition(":")
     return name, password
 
 

@@ -75,7 +75,7 @@ class Background(threading.Thread):
         self.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_unused):
         self.done.set()
         self.join()
 

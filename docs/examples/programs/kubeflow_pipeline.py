@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Kubeflow Pipelines: a step that logs to MLflow, and a pipeline that gives it the credentials.
 
 Usage: python kubeflow_pipeline.py > pipeline.yaml    (pip install kfp kfp-kubernetes)

@@ -71,7 +71,7 @@ def test_permissions_without_an_equivalent_are_kept(results):
     assert results["elsewhere"] == [["churn"]]
     # Two names that differ only in case, and a permission for all runs.
     assert results["changed"]["carried"]["skipped"] == 3
-    assert [name for name, _ in results["passwords"]] == ["Carl", "Dora", "ada", "carl", "job"]
+    assert [name for name, _unused in results["passwords"]] == ["Carl", "Dora", "ada", "carl", "job"]
 
 
 def test_patterns_are_removed_only_with_their_group(results):

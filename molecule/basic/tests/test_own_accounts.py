@@ -173,7 +173,7 @@ def test_valid_password_is_hashed_only_once(stack, servers, ada):
     def seconds(caller, status):
         before = processor_seconds(servers)
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            codes = set(pool.map(lambda _: caller("GET", "2.0/mlflow/users/current").status_code, range(60)))
+            codes = set(pool.map(lambda _unused: caller("GET", "2.0/mlflow/users/current").status_code, range(60)))
         assert codes == {status}
         return processor_seconds(servers) - before
 
@@ -252,5 +252,5 @@ def test_database_outage_is_answered_with_503(stack, admin, ada):
             break
         time.sleep(0.2)
     assert (SEARCH, 503) in codes, codes
-    assert not [code for _, code in codes if code in (401, 302, 500)], codes
+    assert not [code for _unused, code in codes if code in (401, 302, 500)], codes
     assert ada("GET", SEARCH, max_results=1).status_code == 200

@@ -95,7 +95,7 @@ def test_a_login_begins_at_the_provider_and_ends_where_the_inventory_says(stack,
     assert front.url.startswith(f"{stack.keycloak_url}/"), "there is a page in between"
     seen = []
 
-    def note(answer, **_):
+    def note(answer, **_unused):
         seen.append(answer)
 
     session = access_token.new_session()

@@ -24,7 +24,7 @@ def test_user_logs_in(stack, page, screenshots, user):
     assert (profile["username"], profile["is_admin"]) == (user, user == stacks.ADMIN)
 
     # Each page load calls both replicas; neither redirects to the login page.
-    for _ in range(4):
+    for _unused in range(4):
         page.goto(f"{stack.mlflow_url}/#/experiments")
         page.reload()
         expect(page.get_by_text("Experiments").first).to_be_visible()
@@ -124,7 +124,7 @@ def test_login_works_across_replicas(stack):
         ended = [port for port, path in session.asked if path == "/callback"]
         assert begun == [one]
         assert ended == [two]
-        for _ in range(2):
+        for _unused in range(2):
             profile = session.get(f"{stack.mlflow_url}/api/2.0/mlflow/users/current", timeout=60)
             assert profile.json()["username"] == stacks.ADMIN
         assert {port for port, path in session.asked if path.endswith("/current")} == {one, two}

@@ -133,7 +133,7 @@ def answers(key, path, plugin):
     return next(
         (
             statuses
-            for pattern, statuses, _ in (*routes.ANSWERS.get(plugin, []), *routes.ANSWERS["both"])
+            for pattern, statuses, _unused in (*routes.ANSWERS.get(plugin, []), *routes.ANSWERS["both"])
             if any(routes.re.fullmatch(pattern, name) for name in (key, path))
         ),
         set(),
@@ -146,7 +146,7 @@ CONFINED = [caller for caller in matrix_people.CALLERS if caller not in ("owner"
 
 def of_others(caller_worlds, caller):
     """Return the markers of worlds in which this caller has no permission."""
-    others = (world.plant for (whose, _), world in caller_worlds.items() if whose != caller)
+    others = (world.plant for (whose, _unused), world in caller_worlds.items() if whose != caller)
     return set(others) if caller in CONFINED else set()
 
 

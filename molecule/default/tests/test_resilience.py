@@ -70,7 +70,7 @@ def test_loss_of_an_mlflow_pod_during_a_run(stack, admin_token, mark, ended):
     victim = stack.ready("mlflow")[0].metadata.name
     grace = {"grace_period_seconds": 0} if ended == "killed" else {}
     stack.core.delete_namespaced_pod(victim, "mlflow", **grace)
-    rest, _ = process.communicate(timeout=240)
+    rest, _unused = process.communicate(timeout=240)
     assert process.returncode == 0, "".join(lines) + rest
     run = re.search(r"ended (\w+)", rest).group(1)
     rows = stack.sql("mlflow", f"SELECT count(*), max(step) FROM metrics WHERE run_uuid = '{run}' AND key = 'step'")
@@ -131,7 +131,7 @@ def test_minio_restarts(stack, admin_token, mark, visitor):
     with visitor:
         time.sleep(2)
         stack.core.delete_namespaced_pod(stack.ready("minio")[0].metadata.name, "minio")
-        rest, _ = process.communicate(timeout=240)
+        rest, _unused = process.communicate(timeout=240)
     assert process.returncode == 0, rest
     assert float(re.search(r"slowest (\S+)", rest).group(1)) < 20, rest
     assert visitor.failed == []

@@ -120,7 +120,7 @@ def login(stack, tmp_path):
         stack.kubectl("delete", "namespace", namespace, "--ignore-not-found")
     (tmp_path / "sealed").mkdir()
     made = Login(stack, tmp_path / "sealed")
-    changed, _ = made.changed()
+    changed, _unused = made.changed()
     assert changed
     yield made
     for namespace in (ONE, TWO):

@@ -65,7 +65,7 @@ def test_database_roles_own_only_their_databases(stack):
 
 def test_passwords_are_scram_and_pages_have_checksums(stack):
     rows = stack.sql("postgres", "SELECT rolname, left(rolpassword, 13) FROM pg_authid WHERE rolpassword IS NOT NULL")
-    assert {kind for _, kind in rows} == {"SCRAM-SHA-256"}
+    assert {kind for _unused, kind in rows} == {"SCRAM-SHA-256"}
     assert stack.sql("postgres", "SHOW data_checksums") == [["on"]]
 
 

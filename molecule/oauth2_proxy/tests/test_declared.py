@@ -54,7 +54,7 @@ def test_second_run_changes_nothing(made, converge):
 
 
 def test_group_member_can_read_but_not_write(made, stack, name):
-    session, _ = stack.sign_in(USER)
+    session, _unused = stack.sign_in(USER)
     found = session.get(
         f"{stack.mlflow_url}{API}/experiments/get-by-name", params={"experiment_name": name}, timeout=60
     )

@@ -28,7 +28,7 @@ def user(stack):
 def test_account_is_created_at_the_first_visit(stack):
     if stack.account("demo-admin"):  # from an earlier run of this test
         stack.administrate("DELETE", "users/delete", {"username": "demo-admin"})
-    session, _ = stack.sign_in("demo-admin")
+    session, _unused = stack.sign_in("demo-admin")
     assert stack.account("demo-admin") is None, "a login without a visit creates no account"
     profile = current(session, stack.mlflow_url)
     assert (profile["username"], profile["is_admin"]) == ("demo-admin", False)
@@ -43,7 +43,7 @@ def test_new_user_sees_only_own_objects(stack, user):
     number = mine.json()["experiment_id"]
     renamed = {"experiment_id": number, "new_name": f"mine {stacks.time.time()}"}
     assert user.post(f"{url}/update", json=renamed, timeout=60).status_code == 200
-    other, _ = stack.sign_in("demo-admin")
+    other, _unused = stack.sign_in("demo-admin")
     assert other.get(f"{url}/get", params={"experiment_id": number}, timeout=60).status_code == 403
     assert number not in [
         each["experiment_id"]
@@ -130,7 +130,7 @@ def test_pods_share_sessions(stack):
 def test_a_session_outlives_the_access_token_and_ends_with_the_account(stack):
     """The session is renewed at Keycloak after 30 s here; access tokens live for 60 s."""
     person = stack.keycloak_user("demo-leaver")
-    session, _ = stack.sign_in("demo-leaver")
+    session, _unused = stack.sign_in("demo-leaver")
     began = stacks.time.monotonic()
     while stacks.time.monotonic() - began < 70:
         stacks.time.sleep(35)
@@ -154,7 +154,7 @@ def test_logout_ends_keycloaks_session_too(stack):
         return {each["id"] for each in stack.keycloak("GET", f"users/{person['id']}/sessions")}
 
     before = sessions()
-    session, _ = stack.sign_in(USER)
+    session, _unused = stack.sign_in(USER)
     [mine] = sessions() - before
     cookies = dict(session.cookies)
     out = session.get(f"{stack.mlflow_url}/oauth2/sign_out", timeout=60, allow_redirects=False)

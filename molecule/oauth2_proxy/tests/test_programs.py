@@ -69,7 +69,7 @@ def test_provider_password_is_refused(stack):
 
 
 def test_user_with_a_password_for_programs(stack):
-    session, _ = stack.sign_in("demo-user")
+    session, _unused = stack.sign_in("demo-user")
     number = session.get(stack.mlflow_url + proxied.CURRENT, timeout=60).json()["user"]["id"]
     password = secrets.token_urlsafe(24)
     stack.administrate("PATCH", "users/update-password", {"username": "demo-user", "password": password})

@@ -143,7 +143,7 @@ class _GitHub(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    def log_message(self, *_):
+    def log_message(self, *_unused):
         pass
 
 

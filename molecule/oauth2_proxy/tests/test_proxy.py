@@ -103,7 +103,7 @@ def test_escaped_paths_are_passed_unchanged(proxy, session):
 
 
 def test_cookie_is_http_only_and_same_site(stack, proxy):
-    _, answer = stack.sign_in("demo-user", proxy)
+    _unused, answer = stack.sign_in("demo-user", proxy)
     cookies = [line.lower() for line in answer.raw.headers.getlist("Set-Cookie") if line.startswith("_oauth2_proxy")]
     assert cookies
     for line in cookies:

@@ -46,7 +46,7 @@ def sentence(run):
     assert "Traceback" not in run.output, run.log
     failed = list(re.finditer(r"^fatal: \[[\w-]+\].*?=> (?={)", run.output, re.M))
     assert len(failed) == 1, run.log
-    result, _ = json.JSONDecoder().raw_decode(run.output, failed[0].end())
+    result, _unused = json.JSONDecoder().raw_decode(run.output, failed[0].end())
     message = re.sub(r"\s+", " ", result["msg"]).strip()
     assert len(message) < LENGTH, message
     return message

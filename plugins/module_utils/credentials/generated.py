@@ -30,7 +30,7 @@ def generate(kind: str, length: int) -> bytes:
         return randomness.token_hex(length // 2 + 1)[:length].encode()
     alphabet = string.ascii_letters + string.digits
     while True:
-        value = "".join(randomness.choice(alphabet) for _ in range(length))
+        value = "".join(randomness.choice(alphabet) for _unused in range(length))
         # Password policies ask for all three kinds of characters.
         if any(c.islower() for c in value) and any(c.isupper() for c in value) and any(c.isdigit() for c in value):
             return value.encode()

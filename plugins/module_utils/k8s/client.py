@@ -387,7 +387,7 @@ def _proxy_headers(given: dict[str, str | None]) -> dict[str, str]:
     """Give the headers for the proxy, as urllib3.util.make_headers makes them of such options."""
     headers = {}
     for option, header in (("proxy_basic_auth", "Proxy-Authorization"), ("basic_auth", "Authorization")):
-        user, _, password = (given.get(option) or "").partition(":")
+        user, _unused, password = (given.get(option) or "").partition(":")
         if user:
             headers[header] = basic_auth(user, password)
     if given.get("user_agent"):

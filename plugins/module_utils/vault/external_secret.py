@@ -81,7 +81,7 @@ def readiness(found: dict[str, Any]) -> tuple[bool, str]:
     """
     metadata, status = found.get("metadata") or {}, found.get("status") or {}
     ready: dict[str, Any] = next((each for each in status.get("conditions") or [] if each.get("type") == "Ready"), {})
-    synced, _, _digest = str(status.get("syncedResourceVersion") or "").partition("-")
+    synced, _unused, _digest = str(status.get("syncedResourceVersion") or "").partition("-")
     if ready.get("status") == "True":
         return synced == str(metadata.get("generation")), ""
     # The condition has no generation: an old refusal may stand there while a new one is being thought about.

@@ -26,7 +26,7 @@ def write_random(path, mebibytes):
     """Fill a file with random data, and return its hash."""
     digest = hashlib.sha256()
     with path.open("wb") as stream:
-        for _ in range(mebibytes):
+        for _unused in range(mebibytes):
             piece = os.urandom(MEBIBYTE)
             digest.update(piece)
             stream.write(piece)

@@ -80,7 +80,7 @@ class Connection:
 
 def main():
     asked = json.load(sys.stdin)
-    connections = [Connection(asked) for _ in range(asked["connections"])]
+    connections = [Connection(asked) for _unused in range(asked["connections"])]
     begin = time.monotonic() + asked["warm_up"]
     end = begin + asked["seconds"]
     threads = [threading.Thread(target=connection.work, args=(begin, end)) for connection in connections]

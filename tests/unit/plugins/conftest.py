@@ -98,7 +98,7 @@ class FakeCluster:
         # A list is of one namespace, or of all.
         every = re.compile(re.escape(path).replace("/api/v1/", "/api/v1/(?:namespaces/[^/]+/)?", 1))
         below = [thing for each, thing in self.objects.items() if every.fullmatch(each.rpartition("/")[0])]
-        *_, above, last = path.split("/")
+        *_unused, above, last = path.split("/")
         if below or (last.endswith("s") and above not in ("namespaces", "secrets")):
             # "key=value", "key", or "key in (one,two)", which has commas of its own.
             for pair in re.split(r",(?![^(]*\))", (query.get("labelSelector") or [""])[0]):

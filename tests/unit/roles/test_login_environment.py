@@ -31,7 +31,7 @@ def environment(role, **options):
     ],
 )
 def test_where_a_login_begins_and_ends(role, options, redirect, permissions):
-    variables, _ = environment(role, **options)
+    variables, _unused = environment(role, **options)
     assert variables["AUTOMATIC_LOGIN_REDIRECT"] == redirect
     assert variables["DEFAULT_LANDING_PAGE_IS_PERMISSIONS"] == permissions
 

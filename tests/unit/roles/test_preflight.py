@@ -350,8 +350,8 @@ def test_an_uninstall_leaves_others_their_sealed_secrets(others):
     component = role.value("sealed_secrets_component", options)
     removed = removals([role.manifests(options)], [component])
     names = {(each["kind"], each["metadata"]["name"]) for each in removed}
-    assert ("CustomResourceDefinition" in {kind for kind, _ in names}) == (not others)
+    assert ("CustomResourceDefinition" in {kind for kind, _unused in names}) == (not others)
     assert ("ClusterRole", "mlops-mlflow-sealed-secrets-unsealer") in names
-    assert "secrets-unsealer" not in {name for _, name in names}
+    assert "secrets-unsealer" not in {name for _unused, name in names}
     assert ("Namespace", "sealed-secrets") in names
-    assert "Deployment" not in {kind for kind, _ in names}, "it goes with its namespace"
+    assert "Deployment" not in {kind for kind, _unused in names}, "it goes with its namespace"

@@ -19,7 +19,7 @@ class StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         seen = set()
-        for key_node, _ in node.value:
+        for key_node, _unused in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
@@ -29,9 +29,9 @@ class StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def flatten_mapping(self, node):
-        own = {key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"}
+        own = {key.value for key, _unused in node.value if key.tag != "tag:yaml.org,2002:merge"}
         super().flatten_mapping(node)
-        for key, _ in node.value[: len(node.value) - len(own)]:
+        for key, _unused in node.value[: len(node.value) - len(own)]:
             if key.value in own:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value} is merged and given", key.start_mark)
 

@@ -65,7 +65,7 @@ class OtherServer(http.server.BaseHTTPRequestHandler):
     """An API server that differs from the tests' cluster, selected by the first part of the path."""
 
     def do_GET(self):
-        kind, _, path = self.path.lstrip("/").partition("/")
+        kind, _unused, path = self.path.lstrip("/").partition("/")
         path = path.partition("?")[0]
         if kind == "website":
             return self.answer(200, "text/html", b"<h1>It works!</h1>")
@@ -90,7 +90,7 @@ class OtherServer(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_):
+    def log_message(self, *_unused):
         pass
 
 
@@ -147,7 +147,7 @@ def sentences(output):
     """Return the message of the first failed task or item as one line, by inventory host."""
     found = {}
     for failed in re.finditer(r"^(?:fatal|failed): \[([\w-]+)\].*?=> (?={)", output, re.M):
-        result, _ = json.JSONDecoder().raw_decode(output, failed.end())
+        result, _unused = json.JSONDecoder().raw_decode(output, failed.end())
         found.setdefault(failed.group(1), re.sub(r"\s+", " ", result["msg"]).strip())
     return found
 

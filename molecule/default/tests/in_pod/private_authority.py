@@ -64,7 +64,7 @@ def usage(**given):
 
 def write_certificates(folder):
     """Write the CA's certificate, and the provider's with its key."""
-    issuer, provider = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    issuer, provider = (ec.generate_private_key(ec.SECP256R1()) for _unused in range(2))
     (folder / "ca.crt").write_bytes(
         certificate(
             "Company",
@@ -106,7 +106,7 @@ class Provider(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *_):
+    def log_message(self, *_unused):
         pass
 
 

@@ -39,7 +39,7 @@ class _Context:
     async def __aenter__(self):
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, *_unused):
         return None
 
 
@@ -51,7 +51,9 @@ def _error(name, base=Exception):
 
 def _stand_ins():
     botocore_error = _error("BotoCoreError")
-    repository = type("ArtifactRepository", (), {"__init__": lambda self, uri, *_: setattr(self, "artifact_uri", uri)})
+    repository = type(
+        "ArtifactRepository", (), {"__init__": lambda self, uri, *_unused: setattr(self, "artifact_uri", uri)}
+    )
     return {
         "authlib": {},
         "authlib.oauth2": {},
@@ -85,15 +87,15 @@ def _stand_ins():
             "config": types.SimpleNamespace(OIDC_USERS_DB_URI="sqlite://", PERMISSION_CACHE_TTL_SECONDS=60)
         },
         "mlflow_oidc_auth.middleware": {"AuthMiddleware": object},
-        "mlflow_oidc_auth.middleware.mcp_server_registry": {"_may_read": lambda *_: True},
+        "mlflow_oidc_auth.middleware.mcp_server_registry": {"_may_read": lambda *_unused: True},
         "mlflow_oidc_auth.utils": {},
-        "mlflow_oidc_auth.utils.permissions": {"can_read_mcp_server": lambda *_: False},
+        "mlflow_oidc_auth.utils.permissions": {"can_read_mcp_server": lambda *_unused: False},
         "asgiref": {},
         "asgiref.sync": {"ThreadSensitiveContext": _Context},
         "starlette": {},
         "starlette.routing": {"Mount": type("Mount", (), {})},
         "sqlalchemy": {"text": str, "create_engine": None},
-        "sqlalchemy.event": {"listen": lambda *_: None},
+        "sqlalchemy.event": {"listen": lambda *_unused: None},
         "sqlalchemy.engine": {"Engine": object},
         "werkzeug": {},
         "werkzeug.security": {"check_password_hash": lambda stored, password: stored == f"hash of {password}"},
@@ -117,7 +119,7 @@ def load(monkeypatch):
         vars(module).update(attributes)
         monkeypatch.setitem(sys.modules, name, module)
         if "." in name:
-            parent, _, child = name.rpartition(".")
+            parent, _unused, child = name.rpartition(".")
             monkeypatch.setattr(sys.modules[parent], child, module, raising=False)
 
     def load(name):

@@ -147,7 +147,7 @@ def test_stalled_artifact_calls_do_not_block_others(load, monkeypatch):
 
     async def drive():
         middleware = lanes.Lanes(inner)
-        artifacts = [asyncio.create_task(middleware(scope("/artifacts"), None, None)) for _ in range(6)]
+        artifacts = [asyncio.create_task(middleware(scope("/artifacts"), None, None)) for _unused in range(6)]
         await asyncio.sleep(0.01)
         await middleware(scope("/runs"), None, None)
         assert served == ["/runs"]

@@ -78,7 +78,7 @@ def test_invalid_credentials_are_not_cached(auth):
 
 def test_inactive_account_is_not_cached(auth):
     seen = asked(auth, *[basic("bob", "token")] * 2)
-    assert [facts for _, facts in seen] == [INACTIVE] * 2
+    assert [facts for _unused, facts in seen] == [INACTIVE] * 2
     assert Plugin.asked.count("bob") == 2
 
 

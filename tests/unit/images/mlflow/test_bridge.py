@@ -19,10 +19,10 @@ class Authorization:
 
     @classmethod
     def from_header(cls, value):
-        scheme, _, content = value.partition(" ")
+        scheme, _unused, content = value.partition(" ")
         if scheme.lower() != "basic":
             return cls(scheme.lower(), {})
-        username, _, password = base64.b64decode(content).decode().partition(":")
+        username, _unused, password = base64.b64decode(content).decode().partition(":")
         return cls("basic", {"username": username, "password": password})
 
 

@@ -18,7 +18,7 @@ def test_header_decodes_to_the_credentials(client_auth, secret):
     client = types.SimpleNamespace(client_id="mlflow", client_secret=secret)
     uri, headers, body = client_auth.basic(client, "POST", "http://login", {"Accept": "json"}, "code=1")
     assert (uri, body, headers["Accept"]) == ("http://login", "code=1", "json")
-    scheme, _, content = headers["Authorization"].partition(" ")
+    scheme, _unused, content = headers["Authorization"].partition(" ")
     assert scheme == "Basic"
     words = base64.b64decode(content).decode("ascii").split(":")
     assert [unquote_plus(word) for word in words] == ["mlflow", secret]
@@ -26,7 +26,7 @@ def test_header_decodes_to_the_credentials(client_auth, secret):
 
 def test_alphanumeric_secret_is_sent_unchanged(client_auth):
     client = types.SimpleNamespace(client_id="mlflow", client_secret="Abc-123_.~")
-    _, headers, _ = client_auth.basic(client, "POST", "", {}, "")
+    _unused, headers, _unused = client_auth.basic(client, "POST", "", {}, "")
     assert base64.b64decode(headers["Authorization"].split()[1]) == b"mlflow:Abc-123_.~"
 
 

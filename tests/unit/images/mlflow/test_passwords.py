@@ -35,14 +35,14 @@ def passwords(load):
 def test_valid_password_is_hashed_once(passwords):
     check = Counting()
     checks = passwords.Checks(check)
-    assert [checks("hash of a", "a") for _ in range(3)] == [True] * 3
+    assert [checks("hash of a", "a") for _unused in range(3)] == [True] * 3
     assert check.calls == 1
 
 
 def test_wrong_password_is_not_cached(passwords):
     check = Counting()
     checks = passwords.Checks(check)
-    assert [checks("hash of a", "b") for _ in range(3)] == [False] * 3
+    assert [checks("hash of a", "b") for _unused in range(3)] == [False] * 3
     assert check.calls == 3
 
 
@@ -78,7 +78,7 @@ def test_concurrent_checks_are_limited_and_shared(passwords):
     threads = [
         threading.Thread(target=checks, args=(f"hash of {word}", word))
         for word in ("a", "b", "c", "d")
-        for _ in range(5)
+        for _unused in range(5)
     ]
     for thread in threads:
         thread.start()

@@ -66,7 +66,7 @@ def plugin(load, monkeypatch):
         module = types.ModuleType(name)
         vars(module).update(attributes)
         monkeypatch.setitem(sys.modules, name, module)
-        parent, _, child = name.rpartition(".")
+        parent, _unused, child = name.rpartition(".")
         monkeypatch.setattr(sys.modules[parent], child, module, raising=False)
         return module
 
@@ -82,7 +82,7 @@ def plugin(load, monkeypatch):
             normalize_group_values=lambda value: [value] if isinstance(value, str) else list(value or []),
             admitting_rule=lambda groups, names, _patterns: next((name for name in names if name in groups), None),
         )
-        put("mlflow_oidc_auth.logger", get_logger=lambda: types.SimpleNamespace(info=lambda *_: None))
+        put("mlflow_oidc_auth.logger", get_logger=lambda: types.SimpleNamespace(info=lambda *_unused: None))
         put(
             "mlflow_oidc_auth.provisioning_policy",
             admin_from_claims=lambda _provider, groups, names: any(name in groups for name in names),
@@ -141,7 +141,7 @@ def renewed(plugin, store, answer):
         router._session_tokens_from_response(answer, None, types.SimpleNamespace(provider_id=None))
         return True
 
-    groups, _ = plugin("groups", store)
+    groups, _unused = plugin("groups", store)
     router = types.SimpleNamespace(
         _refresh_holding_turn=hold, _session_tokens_from_response=lambda *_args, **_options: "tokens"
     )
@@ -203,7 +203,7 @@ def keys(plugin):
             known["keys"] = [{"kid": "old"}, {"kid": "new"}]
         return known
 
-    module, _ = plugin("keys")
+    module, _unused = plugin("keys")
     auth = sys.modules["mlflow_oidc_auth.auth"]
     middleware = sys.modules["mlflow_oidc_auth.middleware.auth_middleware"]
     auth._get_provider_jwks = fetch
@@ -224,7 +224,7 @@ def test_unknown_key_is_fetched_at_once(keys):
 
 
 def test_forged_tokens_cause_one_fetch(keys):
-    for _ in range(20):
+    for _unused in range(20):
         keys.validate(token({}, kid="nobody"))
         keys.auth._get_provider_jwks(PROVIDER, force_refresh=True)
     assert keys.asked.count(True) == 1
@@ -258,7 +258,7 @@ def middleware(plugin):
             self._maybe_provision_bearer_user("ada", header, json.loads(header.partition(" ")[2]))
             return True, "ada", ""
 
-        def _maybe_provision_bearer_user(self, *_):
+        def _maybe_provision_bearer_user(self, *_unused):
             self.provisioned = True
 
         def _provider_for(self, _token):
@@ -289,7 +289,7 @@ def outcome(middleware, claims):
 
 
 def test_token_is_checked_in_a_thread_with_its_context(middleware):
-    (holds, name, _), mark = outcome(middleware, {"groups": ["people"]})
+    (holds, name, _unused), mark = outcome(middleware, {"groups": ["people"]})
     assert (holds, name, mark) == (True, "ada", "whose")
     assert middleware[0].thread is not threading.main_thread()
     assert middleware[0].provisioned
@@ -322,7 +322,7 @@ def test_logout_reads_the_providers_metadata_first(plugin):
     async def revoke(provider_id, _tokens, _username):
         done.append(f"revoke at {provider_id}")
 
-    logout, _ = plugin("logout")
+    logout, _unused = plugin("logout")
     logout.router = types.SimpleNamespace(
         _provider_metadata=metadata,
         _client_for_refresh=lambda name: name,

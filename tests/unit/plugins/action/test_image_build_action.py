@@ -116,8 +116,8 @@ SOURCE = {"node": "", "build": {"stack": "stack"}, "optional": {"vault": "server
 def build(action, options, monkeypatch):
     """A function that builds targets and extras with nothing real; gives the steps that ran and the images."""
     ran: list[str] = []
-    monkeypatch.setattr(machine, "find_engine", lambda *_: SimpleNamespace(name="podman", workarounds=[]))
-    monkeypatch.setattr(image_build.ActionModule, "_install", lambda *_: [])
+    monkeypatch.setattr(machine, "find_engine", lambda *_unused: SimpleNamespace(name="podman", workarounds=[]))
+    monkeypatch.setattr(image_build.ActionModule, "_install", lambda *_unused: [])
     monkeypatch.setattr(image_build.building.Builder, "plan", lambda _self, steps: list(steps))
     monkeypatch.setattr(image_build.building.Builder, "ensure", lambda _self, steps: ran.extend(steps))
     monkeypatch.setattr(image_build.building.Builder, "reference", lambda _self, step: f"localhost/{step}")
@@ -153,7 +153,7 @@ def test_what_is_asked_for_besides_must_be_known(build):
 
 def test_names_of_what_was_pushed_are_shown(build, action, monkeypatch):
     pushed = {"stack": {"image": "registry.example.com/stack:1-abc", "changed": False}}
-    monkeypatch.setattr(image_build.push, "push", lambda *_, **__: pushed)
+    monkeypatch.setattr(image_build.push, "push", lambda *_unused, **__: pushed)
     build(push_registry="registry.example.com", push=["stack"])
     assert action.said[-2].endswith("for the inventory:")
     assert action.said[-1] == "      stack_image: registry.example.com/stack:1-abc"

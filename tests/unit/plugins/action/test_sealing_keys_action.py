@@ -618,7 +618,7 @@ def test_nothing_leaks(playbook, cluster, hold, sealing_secrets, callback):
     other["metadata"]["name"] = "key-1"
     cluster.store(f"{NAMESPACE}/secrets/key-1", other)
     failed = [playbook(callback, state, *given) for state in ("exported", "imported")]
-    assert [code for code, _ in failed] == [2, 2]
+    assert [code for code, _unused in failed] == [2, 2]
     assert "holds another key of the name key-1" in failed[0][1]
     assert "holds something else than the backup does" in failed[1][1]
     cluster.answers[f"POST {NAMESPACE}/secrets"] = cluster.status(422, "Invalid", stored["data"]["tls.key"])
@@ -627,7 +627,7 @@ def test_nothing_leaks(playbook, cluster, hold, sealing_secrets, callback):
     assert code == 2
     assert "answered with 422" in refused
 
-    texts = [output, restored, refused, *(text for _, text in failed)]
+    texts = [output, restored, refused, *(text for _unused, text in failed)]
     texts += [each.read_text() for each in playbook.folder.rglob("*") if each.is_file()]
     assert [leaks(found, text) for text in texts] == [0] * len(texts)
     assert [each.name for each in playbook.folder.glob("*keys.vault*")] == ["keys.vault.yml"]

@@ -159,9 +159,9 @@ class FakeMlflow:
             f"GET {V3}/scorers/list": lambda query: {
                 "scorers": [{"scorer_name": "quality"}] if query["experiment_id"] == self.number("churn") else []
             },
-            f"GET {V3}/gateway/endpoints/list": lambda _: {"endpoints": [{"endpoint_id": "e-1", "name": "gpt"}]},
-            f"GET {V3}/gateway/[a-z-]+/list": lambda _: {},
-            f"GET {V3}/mcp-servers": lambda _: {"mcp_servers": []},
+            f"GET {V3}/gateway/endpoints/list": lambda _unused: {"endpoints": [{"endpoint_id": "e-1", "name": "gpt"}]},
+            f"GET {V3}/gateway/[a-z-]+/list": lambda _unused: {},
+            f"GET {V3}/mcp-servers": lambda _unused: {"mcp_servers": []},
         }
 
     def _search(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +262,7 @@ class FakeOidc(FakeMlflow):
         base = f"{V2}/permissions"
         return {
             **super().routes(),
-            f"GET {base}/groups": lambda _: list(self.groups),
+            f"GET {base}/groups": lambda _unused: list(self.groups),
             f"POST {base}/groups": lambda body: self.groups.append(body["group_name"]),
             f"GET {SNAPSHOT}": self._snapshot,
             f"(GET) {base}/(user|group)s/([^/]+)/(.+)": self._list,
@@ -446,7 +446,7 @@ class FakeBasic(FakeMlflow):
     def routes(self) -> dict[str, Any]:
         return {
             **super().routes(),
-            f"GET {V3}/roles/list": lambda _: {"roles": [self._shown(each) for each in self.roles.values()]},
+            f"GET {V3}/roles/list": lambda _unused: {"roles": [self._shown(each) for each in self.roles.values()]},
             f"POST {V3}/roles/create": self._make,
             f"POST {V3}/roles/permissions/add": self._add,
             f"PATCH {V3}/roles/permissions/update": self._update,

@@ -422,7 +422,7 @@ def test_many_at_once_agree_and_lose_nothing(cluster):
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
+    threads = [threading.Thread(target=work) for _unused in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -474,7 +474,7 @@ values_of_a_secret = st.dictionaries(st.sampled_from(["password", "other"]), st.
     killed_after=st.integers(0, 3),
 )
 def test_from_any_state_and_any_interruption_it_ends_well(monkeypatch, before, killed_after):
-    monkeypatch.setattr(credentials, "fingerprint", lambda *_: "")
+    monkeypatch.setattr(credentials, "fingerprint", lambda *_unused: "")
     memory = MemoryStore({namespace: dict(data) for namespace, data in before.items()})
     ask = wanted(namespaces=["one", "two", "three"])
     memory.writes_left = killed_after

@@ -88,13 +88,13 @@ def test_seals_into_a_file_without_a_cluster(cluster, offline):
     assert values["password"].decode() not in result["_output"]
 
     before = {each: each.read_bytes() for each in offline.path.parent.iterdir()}
-    result, _, _ = offline(keys=KEYS, labels={"app": "reports"})
+    result, _unused, _unused = offline(keys=KEYS, labels={"app": "reports"})
     assert (result["changed"], result["sealed"], result["generated"], result["certificate"]) == (False, [], [], "")
     assert {each: each.read_bytes() for each in offline.path.parent.iterdir()} == before
 
 
 def test_only_the_key_that_changed_is_sealed_anew(offline):
-    _, first, values = offline(keys=KEYS)
+    _unused, first, values = offline(keys=KEYS)
     result, second, again = offline(keys=KEYS | {"username": {"value": "other"}})
     assert (result["changed"], result["sealed"]) == (True, ["username"])
     assert again == {"username": b"other", "password": values["password"]}
@@ -113,19 +113,19 @@ def test_keys_labels_and_annotations_that_are_not_named_stay(offline):
 
 
 def test_check_mode_writes_nothing_and_tells_the_same(offline, run):
-    result, sealed, _ = offline(keys=KEYS, check=True)
+    result, sealed, _unused = offline(keys=KEYS, check=True)
     assert (result["changed"], sealed) == (True, {})
     assert "key password (sealed now)" in result["diff"][0]["after"]
     assert not offline.path.parent.exists()
     offline(keys=KEYS)
     text = offline.path.read_text()
-    result, _, _ = offline(keys=KEYS | {"username": {"value": "other"}}, check=True)
+    result, _unused, _unused = offline(keys=KEYS | {"username": {"value": "other"}}, check=True)
     assert (result["changed"], result["sealed"], offline.path.read_text()) == (True, ["username"], text)
 
 
 def test_without_a_digest_key_it_seals_anew_and_warns(offline):
-    _, first, _ = offline(keys=KEYS, digest_key=None)
-    result, second, _ = offline(keys=KEYS, digest_key=None)
+    _unused, first, _unused = offline(keys=KEYS, digest_key=None)
+    result, second, _unused = offline(keys=KEYS, digest_key=None)
     assert result["sealed"] == ["username"], "the generated one stays"
     assert "digest_key is not set" in result["_output"]
     assert first["spec"]["encryptedData"]["password"] == second["spec"]["encryptedData"]["password"]
@@ -133,28 +133,28 @@ def test_without_a_digest_key_it_seals_anew_and_warns(offline):
 
 
 def test_a_sealed_value_that_somebody_else_wrote_is_not_trusted(offline):
-    _, sealed, _ = offline(keys=KEYS)
+    _unused, sealed, _unused = offline(keys=KEYS)
     old = sealed["spec"]["encryptedData"]["username"]
     offline(keys=KEYS | {"username": {"value": "other"}})
     text = offline.path.read_text()
     offline.path.write_text(text.replace(load(text, "it")["spec"]["encryptedData"]["username"], old))
-    result, _, values = offline(keys=KEYS | {"username": {"value": "other"}})
+    result, _unused, values = offline(keys=KEYS | {"username": {"value": "other"}})
     assert result["sealed"] == ["username"]
     assert values["username"] == b"other"
 
 
 def test_another_scope_needs_all_values(offline):
     offline(keys=KEYS)
-    result, _, _ = offline("namespace-wide", keys=KEYS)
+    result, _unused, _unused = offline("namespace-wide", keys=KEYS)
     assert "keys.password was generated for the scope strict" in result["msg"]
-    result, _, _ = offline("namespace-wide", keys={"username": {"value": "reports"}})
+    result, _unused, _unused = offline("namespace-wide", keys={"username": {"value": "reports"}})
     assert "cannot be changed without the value of its key password" in result["msg"]
     given = {key: {"value": key} for key in KEYS}
     result, sealed, values = offline("namespace-wide", keys=given)
     assert result["sealed"] == ["password", "username"]
     assert values == {"password": b"password", "username": b"username"}
     assert sealed["metadata"]["annotations"] == {"sealedsecrets.bitnami.com/namespace-wide": "true"}
-    result, sealed, _ = offline("strict", keys=given)
+    result, sealed, _unused = offline("strict", keys=given)
     assert "annotations" not in sealed["metadata"]
     assert offline("strict", keys=given)[0]["changed"] is False
 
@@ -182,11 +182,11 @@ def test_values_are_in_no_output(offline, monkeypatch, tmp_path, kind):
     monkeypatch.setenv("PLANTED", PLANTED)
     (tmp_path / "planted").write_text(PLANTED + "\n")
     source = {"env": "PLANTED", "file": str(tmp_path / "planted"), "value": PLANTED}[kind]
-    result, _, values = offline(keys={"password": {kind: source}}, digest_key={"value": PLANTED})
+    result, _unused, values = offline(keys={"password": {kind: source}}, digest_key={"value": PLANTED})
     assert values == {"password": PLANTED.encode()}
     assert PLANTED not in result["_output"]
     assert json.dumps(PLANTED)[1:-1] not in result["_output"]
-    failed, _, _ = offline(keys={"password": {kind: source}, "b": {}}, digest_key={"value": PLANTED})
+    failed, _unused, _unused = offline(keys={"password": {kind: source}, "b": {}}, digest_key={"value": PLANTED})
     assert failed["failed"] is True
     assert json.dumps(PLANTED)[1:-1] not in failed["_output"]
 

@@ -46,7 +46,7 @@ class Proxy:
             if not self.status.startswith("200"):
                 client.close()
                 continue
-            host, _, port = self.targets[-1].rpartition(":")
+            host, _unused, port = self.targets[-1].rpartition(":")
             server = socket.create_connection((host, int(port)))
             for source, target in ((client, server), (server, client)):
                 threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()

@@ -181,7 +181,7 @@ def test_sends_in_masked_chunks(upgrader):
     sent = bytes(range(256)) * 300
     opened.sendall(sent)
     opened.close()
-    for _ in range(200):
+    for _unused in range(200):
         if upgrader.frames and upgrader.frames[-1][0] == CLOSE:
             break
         threading.Event().wait(0.01)
@@ -278,7 +278,7 @@ def test_a_connection_is_kept(upgrader, connection):
     upgrader.answers = [HELLO + data(OK)]
     assert ask(connection) == (200, b"ok")
     assert len(upgrader.heads) == 2
-    assert any(b"Host: web.ns.svc\r\n" in payload for _, payload in upgrader.frames)
+    assert any(b"Host: web.ns.svc\r\n" in payload for _unused, payload in upgrader.frames)
 
 
 def test_an_answer_is_read_after_a_close_that_it_asks_for(upgrader, connection):

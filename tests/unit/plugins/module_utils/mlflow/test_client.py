@@ -94,7 +94,7 @@ def test_one_connection_serves_all_requests(serve):
     server.server.get_request = lambda: accepted.append(1) or original()
     api = opened(server)
 
-    for _ in range(3):
+    for _unused in range(3):
         api.request("GET", "/x")
 
     assert api.requests == 3

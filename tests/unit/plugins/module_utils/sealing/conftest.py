@@ -162,7 +162,7 @@ class World:
 
     @staticmethod
     def place(path: str) -> str:
-        *_, namespace, _kind, name = path.split("/")
+        *_unused, namespace, _kind, name = path.split("/")
         return f"{namespace}/{name}"
 
     def secret(self, place: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def sealed_path(place: str) -> str:
 @pytest.fixture
 def ensure(world, monkeypatch):
     """A function that ensures a Secret as the module does, and gives the Ensurer and what it did by namespace."""
-    monkeypatch.setattr(credentials, "fingerprint", lambda *_: "digest")
+    monkeypatch.setattr(credentials, "fingerprint", lambda *_unused: "digest")
 
     def ensured(
         backend: str = "sealed_secrets",
@@ -102,7 +102,7 @@ def state(world: Any) -> tuple[Any, Any]:
 
 
 def test_seals_in_all_namespaces_and_has_nothing_to_do_next(world, ensure):
-    _, done = ensure(labels={"team": "ml"})
+    _unused, done = ensure(labels={"team": "ml"})
     assert all(each.created and each.generated == ["password"] for each in done.values())
     assert world.cluster.values("one/login") == world.cluster.values("two/login")
     for place in ("one/login", "two/login"):
@@ -113,7 +113,7 @@ def test_seals_in_all_namespaces_and_has_nothing_to_do_next(world, ensure):
         assert world.file(place).stat().st_mode & 0o777 == 0o644
     before = state(world)
     world.cluster.requests.clear()
-    _, done = ensure(labels={"team": "ml"})
+    _unused, done = ensure(labels={"team": "ml"})
     assert not any(each.changed for each in done.values())
     assert world.cluster.writes() == []
     assert state(world) == before
@@ -138,7 +138,7 @@ def test_a_supplied_value_is_sealed_and_others_keep_their_form(world, ensure):
     ensure()
     before = copy.deepcopy(world.sealed("one/login")["spec"]["encryptedData"])
     world.sealed("one/login")["metadata"]["annotations"] = {"note": "somebody's"}
-    _, done = ensure(supplied="supplied")
+    _unused, done = ensure(supplied="supplied")
     after = world.sealed("one/login")["spec"]["encryptedData"]
     assert after["username"] == before["username"]
     assert after["password"] != before["password"]
@@ -153,7 +153,7 @@ def test_the_scope_is_changed_there_and_back(world, ensure, scope):
     ensure()
     values = world.cluster.values("one/login")
     for asked in (scope, "strict"):
-        _, done = ensure(scope=asked)
+        _unused, done = ensure(scope=asked)
         assert done["one"].converted[0] == f"sealed again, {asked}"
         assert scope_of(world.sealed("one/login")) == asked
         assert world.cluster.values("one/login") == values
@@ -163,7 +163,7 @@ def test_the_scope_is_changed_there_and_back(world, ensure, scope):
 def test_a_value_that_was_changed_beside_it_is_sealed(world, ensure):
     ensure()
     world.by_hand("one/login", password=b"by hand")
-    _, done = ensure()
+    _unused, done = ensure()
     assert done["one"].converted[0] == "sealed again, since a value was changed beside it"
     assert world.open(world.sealed("one/login"))["password"] == b"by hand"
     assert world.cluster.values("two/login")["password"] == b"by hand"
@@ -173,7 +173,7 @@ def test_a_value_that_was_changed_beside_it_is_sealed(world, ensure):
 def test_a_key_that_was_added_beside_it_is_sealed(world, ensure):
     ensure()
     world.by_hand("one/login", theirs=b"kept")
-    _, done = ensure()
+    _unused, done = ensure()
     assert done["one"].converted[0] == "sealed again, with all keys"
     assert world.open(world.sealed("one/login"))["theirs"] == b"kept"
     assert not any(each.changed for each in ensure()[1].values())
@@ -187,7 +187,7 @@ def test_one_that_cannot_be_opened_any_more_is_sealed_anew(world, ensure, sealin
     for place in ("one/login", "two/login"):
         world.sealed(place)["metadata"]["generation"] += 1
     world.look()
-    _, done = ensure()
+    _unused, done = ensure()
     assert done["one"].converted[0] == "sealed again, since the controller cannot open it"
     assert world.cluster.values("one/login") == values == world.open(world.sealed("one/login"))
 
@@ -201,7 +201,7 @@ def test_check_mode_tells_and_writes_nothing(world, ensure):
     ensure()
     world.file("two/login").unlink()
     before = state(world)
-    _, done = ensure(check=True)
+    _unused, done = ensure(check=True)
     assert (done["one"].changed, done["two"].changed) == (False, True)
     assert state(world) == before
 
@@ -212,14 +212,14 @@ def test_check_mode_tells_and_writes_nothing(world, ensure):
 def test_a_plain_secret_is_taken_over_whole_and_given_back(world, ensure):
     metadata = {"labels": {"team": "ml"}, "annotations": {"note": "ours", LAST_APPLIED: "{}"}}
     world.cluster.secret("one/login", {"password": b"old", "theirs": b"kept"}, metadata=metadata, type="Opaque")
-    _, done = ensure()
+    _unused, done = ensure()
     assert done["one"].converted[0] == "sealed"
     values = {"username": b"mlflow", "password": b"old", "theirs": b"kept"}
     assert world.cluster.values("one/login") == values == world.open(world.sealed("one/login"))
     assert world.secret("one/login")["metadata"]["labels"] == {"team": "ml"}
     assert world.secret("one/login")["metadata"]["annotations"] == {"note": "ours"}
     assert not any(each.changed for each in ensure()[1].values())
-    _, done = ensure("kubernetes")
+    _unused, done = ensure("kubernetes")
     assert done["one"].converted == ["released from its SealedSecret"]
     assert sealed_path("one/login") not in world.cluster.objects
     assert world.secret("one/login")["metadata"]["ownerReferences"] == []
@@ -304,7 +304,7 @@ def test_comes_back_from_the_files(world, ensure):
     assert all(each.created and not each.generated for each in done.values())
     assert ensurer.fingerprints == {"one/login": "", "two/login": ""}
     assert state(world) == before
-    _, done = ensure()
+    _unused, done = ensure()
     assert all(each.created and not each.generated for each in done.values())
     assert world.cluster.values("one/login") == world.cluster.values("two/login") == values
     assert state(world)[1] == files
@@ -315,7 +315,7 @@ def test_comes_back_where_another_namespace_has_it(world, ensure):
     values = world.cluster.values("one/login")
     del world.cluster.objects[sealed_path("two/login")], world.cluster.objects[secret_path("two/login")]
     world.file("two/login").unlink()
-    _, done = ensure()
+    _unused, done = ensure()
     assert (done["one"].changed, done["two"].created, done["two"].generated) == (False, True, [])
     assert world.cluster.values("two/login") == values
 
@@ -357,7 +357,7 @@ def test_a_secret_that_only_its_sealed_secret_knows_is_not_generated_again(world
             world.idle = False
 
     world.cluster.before = wake
-    _, done = ensure(backend, output=False, namespaces=["one"])
+    _unused, done = ensure(backend, output=False, namespaces=["one"])
     assert world.cluster.values("one/login") == values
     assert done["one"].generated == []
 

@@ -145,7 +145,7 @@ def store(world: World, delivery: str) -> VaultStore:
 @pytest.fixture
 def ensure(world, monkeypatch):
     """A function that ensures a Secret as the module does, and gives the Ensurer and what it did by namespace."""
-    monkeypatch.setattr(credentials, "fingerprint", lambda *_: "digest")
+    monkeypatch.setattr(credentials, "fingerprint", lambda *_unused: "digest")
 
     def ensured(
         delivery: str = "secrets", check: bool = False, supplied: str = "", **more: Any
@@ -200,7 +200,7 @@ def test_generates_writes_to_vault_and_delivers_and_has_nothing_to_do_next(world
 def test_what_vault_has_wins_and_other_keys_stay(world, ensure, delivery):
     world.vault.put("login", {"username": b"mlflow", "password": b"of Vault", "theirs in Vault": b"kept"})
     world.cluster.secret("two/login", {"username": b"mlflow", "password": b"of the cluster"}, type="Opaque")
-    _, done = ensure(delivery)
+    _unused, done = ensure(delivery)
     assert world.cluster.values("one/login")["password"] == world.cluster.values("two/login")["password"] == b"of Vault"
     assert done["two"].updated == ["password"]
     assert world.vault.values()["theirs in Vault"] == b"kept"
@@ -257,7 +257,7 @@ def test_somebody_who_writes_to_vault_at_the_same_time(world, ensure, delivery):
     world.vault.before_write = lambda: (
         "login" in world.vault.entries or world.vault.put("login", {"username": b"mlflow", "password": b"theirs"})
     )
-    _, done = ensure(delivery)
+    _unused, done = ensure(delivery)
     assert world.vault.values()["password"] == b"theirs"
     assert world.cluster.values("one/login") == world.cluster.values("two/login") == world.vault.values()
     assert not done["one"].generated
@@ -345,14 +345,14 @@ def test_a_key_beside_ours_that_was_changed_in_vault_is_delivered_with_ours(worl
     world.cluster.secret("one/login", {"username": b"mlflow", "password": b"old", "theirs": b"old"}, type="Opaque")
     ensure("external_secrets")
     world.vault.put("login", {"username": b"mlflow", "password": b"new", "theirs": b"new"})
-    _, done = ensure("external_secrets")
+    _unused, done = ensure("external_secrets")
     assert done["one"].updated == ["password"]
     assert world.cluster.values("one/login") == world.vault.values()
 
 
 def test_a_label_is_brought_in_line(world, ensure):
     ensure("external_secrets")
-    _, done = ensure("external_secrets", labels={"team": "ml"})
+    _unused, done = ensure("external_secrets", labels={"team": "ml"})
     assert done["one"].relabelled
     assert world.cluster.objects[SECRET.format("one")]["metadata"]["labels"] == {"team": "ml", MANAGED: "true"}
     assert world.external("one")["metadata"]["labels"] == {"team": "ml"}
@@ -365,7 +365,7 @@ def test_one_that_somebody_changed_is_brought_in_line(world, ensure):
     before = state(world)
     assert ensure("external_secrets", check=True)[1]["one"].converted == ["an ExternalSecret"]
     assert state(world) == before
-    _, done = ensure("external_secrets")
+    _unused, done = ensure("external_secrets")
     assert (done["one"].converted, done["two"].converted) == (["an ExternalSecret"], [])
     assert world.external("one")["spec"]["refreshInterval"] == "1h0m0s"
 
@@ -423,7 +423,7 @@ def collected(world):
 @both
 def test_from_sealed_secrets(world, ensure, collected, delivery):
     sealed(world, "one", "two")
-    _, done = ensure(delivery, check=True)
+    _unused, done = ensure(delivery, check=True)
     assert done["one"].converted[0] == "released from its SealedSecret"
     assert SEALED.format("one") in world.cluster.objects
     ensure(delivery)
@@ -438,7 +438,7 @@ def test_from_sealed_secrets(world, ensure, collected, delivery):
 def test_delivery_is_taken_back(world, ensure, to, more):
     ensure("external_secrets")
     expected = {**world.vault.values(), **({"password": b"another"} if "supplied" in more else {})}
-    _, done = ensure(to, **more)
+    _unused, done = ensure(to, **more)
     assert all(each.changed for each in done.values())
     assert (world.external("one"), world.external("two")) == (None, None)
     assert world.cluster.values("one/login") == world.cluster.values("two/login") == expected

@@ -24,7 +24,7 @@ def schema_uri(uri: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
-def ini(environment=os.environ) -> str:
+def ini(environment=os.environ) -> str:  # only read  pylint: disable=dangerous-default-value
     """Return the text of MLflow's basic_auth.ini for these variables."""
     values = {
         "default_permission": environment.get("MLOPS_DEFAULT_PERMISSION") or DEFAULT_PERMISSION,
@@ -38,7 +38,7 @@ def ini(environment=os.environ) -> str:
     return "[mlflow]\n" + "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in values.items())
 
 
-def write(environment=os.environ) -> dict[str, str]:
+def write(environment=os.environ) -> dict[str, str]:  # only read  pylint: disable=dangerous-default-value
     """Write the file with mode 0600, and return the environment variables that point MLflow to it."""
     path = pathlib.Path(environment.get("MLOPS_BASIC_AUTH_FILE") or DEFAULT_FILE)
     path.unlink(missing_ok=True)

@@ -250,7 +250,7 @@ class Oidc:
         if key == ALL:
             return row | {"regex": ALL_PATTERN, "priority": 100}
         if kind == "scorer":
-            experiment, _, scorer = key.partition("/")
+            experiment, _unused, scorer = key.partition("/")
             return row | {"experiment_id": experiment, "scorer_name": unquote(scorer)}
         return row | {columns[0]: key}
 
@@ -363,7 +363,7 @@ class Basic:
         groups = {group for group in state.groups if not group.startswith(OWN_ROLE)}
         role_of = {("group", group): self._role(group) for group in sorted(groups)}
         for name, number in numbers.items():
-            if any(holder == "user" and who == name for holder, who, _, _ in state.grants):
+            if any(holder == "user" and who == name for holder, who, _unused, _unused in state.grants):
                 role_of["user", name] = self._role(f"{OWN_ROLE}{number}__")
                 self._assign({(number, role_of["user", name])})
         assigned = {
@@ -372,7 +372,7 @@ class Basic:
         rows = self._connection.execute(
             select(members.c.id, members.c.user_id, members.c.role_id).where(
                 members.c.user_id.in_(numbers.values()),
-                members.c.role_id.in_([role for (holder, _), role in role_of.items() if holder == "group"]),
+                members.c.role_id.in_([role for (holder, _unused), role in role_of.items() if holder == "group"]),
             )
         ).all()
         self._connection.execute(
@@ -381,7 +381,7 @@ class Basic:
             )
         )
         self._assign(assigned)
-        mine, others, _ = self._own_roles()
+        mine, others, _unused = self._own_roles()
         self._connection.execute(
             delete(grants).where(grants.c.role_id.in_([*mine, *others]), grants.c.resource_type.in_(self._kinds))
         )

@@ -85,7 +85,7 @@ def _known(function):
 
 def credentials(header: str) -> tuple[str, str] | None:
     """Return name and password of a header `Authorization: Basic`, or None for another scheme."""
-    scheme, _, words = header.partition(" ")
+    scheme, _unused, words = header.partition(" ")
     if scheme.lower() != "basic":
         return None
     try:

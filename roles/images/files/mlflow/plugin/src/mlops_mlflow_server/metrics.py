@@ -29,7 +29,7 @@ def without_view() -> None:
         raise RuntimeError(f"MLflow's server was imported before its view {PATH} could be disabled")
     from prometheus_flask_exporter import PrometheusMetrics  # noqa: PLC0415
 
-    PrometheusMetrics.register_endpoint = lambda *_, **__: None
+    PrometheusMetrics.register_endpoint = lambda *_unused, **__: None
 
 
 def check_closed(flask) -> None:
