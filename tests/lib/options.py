@@ -43,6 +43,7 @@ VARIANTS = {
         "minio_versioning": [False, True],
     },
     "keycloak": {
+        "keycloak_db_host": ["postgres.postgres.svc", "db.example.com"],
         "keycloak_db_pool_size": [20, 5],
         "platform_image_pull_secrets": [[], ["registry"]],
         "keycloak_extra_env": [{}, {"KC_LOG_LEVEL": "info", "JAVA_OPTS_APPEND": "-Dx='a b' -Dy=\"{c}\""}],
@@ -68,6 +69,7 @@ VARIANTS = {
         "mlflow_allowed_hosts": [[], ["mlflow.example.com", "*.example.org"]],
         "mlflow_cors_allowed_origins": [[], ["https://notebooks.example.com"]],
         "mlflow_db_ca_secret": ["", "company-ca"],
+        "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
         "mlflow_extra_env": [[], [{"name": "MLFLOW_LOGGING_LEVEL", "value": 'it\'s "DEBUG"'}]],
         "mlflow_s3_endpoint": ["http://minio.minio.svc:9000", ""],
         "mlflow_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],

@@ -131,6 +131,24 @@ def test_all_that_templates_decide_by_is_varied(role):
     assert (deciding & defaults.keys()) - UNDECIDED - VARIANTS[role].keys() == set()
 
 
+@pytest.mark.parametrize(
+    ("role", "template", "container"),
+    [
+        ("keycloak", "keycloak.statefulset.yaml.j2", "wait-for-postgres"),
+        ("mlflow", "mlflow-migrate.job.yaml.j2", "wait-for-postgres"),
+        ("mlflow", "mlflow.deployment.yaml.j2", "wait-for-migration"),
+    ],
+)
+def test_pods_wait_for_dependencies_of_the_stack(role, template, container):
+    """An init container waits for PostgreSQL of the stack; for another's database it would hide a wrong password."""
+    for host, own in (("postgres.postgres.svc", True), ("db.example.com", False)):
+        options = BASE.get(role, {}) | {f"{role}_db_host": host}
+        (document,) = get_role(role).render(template, options)
+        (spec,) = pods(document)
+        names = [each["name"] for each in spec.get("initContainers", [])]
+        assert (container in names) == (own or container == "wait-for-migration")
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_rendering_is_stable(role):
     """The same options give the same manifests: nothing is made up while rendering."""
