@@ -128,7 +128,7 @@ test: lint no-test-cluster unit molecule ## Lint, unit tests and the scenario `d
 
 .PHONY: test-full
 test-full: other-python test sanity ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
-	@for scenario in external sealed vault basic oauth2_proxy; do molecule test --scenario-name $$scenario; done
+	@for scenario in external sealed vault basic oauth2_proxy matrix; do molecule test --scenario-name $$scenario; done
 	$(MAKE) drills
 	$(MAKE) test-other-core
 
