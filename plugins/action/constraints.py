@@ -17,7 +17,7 @@ class ActionModule(ActionBase):
     """Evaluates on the control node; nothing is sent to the host."""
 
     _requires_connection = False
-    _VALID_ARGS: frozenset[str] = frozenset()
+    _VALID_ARGS: frozenset[str] = frozenset({"variables"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Compare the variables with meta/constraints.yml of the role that the task is in."""
@@ -27,7 +27,11 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail("constraints is for tasks of a role.")
         file = Path(role, "meta", "constraints.yml")
         entries = self._loader.load_from_file(str(file), trusted_as_template=True)
-        constraints = {path: Constraint(**entry) for path, entry in entries.items()}
+        _validation, options = self.validate_argument_spec({"variables": {"type": "list", "elements": "str"}})
+        chosen = options["variables"]
+        constraints = {
+            path: Constraint(**entry) for path, entry in entries.items() if chosen is None or variable(path) in chosen
+        }
         constraints = {
             path: each for path, each in constraints.items() if self._templar.evaluate_conditional(each.when)
         }

@@ -35,6 +35,8 @@ class ActionModule(ActionBase):
         arguments = {
             "definition": manifests,
             "apply": True,
+            # An object that is refused is no reason to leave out what other components need.
+            "continue_on_error": True,
             # Who set which field when is noise in a difference.
             "hidden_fields": ["metadata.managedFields"],
             "server_side_apply": {"field_manager": options["field_manager"], "force_conflicts": True},
@@ -56,14 +58,17 @@ def summary(manifests: list[dict[str, Any]], applied: list[dict[str, Any]]) -> d
 
     Returns:
         C(changed); C(changed_objects), as kind and place; C(pending), the workloads that are not ready, as module
-        C(workload_wait) takes them; and C(diff), with a header for each object that differs.
+        C(workload_wait) takes them; C(diff), with a header for each object that differs; and where objects were
+        refused, C(failed) and C(msg), which names each with the reason.
     """
-    changed, pending, diffs = [], [], []
+    changed, pending, diffs, refused = [], [], [], []
     for manifest, one in zip(manifests, applied, strict=True):
         live = one.get("result") or {}
         metadata = manifest["metadata"]
         place = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
         title = f"{manifest['kind']} {place}"
+        if one.get("error"):
+            refused.append(f"{title}: {one['error'].get('msg', 'refused without a reason')}")
         if one.get("changed"):
             changed.append(title)
         if one.get("changed") and one.get("diff"):
@@ -71,4 +76,5 @@ def summary(manifests: list[dict[str, Any]], applied: list[dict[str, Any]]) -> d
         if live.get("kind") in PATHS and not judge(live).ready:
             home = live["metadata"]["namespace"]
             pending.append({"kind": live["kind"], "namespace": home, "name": live["metadata"]["name"]})
-    return {"changed": bool(changed), "changed_objects": changed, "pending": pending, "diff": diffs}
+    failure = {"failed": True, "msg": "The cluster refused " + "\nand ".join(refused)} if refused else {}
+    return {"changed": bool(changed), "changed_objects": changed, "pending": pending, "diff": diffs, **failure}

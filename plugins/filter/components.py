@@ -43,6 +43,12 @@ def _exists(secret: dict[str, Any]) -> bool:
     return bool(secret.get("existing", False))
 
 
+def up_to(components: list[dict[str, Any]], last: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pick the components up to the last one of these, in dependency order."""
+    end = max((position for position, each in enumerate(components, 1) if each in last), default=0)
+    return components[:end]
+
+
 def places_of_secrets(secrets: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give C(namespace), C(name) and C(existing) of each Secret in each of its namespaces, as they are exported."""
     return [
@@ -269,4 +275,5 @@ class FilterModule:
             "secrets_of_components": secrets_of_components,
             "secrets_of_dependencies": secrets_of_dependencies,
             "secrets_of_items": secrets_of_items,
+            "up_to": up_to,
         }

@@ -14,7 +14,11 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Checks what an argument spec cannot express, by C(meta/constraints.yml) of the role that the task is in.
   - Runs on the control node, and names all values that are wrong.
-options: {}
+options:
+  variables:
+    description: The variables to check. By default all that the file names.
+    type: list
+    elements: str
 notes:
   - C(meta/constraints.yml) is a mapping of paths to constraints.
   - A path is a variable with what leads to its parts. C([]) is each element of a list, C({}) each key of a mapping,

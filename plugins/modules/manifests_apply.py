@@ -14,6 +14,8 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Applies objects server-side by M(kubernetes.core.k8s), which for a list shows no difference and returns each object
     whole. This shows the difference of each object, and returns names only.
+  - An object that the cluster refuses does not keep the others from being applied. The task fails afterwards, and
+    names each refused object with the reason.
 options:
   manifests:
     description: The objects, in the order in which they are applied.

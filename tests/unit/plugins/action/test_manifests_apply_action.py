@@ -37,6 +37,18 @@ def test_each_change_has_its_difference():
     ]
 
 
+def test_a_refused_object_fails_the_task_after_the_others():
+    manifests = [manifest("StatefulSet", "m", "a"), manifest("ConfigMap", "c", "b")]
+    applied = [
+        {"changed": False, "result": {}, "error": {"msg": "Forbidden: updates to the specification"}},
+        {"changed": True, "result": {}},
+    ]
+    found = summary(manifests, applied)
+    assert found["failed"]
+    assert found["msg"] == "The cluster refused StatefulSet a/m: Forbidden: updates to the specification"
+    assert found["changed_objects"] == ["ConfigMap b/c"]
+
+
 def test_workloads_that_are_not_ready_are_pending():
     manifests = [manifest(kind, "w", "a") for kind in ("Deployment", "StatefulSet", "Service")]
     applied = [

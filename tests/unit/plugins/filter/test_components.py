@@ -16,6 +16,7 @@ from ansible_collections.mlops.mlflow.plugins.filter.components import (
     secrets_of_components,
     secrets_of_dependencies,
     secrets_of_items,
+    up_to,
 )
 
 PASSWORD = {"generate": "password", "length": 32}
@@ -39,6 +40,12 @@ def test_a_secret_of_several_components_is_listed_once_and_at_home_first():
 def test_secrets_of_one_name_that_differ_stay_apart(difference):
     components = [{"secrets": [secret("db", "a")]}, {"secrets": [secret("db", "b", **difference)]}]
     assert [each["namespaces"] for each in secrets_of_components(components)] == [["a"], ["b"]]
+
+
+def test_up_to():
+    components = [{"name": name} for name in "abcd"]
+    assert up_to(components, [components[1], components[2]]) == components[:3]
+    assert up_to(components, []) == []
 
 
 def test_places_of_secrets():

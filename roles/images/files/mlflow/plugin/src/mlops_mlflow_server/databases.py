@@ -8,8 +8,8 @@ import sqlalchemy
 
 from mlops_mlflow_server.settings import login
 
-# Table in MLflow's own database that records the last migration, see `versions`.
-MIGRATED = "mlops_migrated"
+# Table in MLflow's own database: for which versions `migrate` has run, and how people logged in then.
+MIGRATED = "mlops_migrations"
 
 
 class Failure(Exception):
@@ -90,25 +90,40 @@ def engine_of(variable: str) -> sqlalchemy.Engine:
 
 
 def versions() -> str:
-    """Return what determines the schema of both databases: the installed versions and the login mode."""
+    """Return what decides on the schema of both databases: the installed versions, and where they are."""
     names = ("mlflow", "mlflow-oidc-auth", "mlops-mlflow-server")
-    return " ".join([*(f"{name}={importlib.metadata.version(name)}" for name in names), f"login={login()}"])
+    uris = [os.environ[name] for name in ("MLFLOW_BACKEND_STORE_URI", "OIDC_USERS_DB_URI") if os.environ.get(name)]
+    places = [where(sqlalchemy.make_url(uri)).replace(" ", "") for uri in uris]
+    return " ".join([*(f"{name}={importlib.metadata.version(name)}" for name in names), *places])
 
 
 def record_migration(engine: sqlalchemy.Engine) -> None:
-    """Record in MLflow's database that the migration to this version has ended."""
+    """Write in MLflow's database that this version's `migrate` has ended, and how people log in now."""
     with engine.begin() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE TABLE IF NOT EXISTS {MIGRATED} (versions text NOT NULL)"))
-        connection.execute(sqlalchemy.text(f"DELETE FROM {MIGRATED}"))  # noqa: S608  (a constant)
         connection.execute(
-            sqlalchemy.text(f"INSERT INTO {MIGRATED} (versions) VALUES (:versions)"),  # noqa: S608  (a constant)
-            {"versions": versions()},
+            sqlalchemy.text(
+                f"CREATE TABLE IF NOT EXISTS {MIGRATED} (versions text PRIMARY KEY, login text NOT NULL, "
+                "migrated_at timestamptz NOT NULL DEFAULT now())"
+            )
+        )
+        connection.execute(
+            sqlalchemy.text(
+                f"INSERT INTO {MIGRATED} (versions, login) VALUES (:versions, :login) "  # noqa: S608  (a constant)
+                "ON CONFLICT (versions) DO UPDATE SET login = :login, migrated_at = now()"
+            ),
+            {"versions": versions(), "login": login()},
         )
 
 
-def recorded_migration(engine: sqlalchemy.Engine) -> str:
-    """Return what `record_migration` recorded last; empty if it never ran."""
+def is_migrated(engine: sqlalchemy.Engine) -> bool:
+    """Tell whether `migrate` of these versions has ended at some time, and the last one was for this way to log in.
+
+    A newer version may have migrated since: whether its schema will do, MLflow looks at its start.
+    """
     with engine.connect() as connection:
         if not sqlalchemy.inspect(connection).has_table(MIGRATED):
-            return ""
-        return connection.scalar(sqlalchemy.text(f"SELECT versions FROM {MIGRATED}")) or ""  # noqa: S608  (a constant)
+            return False
+        rows = connection.execute(
+            sqlalchemy.text(f"SELECT versions, login FROM {MIGRATED} ORDER BY migrated_at DESC")  # noqa: S608  (a constant)
+        ).all()
+    return versions() in {row.versions for row in rows} and rows[0].login == login()

@@ -102,6 +102,17 @@ def migrate_auth(way: str) -> None:
     engine.dispose()
 
 
+def record() -> None:
+    """Write down that the databases were migrated, which the server's pods wait for."""
+    engine = engine_of("MLFLOW_BACKEND_STORE_URI")
+    try:
+        record_migration(engine)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", error)).split())
+        raise Failure(f"The migration could not be recorded in {where(engine.url)}: {reason}") from error
+    engine.dispose()
+
+
 def main() -> int:
     """Migrate the databases, one after the other; return the exit code."""
     began = time.monotonic()
@@ -121,9 +132,7 @@ def main() -> int:
                 reason = " ".join(str(getattr(error, "orig", error)).split())
                 raise Failure(f"The migration of the {title} database {where(engine.url)} failed: {reason}") from error
             say(f"The {title} database {where(engine.url)} has the schema of this version")
-        engine = engine_of("MLFLOW_BACKEND_STORE_URI")
-        record_migration(engine)
-        engine.dispose()
+        record()
     except (Failure, accounts.TakenError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)
         return 1

@@ -1,19 +1,20 @@
 """Wait until the databases were migrated for the installed versions: `python -m mlops_mlflow_server.wait`.
 
 It reads the server's environment, and waits up to `MLOPS_DATABASE_WAIT` seconds for the database and for the record
-that `mlops_mlflow_server.migrate` writes at its end. The exit code is 0, or 1 with a one-sentence message, which is
-also the container's termination message.
+that `mlops_mlflow_server.migrate` writes at its end. The exit code is 0; 75 if the time is up, or 1 for a wrong
+setting, each with a one-sentence message, which is also the container's termination message.
 """
 
 import contextlib
+import os
 import pathlib
 import sys
 import time
 
 import sqlalchemy
 
-from mlops_mlflow_server.databases import Failure, engine_of, recorded_migration, say, versions, where
-from mlops_mlflow_server.settings import number
+from mlops_mlflow_server.databases import Failure, engine_of, is_migrated, say, versions, where
+from mlops_mlflow_server.settings import login, number
 
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 MESSAGE = pathlib.Path("/dev/termination-log")
@@ -22,13 +23,12 @@ MESSAGE = pathlib.Path("/dev/termination-log")
 def missing(engine: sqlalchemy.Engine) -> str:
     """Return what is still missing, for the log; empty if nothing is."""
     try:
-        recorded = recorded_migration(engine)
+        if is_migrated(engine):
+            return ""
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", error)).split())
         return f"the database {where(engine.url)}: {reason}"
-    if recorded == versions():
-        return ""
-    return f"Job mlflow-migrate to bring the databases to {versions()}; they are at {recorded or 'no version yet'}"
+    return f"Job mlflow-migrate to bring the databases to {versions()}, login={login()}"
 
 
 def wait(limit: float) -> None:
@@ -38,7 +38,8 @@ def wait(limit: float) -> None:
         limit: seconds to wait at most.
 
     Raises:
-        Failure: they were not migrated in time.
+        TimeoutError: they were not migrated in time.
+        Failure: the environment names no database.
     """
     engine = engine_of("MLFLOW_BACKEND_STORE_URI")
     end = time.monotonic() + limit
@@ -46,7 +47,7 @@ def wait(limit: float) -> None:
     while reason := missing(engine):
         now = time.monotonic()
         if now >= end:
-            raise Failure(f"Waited {limit:g} s in vain for {reason}")
+            raise TimeoutError(f"Waited {limit:g} s in vain for {reason}")
         if now >= next_line:
             next_line = now + 10
             say(f"Waiting for {reason}")
@@ -58,11 +59,12 @@ def main() -> int:
     """Wait for the migration; return the exit code."""
     try:
         wait(number("MLOPS_DATABASE_WAIT", 120.0))
-    except (Failure, ValueError) as error:
+    except (Failure, TimeoutError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):
             MESSAGE.write_text(str(error))
-        return 1
+        # What the collection's wait for workloads takes for patience that ended, and not for a crash.
+        return os.EX_TEMPFAIL if isinstance(error, TimeoutError) else 1
     return 0
 
 
