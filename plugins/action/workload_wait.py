@@ -59,6 +59,7 @@ class ActionModule(LocalAction):
         },
         "timeout": {"type": "int", "default": 300},
         "fail_fast_after": {"type": "int", "default": 90},
+        "rerun": {"type": "bool", "default": True},
         "prune_label": {"type": "str", "default": ""},
     }
 
@@ -85,13 +86,14 @@ class ActionModule(LocalAction):
                 options["serves"],
                 [Removal(**each) for each in options["gone"]],
                 fail_fast_after=options["fail_fast_after"],
+                rerun=options["rerun"],
+                prune_label=options["prune_label"],
             )
+            result |= {"pruned": watch.pruned, "rerun": watch.rerun}
             result["ready"] = watch.wait(timeout, progress)
-            if result["ready"] and options["prune_label"]:
-                result["pruned"] = watch.prune(options["prune_label"])
-            result |= {"changed": bool(result["pruned"] or watch.rerun), "rerun": watch.rerun}
             if not result["ready"]:
                 result |= {"failed": True, "msg": explain(watch, api)}
         except KubeError as error:
             result |= {"failed": True, "msg": f"The workloads cannot be waited for: {error}"}
-        return {**result, "waited": round(time.monotonic() - begun)}
+        changed = bool(result["pruned"] or result["rerun"])
+        return {**result, "changed": changed, "waited": round(time.monotonic() - begun)}

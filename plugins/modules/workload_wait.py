@@ -22,12 +22,14 @@ description:
     an image's name is invalid or an image must be there and is not. After 30 seconds, where a container's
     configuration is wrong (such as a Secret that is missing) or no pod may be created. After O(fail_fast_after)
     seconds, where an image cannot be pulled, a volume not be mounted, or a container crashes over and over.
-  - A Job that had failed before the wait began is run once more, as a copy of the same name. So it heals in the next
-    play once the cause is gone, and can be looked at until then.
+  - A Job that had failed before the wait began is run once more, as a copy of the same name, unless O(rerun=false). So
+    it heals in the next play once the cause is gone, and can be looked at until then.
   - Pods of earlier specifications, which a rollout is about to replace, do not count for that.
-  - An init container whose name begins with C(wait-for-) waits for a dependency. While it runs, and where it ends with
-    an error and is restarted, the pod waits for what the rest of the name says, and does not crash. Once a workload has
-    failed and all others do nothing but wait like that, the wait ends.
+  - An init container whose name begins with C(wait-for-) waits for a dependency. While it runs, and where it ended
+    with exit code 75 since it waited in vain, the pod waits for what the rest of the name says. Any other end but
+    success is a crash. Once a workload has failed and all others do nothing but wait like that, the wait ends.
+  - What waits for a dependency that is ready is waited for, unless a workload has failed whose name begins with the
+    dependency's name and a hyphen, such as the Job C(postgres-provision) of C(postgres).
 options:
   workloads:
     description: What to wait for. It must be there already, or come within ten seconds.
@@ -106,10 +108,18 @@ options:
       - V(0) waits until O(timeout).
     type: int
     default: 90
+  rerun:
+    description:
+      - Whether Jobs that had failed before the wait began are run once more. V(false) suits a second wait of a play for
+        what the first one waited for in vain.
+    type: bool
+    default: true
   prune_label:
     description:
-      - Label of Jobs. After success, Jobs that share its value with one of O(workloads) in the same namespace are
-        removed if they are finished or older.
+      - Label of Jobs. Those that share its value with a Job of O(workloads) in the same namespace, and are not in
+        O(workloads), are removed as the wait begins, running or not, so that they run again if they come back.
+      - If one of them is newer than the Job of O(workloads), the latter is run once more, as a copy of the same name,
+        since what it did may be overwritten. A complete Job may be in O(workloads) for this; it costs two requests.
       - Empty removes none.
     type: str
     default: ""
@@ -163,12 +173,12 @@ waited:
   type: int
 pruned:
   description: Jobs that were removed, as namespace/name.
-  returned: success
+  returned: always
   type: list
   elements: str
 rerun:
-  description: Jobs that had failed before and were run once more, as namespace/name.
-  returned: success
+  description: Jobs that had failed before, or after which another one began, and were run once more, as namespace/name.
+  returned: always
   type: list
   elements: str
 """

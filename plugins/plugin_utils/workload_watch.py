@@ -88,12 +88,15 @@ class Watch:
         serves: What must be served once all of them are ready, as the option of M(mlops.mlflow.workload_wait) says.
         removals: What must be gone.
         fail_fast_after: Seconds that an image may not be pulled, or a container crash; 0 for ever.
+        rerun: Whether Jobs that had failed before the wait began are run once more.
+        prune_label: Label of Jobs: those that share its value with one that is waited for are removed; empty for none.
         clock: Gives the time in seconds, and C(sleep) waits; for tests.
 
     Attributes:
         seen: What the last look at each workload found.
         failed: Why a workload will not become ready, in a sentence.
-        rerun: Jobs that had failed before the wait began and were run again, as namespace/name.
+        rerun: Jobs that were run once more, as namespace/name.
+        pruned: Jobs that were removed, as namespace/name.
         unserved: What is not served yet, with why.
         removals: What must be gone.
         waited: Seconds that the wait took up to the last look.
@@ -107,6 +110,8 @@ class Watch:
         removals: Iterable[Removal] = (),
         *,
         fail_fast_after: float,
+        rerun: bool = True,
+        prune_label: str = "",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> None:
@@ -115,6 +120,8 @@ class Watch:
         self._serves = serves
         self.removals = list(removals)
         self._fail_fast_after = fail_fast_after or float("inf")
+        self._rerun = rerun
+        self._prune_label = prune_label
         self._clock = clock
         self._sleep = sleep
         self._since: dict[str, float] = {}  # when a problem was first seen, by workload, pod and container
@@ -122,6 +129,7 @@ class Watch:
         self._complete: set[Target] = set()  # Jobs, which stay complete and may be removed
         self._unreachable = ""
         self.rerun: list[str] = []
+        self.pruned: list[str] = []
         self.seen: dict[Target, Seen] = {}
         self.failed: dict[Target, str] = {}
         self.unserved: dict[str, str] = {}
@@ -184,20 +192,24 @@ class Watch:
         try:
             ready = self._look(target)
         except NeverReadyError as error:
-            # One that heals while others are waited for has not failed.
             self.failed[target] = str(error)
             return False
-        if ready:
-            self.failed.pop(target, None)
-            if target.kind == "Job":
-                self._complete.add(target)
+        # One that heals while others are waited for has not failed.
+        self.failed.pop(target, None)
+        if ready and target.kind == "Job":
+            self._complete.add(target)
         return ready
 
     def _only_blocked(self) -> bool:
         """Whether whatever is not ready has failed, or does nothing but wait for others."""
         if any(not removal.gone for removal in self.removals):
             return False
-        ready = {target.name for target, seen in self.seen.items() if seen.verdict.ready}
+        # What is ready does not answer as long as its Job has failed: postgres, with Job postgres-provision-1a2b.
+        ready = {
+            target.name
+            for target, seen in self.seen.items()
+            if seen.verdict.ready and not any(each.name.startswith(f"{target.name}-") for each in self.failed)
+        }
         now = self._clock()
         blocked = True
         for target, seen in self.seen.items():
@@ -221,9 +233,17 @@ class Watch:
             return False
         workload.setdefault("kind", target.kind)
         verdict = judge(workload)
-        if verdict.failed and target not in self._was_there:
-            self._run_again(target, workload)
-            return False
+        if target not in self._was_there:
+            others = self._others(target, workload)
+            again = "it had failed before" if verdict.failed and self._rerun else ""
+            if any(_created(each) > _created(workload) for each in others):
+                again = "another one began after it"
+            if again:
+                self._run_again(target, workload, again)
+            # Even where this one fails: since it began, that another one is complete says nothing.
+            self._prune(target, others)
+            if again:
+                return False
         self._was_there.add(target)
         self._since.pop(f"missing {target}", None)
         seen = self.seen[target] = Seen(verdict, workload)
@@ -246,9 +266,9 @@ class Watch:
         if self._clock() - since >= MISSING_FOR:
             raise NeverReadyError(f"{target} is not there")
 
-    def _run_again(self, target: Target, job: dict[str, Any]) -> None:
-        """Put a copy in the place of a Job that had failed before the wait began."""
-        self.seen[target] = Seen(Verdict(False, "it had failed before and is run again"), job)
+    def _run_again(self, target: Target, job: dict[str, Any], why: str) -> None:
+        """Put a copy in the place of a Job that began before the wait."""
+        self.seen[target] = Seen(Verdict(False, f"{why} and is run again"), job)
         self._was_there.add(target)
         self.rerun.append(f"{target.namespace}/{target.name}")
         preconditions = {"preconditions": {"uid": job["metadata"].get("uid")}, "propagationPolicy": "Foreground"}
@@ -256,7 +276,7 @@ class Watch:
         deadline = self._clock() + CONFIG_FOR
         while self._api.find(target.path) is not None:
             if self._clock() >= deadline:
-                raise NeverReadyError(f"{target} failed before, and cannot be removed to run again")
+                raise NeverReadyError(f"{target} cannot be removed to run again, {why}")
             self._sleep(INTERVAL / 4)
         # Applied just as it was, so that the next play's apply finds nothing to change.
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
@@ -407,31 +427,33 @@ class Watch:
 
     # --- tidying
 
-    def prune(self, label: str) -> list[str]:
-        """Remove the Jobs that those which were waited for supersede, and name them."""
-        pruned = []
-        jobs = {target: seen.workload for target, seen in self.seen.items() if target.kind == "Job"}
-        kept = {(target.namespace, target.name) for target in jobs}
-        for target, job in jobs.items():
-            value = (job["metadata"].get("labels") or {}).get(label)
-            if not value:
+    def _others(self, target: Target, job: dict[str, Any]) -> list[dict[str, Any]]:
+        """Find the Jobs that share the value of the label with a Job, but for those that are waited for."""
+        value = (job["metadata"].get("labels") or {}).get(self._prune_label)
+        if target.kind != "Job" or not value:
+            return []
+        kept = {each.name for each in self._targets if (each.kind, each.namespace) == ("Job", target.namespace)}
+        folder = PATHS["Job"].format(namespace=quoted(target.namespace))
+        found = self._list(folder, labelSelector=f"{self._prune_label}={value}")
+        return [each for each in found if each["metadata"]["name"] not in kept]
+
+    def _prune(self, target: Target, others: list[dict[str, Any]]) -> None:
+        """Remove Jobs beside one that is waited for."""
+        for metadata in (other["metadata"] for other in others):
+            if metadata.get("deletionTimestamp"):
                 continue
-            folder = PATHS["Job"].format(namespace=quoted(target.namespace))
-            for other in self._list(folder, labelSelector=f"{label}={value}"):
-                name = other["metadata"]["name"]
-                finished = any(condition(other, each).get("status") == "True" for each in ("Complete", "Failed"))
-                older = other["metadata"]["creationTimestamp"] <= job["metadata"]["creationTimestamp"]
-                going = other["metadata"].get("deletionTimestamp")
-                if (target.namespace, name) in kept or going or not (finished or older):
-                    continue
-                try:
-                    self._api.request("DELETE", f"{folder}/{quoted(name)}", query={"propagationPolicy": "Background"})
-                except ApiError as error:
-                    if error.status != 404:
-                        raise
-                    continue
-                pruned.append(f"{target.namespace}/{name}")
-        return pruned
+            other = Target("Job", target.namespace, metadata["name"])
+            try:
+                self._api.request("DELETE", other.path, query={"propagationPolicy": "Background"})
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                continue
+            self.pruned.append(f"{other.namespace}/{other.name}")
+
+
+def _created(thing: dict[str, Any]) -> str:
+    return thing["metadata"]["creationTimestamp"]
 
 
 def _copy(target: Target, job: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ REASONS = {
     "PostStartHookError": "crash",
 }
 WAIT_FOR = "wait-for-"  # how the names of init containers begin that wait for a dependency, and end once it answers
-CANNOT_RUN = (126, 127, 128)  # exit codes of what did not run at all
+IN_VAIN = 75  # exit code of an init container that waited as long as it may
 STARTING = ("PodInitializing", "ContainerCreating", "")
 
 
@@ -259,17 +259,21 @@ def _running(status: dict[str, Any], times: str) -> Problem:
 
 
 def _dependency_problem(status: dict[str, Any]) -> Problem | None:
-    """Say what an init container waits for that is there to wait; None where it does not, or cannot."""
+    """Say what an init container waits for; None where it does not wait, or crashed."""
     name, state = status["name"], status.get("state") or {}
-    waiting = state.get("waiting") or {}
     ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
-    if not name.startswith(WAIT_FOR) or ended.get("exitCode") in CANNOT_RUN or (ended.get("exitCode") == 0):
-        return None
-    if not ("running" in state or "terminated" in state or waiting.get("reason") == "CrashLoopBackOff"):
+    in_vain = ended.get("exitCode") == IN_VAIN
+    if "running" in state:
+        # After success it runs once more where the whole pod is started again.
+        waits = in_vain or ended.get("exitCode") in (None, 0)
+    else:
+        waits = in_vain and (state.get("waiting") or {}).get("reason") in (None, "CrashLoopBackOff")
+    if not name.startswith(WAIT_FOR) or not waits:
         return None
     dependency, restarts = name.removeprefix(WAIT_FOR), status.get("restartCount", 0)
     times = f", {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
-    text = f"it waits for {dependency} (init container {name}{times})"
+    message = one_line(ended.get("message"))
+    text = f"it waits for {dependency} (init container {name}{times})" + (f": {message}" if message else "")
     return Problem("dependency", text, name, acute=False, dependency=dependency)
 
 

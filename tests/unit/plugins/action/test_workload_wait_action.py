@@ -87,6 +87,23 @@ def test_a_job_that_was_run_again_is_a_change(act, cluster):
     assert (result["changed"], result["ready"], result["rerun"]) == (True, True, ["ns/j"])
 
 
+def test_what_was_pruned_is_named_where_the_wait_fails(act, cluster):
+    for name, created in (("new", "2026-01-02T00:00:00Z"), ("old", "2026-01-01T00:00:00Z")):
+        metadata = {"labels": {"mlops.mlflow/job": "provision"}, "creationTimestamp": created}
+        cluster.store(f"/apis/batch/v1/namespaces/ns/jobs/{name}", {"metadata": metadata, "spec": {}, "status": {}})
+    new = {"kind": "Job", "namespace": "ns", "name": "new"}
+    result = act(workloads=[new], prune_label="mlops.mlflow/job", timeout=0)
+    assert (result["failed"], result["changed"], result["pruned"]) == (True, True, ["ns/old"])
+
+
+def test_jobs_that_had_failed_before_are_not_run_again_where_that_is_off(act, cluster):
+    failed = {"conditions": [{"type": "Failed", "status": "True"}]}
+    cluster.store("/apis/batch/v1/namespaces/ns/jobs/j", {"metadata": {}, "spec": {}, "status": failed})
+    result = act(workloads=[{"kind": "Job", "namespace": "ns", "name": "j"}], rerun=False)
+    assert (result["failed"], result["rerun"]) == (True, [])
+    assert result["msg"].startswith("Job ns/j failed, no reason given")
+
+
 def test_an_object_that_is_gone(act, cluster):
     cluster.answers["GET /api/v1"] = (200, {"resources": [{"name": "namespaces", "kind": "Namespace"}]})
     given = {"api_version": "v1", "kind": "Namespace", "namespace": "", "name": "old"}

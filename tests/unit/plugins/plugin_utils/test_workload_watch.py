@@ -44,9 +44,11 @@ class World:
     def api(self) -> Api:
         return Api(Settings(server=self.cluster.url, source="test", kubeconfig="/my config", context="kind"))
 
-    def watch(self, *targets: Target, serves: Any = (), gone: Any = (), fail_fast_after: int = 90) -> Watch:
+    def watch(
+        self, *targets: Target, serves: Any = (), gone: Any = (), fail_fast_after: int = 90, **more: Any
+    ) -> Watch:
         how = {"clock": self.clock, "sleep": self.sleep, "fail_fast_after": fail_fast_after}
-        return Watch(self.api, targets, list(serves), gone, **how)
+        return Watch(self.api, targets, list(serves), gone, **how, **more)
 
     def failure(self, *targets: Target, seconds: float = 300, **more: Any) -> str:
         """Wait in vain, and give why the first of the workloads has failed."""
@@ -201,6 +203,13 @@ def test_a_job_that_had_failed_before_is_run_once_more(world):
     assert copy["metadata"]["labels"] == {"mlops.mlflow/job": "provision"}
     assert copy["metadata"]["annotations"] == {"a": "b"}
     assert len(world.cluster.writes()) == 2
+
+
+def test_a_job_that_had_failed_before_may_stay_as_it_is(world):
+    condition = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
+    target = world.job("j", {"conditions": [condition]})
+    assert world.failure(target, rerun=False) == "Job ns/j failed, BackoffLimitExceeded"
+    assert (world.now, world.cluster.writes()) == (1000, [])
 
 
 def test_an_api_server_that_restarts_is_waited_for(world):
@@ -403,9 +412,10 @@ def test_what_has_failed_comes_first(world):
     "state",
     [
         {},
-        {"restartCount": 3, "lastState": {"terminated": {"exitCode": 1}}},
-        {"restartCount": 3, "lastState": {"terminated": {"exitCode": 1}}, "state": CRASH},
-        {"restartCount": 3, "state": {"terminated": {"exitCode": 1}}},
+        {"restartCount": 3, "lastState": {"terminated": {"exitCode": 0}}},
+        {"restartCount": 3, "lastState": {"terminated": {"exitCode": 75}}},
+        {"restartCount": 3, "lastState": {"terminated": {"exitCode": 75}}, "state": CRASH},
+        {"restartCount": 3, "state": {"terminated": {"exitCode": 75}}},
     ],
 )
 def test_waiting_for_a_dependency_is_no_crash(world, state):
@@ -423,12 +433,35 @@ def test_waiting_for_a_dependency_is_no_crash(world, state):
     "state",
     [
         {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "m"}}},
-        {"restartCount": 3, "lastState": {"terminated": {"exitCode": 127}}, "state": CRASH},
+        *(
+            {"restartCount": 3, "lastState": {"terminated": {"exitCode": code}}, "state": CRASH}
+            for code in (0, 1, 127, 137)
+        ),
     ],
 )
 def test_an_init_container_that_cannot_even_wait_fails(world, state):
     assert "container wait-for-postgres" in world.failure(blocked(world, "postgres", **state))
     assert world.now == 1090
+
+
+def test_an_init_container_that_crashes_after_a_while_fails(world):
+    last = {"restartCount": 2, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+    target = blocked(world, "postgres", **last, state=CRASH)
+    world.at[1050.0] = lambda: blocked(world, "postgres", **last)
+    world.at[1100.0] = lambda: blocked(world, "postgres", **last, state=CRASH)
+    assert "container wait-for-postgres keeps crashing" in world.failure(target)
+    assert world.now == 1100
+
+
+@pytest.mark.parametrize("state", [{}, {"state": CRASH}])
+def test_why_it_waited_in_vain_is_shown(world, state):
+    ended = {"exitCode": 75, "message": "Waited 5 s in vain,\nno such role\n"}
+    watch = world.watch(blocked(world, "postgres", restartCount=1, lastState={"terminated": ended}, **state))
+    assert watch.wait(5) is False
+    assert explain(watch, world.api).splitlines()[0] == (
+        "StatefulSet ns/db is not ready after 5 s: pod db-0: it waits for postgres "
+        "(init container wait-for-postgres, 1 restart): Waited 5 s in vain, no such role"
+    )
 
 
 def test_what_only_waits_for_others_is_not_waited_for_once_one_failed(world):
@@ -450,6 +483,32 @@ def test_what_waits_for_something_ready_is_waited_for(world):
     assert watch.wait(300) is False
     assert world.now == 1060
     assert watch.not_ready() == [failing]
+
+
+def test_what_is_ready_but_not_provisioned_is_not_waited_for(world):
+    postgres = Target("Deployment", "ns", "postgres")
+    world.deployment(READY)
+    world.cluster.store(postgres.path, world.cluster.objects.pop(f"{APP}/deployments/web"))
+    provision, waiting = world.job("postgres-provision-1a2b", {}), blocked(world, "postgres")
+    failed = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    world.at[1020.0] = lambda: world.job(provision.name, failed)
+    watch = world.watch(waiting, postgres, provision)
+    assert watch.wait(600) is False
+    assert world.now == 1035
+    assert watch.not_ready() == [provision, waiting]
+
+
+def test_what_begins_to_heal_has_not_failed(world):
+    healing, other = world.deployment(), world.stateful_set({})
+    pod = ("web-2-a", f"{APP}/replicasets/web-2")
+    world.pod(*pod, PULL)
+    world.at[1100.0] = lambda: world.pod(*pod, {"running": {}})
+    world.at[1110.0] = lambda: world.stateful_set(UP)
+    world.at[1120.0] = lambda: world.deployment(READY)
+    watch = world.watch(healing, other)
+    assert watch.wait(95) is False
+    assert list(watch.failed) == [healing]
+    assert watch.wait(300) is True
 
 
 def test_once_what_failed_has_healed_all_is_waited_for(world):
@@ -628,17 +687,62 @@ def test_percent_signs_in_messages_survive(world):
 # --- tidying ----------------------------------------------------------------------------------------------------------
 
 
+DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
+PRUNE = {"prune_label": "mlops.mlflow/job"}
+
+
+def jobs(world: World) -> list[str]:
+    """Name the Jobs that are there."""
+    return sorted(path.removeprefix(f"{JOBS}/") for path in world.cluster.objects if path.startswith(f"{JOBS}/"))
+
+
 def test_prunes_the_jobs_that_are_superseded(world):
-    done = {"conditions": [{"type": "Complete", "status": "True"}]}
-    target = world.job("new", done, "2026-01-02T00:00:00Z")
-    world.job("old", done)
+    target = world.job("new", DONE, "2026-01-02T00:00:00Z")
+    world.job("old", DONE)
     world.job("old-and-running", {})
-    world.job("newer-and-running", {}, "2026-01-03T00:00:00Z")
-    world.job("newer-and-done", done, "2026-01-03T00:00:00Z")
-    other = world.job("other", done)
-    world.cluster.objects[f"{JOBS}/{other.name}"]["metadata"]["labels"] = {"mlops.mlflow/job": "something-else"}
-    watch = world.watch(target)
+    world.job("going", DONE)
+    world.cluster.objects[f"{JOBS}/going"]["metadata"]["deletionTimestamp"] = ENDING
+    world.job("other", DONE)
+    world.cluster.objects[f"{JOBS}/other"]["metadata"]["labels"] = {"mlops.mlflow/job": "something-else"}
+    watch = world.watch(target, **PRUNE)
     assert watch.wait(1) is True
-    assert watch.prune("mlops.mlflow/job") == ["ns/old", "ns/old-and-running", "ns/newer-and-done"]
-    assert sorted(path.rsplit("/", 1)[1] for path in world.cluster.objects) == ["new", "newer-and-running", "other"]
-    assert watch.prune("mlops.mlflow/job") == []
+    assert (watch.pruned, watch.rerun) == (["ns/old", "ns/old-and-running"], [])
+    assert jobs(world) == ["going", "new", "other"]
+
+
+@pytest.mark.parametrize("status", [{}, {"conditions": [{"type": "Failed", "status": "True"}]}])
+def test_prunes_where_the_wait_fails(world, status):
+    target = world.job("new", status, "2026-01-02T00:00:00Z")
+    world.job("old", DONE)
+    watch = world.watch(target, broken(world), rerun=False, **PRUNE)
+    assert watch.wait(5) is False
+    assert (watch.pruned, jobs(world)) == (["ns/old"], ["new"])
+
+
+def test_jobs_that_are_waited_for_stay(world):
+    targets = [world.job("one", DONE), world.job("two", DONE, "2026-01-02T00:00:00Z")]
+    watch = world.watch(*targets, **PRUNE)
+    assert watch.wait(1) is True
+    assert (watch.pruned, watch.rerun, jobs(world)) == ([], [], ["one", "two"])
+
+
+@pytest.mark.parametrize("status", [DONE, {}])
+def test_a_job_after_which_another_one_began_is_run_once_more(world, status):
+    target = world.job("came-back", DONE)
+    world.cluster.objects[target.path]["spec"]["template"] = {}
+    world.job("newer", status, "2026-01-02T00:00:00Z")
+    world.at[1005.0] = lambda: world.cluster.objects[target.path].update(status=DONE)
+    watch = world.watch(target, rerun=False, **PRUNE)
+    assert watch.wait(60) is True
+    assert world.now == 1005
+    assert (watch.rerun, watch.pruned, jobs(world)) == (["ns/came-back"], ["ns/newer"], ["came-back"])
+
+
+def test_pruning_is_tried_until_the_api_server_answers(world):
+    target = world.job("new", DONE, "2026-01-02T00:00:00Z")
+    old = world.job("old", DONE)
+    world.cluster.answers[f"DELETE {old.path}"] = (500, {})
+    world.at[1003.0] = world.cluster.answers.clear
+    watch = world.watch(target, **PRUNE)
+    assert watch.wait(60) is True
+    assert (watch.pruned, jobs(world)) == (["ns/old"], ["new"])
