@@ -31,7 +31,7 @@ class ActionModule(ActionBase):
         _validation, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
         manifests = options["manifests"]
         if not manifests:
-            return {**result, "changed": False, "changed_objects": [], "pending": []}
+            return {**result, "changed": False, "changed_objects": [], "pending": [], "jobs": []}
         arguments = {
             "definition": manifests,
             "apply": True,
@@ -57,9 +57,9 @@ def summary(manifests: list[dict[str, Any]], applied: list[dict[str, Any]]) -> d
         applied: what the module returned for each, in the same order.
 
     Returns:
-        C(changed); C(changed_objects), as kind and place; C(pending), the workloads that are not ready, as module
-        C(workload_wait) takes them; C(diff), with a header for each object that differs; and where objects were
-        refused, C(failed) and C(msg), which names each with the reason.
+        C(changed); C(changed_objects), as kind and place; C(pending), the workloads that are not ready, and C(jobs),
+        all Jobs, as module C(workload_wait) takes them; C(diff), with a header for each object that differs; and where
+        objects were refused, C(failed) and C(msg), which names each with the reason.
     """
     changed, pending, diffs, refused = [], [], [], []
     for manifest, one in zip(manifests, applied, strict=True):
@@ -76,5 +76,17 @@ def summary(manifests: list[dict[str, Any]], applied: list[dict[str, Any]]) -> d
         if live.get("kind") in PATHS and not judge(live).ready:
             home = live["metadata"]["namespace"]
             pending.append({"kind": live["kind"], "namespace": home, "name": live["metadata"]["name"]})
+    jobs = [
+        {"kind": "Job", "namespace": each["metadata"]["namespace"], "name": each["metadata"]["name"]}
+        for each in manifests
+        if each["kind"] == "Job"
+    ]
     failure = {"failed": True, "msg": "The cluster refused " + "\nand ".join(refused)} if refused else {}
-    return {"changed": bool(changed), "changed_objects": changed, "pending": pending, "diff": diffs, **failure}
+    return {
+        "changed": bool(changed),
+        "changed_objects": changed,
+        "pending": pending,
+        "jobs": jobs,
+        "diff": diffs,
+        **failure,
+    }

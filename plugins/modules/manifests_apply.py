@@ -65,6 +65,12 @@ changed_objects:
   type: list
   elements: str
   sample: [Deployment mlflow/mlflow]
+jobs:
+  description: All Jobs among the objects, as O(mlops.mlflow.workload_wait#module:workloads) takes them.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{kind: Job, namespace: mlflow, name: mlflow-migrate-1a2b3c4d}]
 pending:
   description:
     - Deployments, StatefulSets, DaemonSets and Jobs that were not ready when they were applied, as

@@ -18,7 +18,13 @@ READY = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
 def test_nothing_to_do():
     manifests = [manifest("Namespace", "a"), manifest("Deployment", "d", "a")]
     applied = [{"changed": False, "result": {"kind": "Namespace"}}, {"result": live("Deployment", "d", "a", **READY)}]
-    assert summary(manifests, applied) == {"changed": False, "changed_objects": [], "pending": [], "diff": []}
+    assert summary(manifests, applied) == {
+        "changed": False,
+        "changed_objects": [],
+        "pending": [],
+        "jobs": [],
+        "diff": [],
+    }
 
 
 def test_each_change_has_its_difference():
@@ -47,6 +53,12 @@ def test_a_refused_object_fails_the_task_after_the_others():
     assert found["failed"]
     assert found["msg"] == "The cluster refused StatefulSet a/m: Forbidden: updates to the specification"
     assert found["changed_objects"] == ["ConfigMap b/c"]
+
+
+def test_all_jobs_are_named():
+    manifests = [manifest("Job", "j-1", "a"), manifest("Service", "s", "a")]
+    found = summary(manifests, [{"changed": False, "result": {}}] * 2)
+    assert found["jobs"] == [{"kind": "Job", "namespace": "a", "name": "j-1"}]
 
 
 def test_workloads_that_are_not_ready_are_pending():
