@@ -199,7 +199,7 @@ def load(text: bytes, where: str) -> list[SealingKey]:
             raise SealingKeysError(f"{where} is opened, but holds something else than Secrets")
         key = SealingKey.from_secret(secret, f"Secret number {number} in it")
         if key.name in keys:
-            raise SealingKeysError(f"{where} holds the Secret {key.name} twice")
+            raise SealingKeysError(f"{where} holds the Secret {key.name} more than once")
         keys[key.name] = key
     if not keys:
         raise SealingKeysError(f"{where} holds no sealing keys")

@@ -245,7 +245,7 @@ class MlflowApi:
             (
                 ssl.SSLCertVerificationError,
                 f"shows a certificate that is not trusted ({getattr(error, 'verify_message', '')}): "
-                "name its authority's certificate in ca_path",
+                "name the certificate of its CA in ca_path",
             ),
             (ssl.SSLError, f"does not agree on TLS: {getattr(error, 'reason', '') or strerror}"),
             (Exception, f"cannot be reached: {strerror}"),

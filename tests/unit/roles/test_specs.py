@@ -153,8 +153,8 @@ def test_every_option_is_told(specification):
 def test_names_carry_their_role(role, defaults):
     if role == SHARED:
         return
-    strangers = [name for name in defaults if not name.startswith((f"{role}_", "__"))]
-    assert not strangers
+    unprefixed = [name for name in defaults if not name.startswith((f"{role}_", "__"))]
+    assert not unprefixed
 
 
 def test_no_name_stands_twice():
@@ -190,12 +190,12 @@ def test_the_strict_loader_is_strict():
     assert merged["y"] == {"a": 1, "b": 2}
 
 
-def test_roles_have_their_rooms(role):
+def test_components_have_the_same_files(role):
     if role not in rendering.COMPONENTS:
         return
     place: pathlib.Path = rendering.ROLES / role
-    for room in ("README.md", "defaults/main.yml", "meta/main.yml", "tasks/main.yml", "vars/main.yml", "templates"):
-        assert (place / room).exists(), room
+    for name in ("README.md", "defaults/main.yml", "meta/main.yml", "tasks/main.yml", "vars/main.yml", "templates"):
+        assert (place / name).exists(), name
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_a_file_with_something_else_in_it(path, text, end):
 
 def test_a_key_that_stands_twice(keys):
     text = "---\n".join(yaml.safe_dump(keys[0].manifest()) for _unused in range(2)).encode()
-    with pytest.raises(SealingKeysError, match="holds the Secret key-1 twice"):
+    with pytest.raises(SealingKeysError, match="holds the Secret key-1 more than once"):
         sealing_keys.load(text, "it")
 
 
