@@ -48,8 +48,7 @@ def test_another_controller_is_refused(controllers, other):
     assert bool(message) == bool(other)
     if other:
         assert (
-            f"the Sealed Secrets controller {other} already: leave sealed_secrets out of platform_components"
-            in message
+            f"the Sealed Secrets controller {other} already: leave sealed_secrets out of platform_components" in message
         )
 
 

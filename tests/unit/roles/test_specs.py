@@ -37,7 +37,7 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def load(path):
-    return yaml.load(path.read_text(), Loader=StrictLoader) or {}  # noqa: S506
+    return yaml.load(path.read_text(), Loader=StrictLoader) or {}  # noqa: S506  a safe loader
 
 
 @pytest.fixture(params=ROLES)
@@ -185,8 +185,8 @@ def test_no_key_is_given_twice(path):
 def test_the_strict_loader_is_strict():
     for text in ("a: 1\na: 2\n", "x: &x {a: 1}\ny:\n  <<: *x\n  a: 2\n"):
         with pytest.raises(yaml.constructor.ConstructorError):
-            yaml.load(text, Loader=StrictLoader)  # noqa: S506
-    merged = yaml.load("x: &x {a: 1}\ny:\n  <<: *x\n  b: 2\n", Loader=StrictLoader)  # noqa: S506
+            yaml.load(text, Loader=StrictLoader)  # noqa: S506  a safe loader
+    merged = yaml.load("x: &x {a: 1}\ny:\n  <<: *x\n  b: 2\n", Loader=StrictLoader)  # noqa: S506  a safe loader
     assert merged["y"] == {"a": 1, "b": 2}
 
 

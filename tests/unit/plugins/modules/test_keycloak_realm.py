@@ -67,7 +67,7 @@ class FakeKeycloak:
         self.requests.append(f"{method} {target}")
         return self.answers.get(f"{method} {url.path}") or self.serve(method, url, body, headers)
 
-    def serve(self, method: str, url: Any, body: bytes | None, headers: dict[str, str]) -> tuple[Any, ...]:  # noqa: PLR0911
+    def serve(self, method: str, url: Any, body: bytes | None, headers: dict[str, str]) -> tuple[Any, ...]:  # noqa: PLR0911  a route each
         query = {key: value[0] for key, value in parse_qs(url.query).items()}
         if url.path == "/realms/master/protocol/openid-connect/token":
             form = {key: value[0] for key, value in parse_qs((body or b"").decode()).items()}
@@ -141,7 +141,7 @@ class FakeKeycloak:
             clients[rest[0]] = {**kept, **thing}
         return 200, clients[rest[0]]
 
-    def _users(  # noqa: PLR0911
+    def _users(  # noqa: PLR0911  a route each
         self, method: str, realm: Any, rest: list[str], thing: Any, query: Any
     ) -> tuple[Any, ...]:
         users = realm["users"]
