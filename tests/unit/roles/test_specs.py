@@ -136,7 +136,7 @@ def test_lists_and_dictionaries_are_not_made_of_texts(role):
     assert missing == []
 
 
-def test_every_option_is_told(specification):
+def test_every_option_is_described(specification):
     for name, option in parts(specification["main"]["options"]):
         assert option.get("description"), name
         assert option.get("type"), name
@@ -157,7 +157,7 @@ def test_names_carry_their_role(role, defaults):
     assert not unprefixed
 
 
-def test_no_name_stands_twice():
+def test_names_are_unique():
     owners = {}
     for role in ROLES:
         for name in load(rendering.ROLES / role / "defaults" / "main.yml"):
@@ -175,7 +175,7 @@ def test_no_name_stands_twice():
     ),
     ids=str,
 )
-def test_no_key_is_given_twice(path):
+def test_keys_are_unique(path):
     for document in yaml.compose_all((rendering.REPOSITORY / path).read_text()):
         if document is not None:
             loader = StrictLoader("")

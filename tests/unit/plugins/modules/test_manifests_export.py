@@ -340,7 +340,7 @@ def test_what_is_no_manifest_for_git(export, folder, manifests, message):
     assert not folder.exists()
 
 
-def test_the_same_twice_is_one(export):
+def test_equal_entries_are_one(export):
     assert len(export(manifests=[STACK[0], STACK[0]])["files"]) == 3
 
 

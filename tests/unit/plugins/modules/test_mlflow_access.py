@@ -171,7 +171,7 @@ def test_exclusive_leaves_an_administrator():
     assert problems(member, **{**given, "people": PEOPLE, "groups": [*GROUPS, "admins"]}) == []
 
 
-def test_names_are_told_apart_as_the_server_does():
+def test_names_are_compared_as_the_server_does():
     change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"ADA": {}}}
     assert problems(change, people=None) == [
         *problems({}, people=None),  # of the members

@@ -78,7 +78,7 @@ def api(run: Any, mlflow: Any) -> Server:
 # What is declared
 
 
-def test_change_is_told_as_a_person_would(api):
+def test_changes_are_described_in_words(api):
     converge(api, "group", {"name": "churn", "permission": "READ"})
 
     result = converge(api, "group", {"name": "churn", "permission": "EDIT"})
@@ -138,7 +138,7 @@ def test_check_mode_tells_the_same_and_writes_nothing(api):
         ({"name": "greeting", "permission": "READ", "resource": "registered_model"}, "no registered model greeting"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_changed(api, entry, sentence):
+def test_impossible_settings_fail_before_any_change(api, entry, sentence):
     with pytest.raises(Failed) as error:
         converge(api, "group", {"name": "ds-one", "permission": "READ"}, entry, groups=[{"name": "new"}])
 

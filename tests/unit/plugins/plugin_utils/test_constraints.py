@@ -131,7 +131,7 @@ def test_a_value_that_is_given_more_than_once():
     ]
 
 
-def test_all_that_is_wrong_is_said_once():
+def test_all_problems_are_reported_at_once():
     constraints = {"x": Constraint(min=1), "y[].a": Constraint(format="word"), "y[].b": Constraint(format="word")}
     assert check(constraints, {"x": 0, "y": 5}) == ["x is '0': a number, 1 or more", "y is '5': a list"]
 

@@ -465,7 +465,7 @@ def test_what_waits_where_nothing_failed_is_waited_for(world):
     assert world.watch(waiting).wait(300) is True
 
 
-def test_progress_is_told_every_15_seconds(world):
+def test_progress_is_reported_every_15_seconds(world):
     reports: list[tuple[float, list[str]]] = []
     world.watch(world.deployment()).wait(40, lambda elapsed, lines: reports.append((elapsed, lines)))
     assert reports == [(15, ["Deployment ns/web (0 of 1 pods ready)"]), (30, ["Deployment ns/web (0 of 1 pods ready)"])]

@@ -378,7 +378,7 @@ def test_no_service(web):
         portforward.ready_pod(web.api, "ns", "web")
 
 
-def test_a_refusal_of_the_api_server_is_told(web):
+def test_a_refusal_of_the_api_server_is_reported(web):
     web.answers["GET /api/v1/namespaces/ns/services/web"] = web.status(403, "Forbidden", "services is forbidden")
     connection = portforward.ServiceConnection(web.api, "ns", "web")
     with pytest.raises(portforward.Unreachable, match="services is forbidden"):
