@@ -120,7 +120,7 @@ molecule: venv ## Run one scenario on the tests' cluster (SCENARIO=default)
 	@molecule test --scenario-name $(or $(SCENARIO),default)
 
 .PHONY: drills
-drills: venv ## Run the drills: faults, interruptions, uninstall, leaks
+drills: venv ## Run the drills: faults, interruptions, uninstall, upgrade, leaks
 	@python -m pytest tests/drills --durations 10
 
 .PHONY: test

@@ -110,14 +110,14 @@ class ActionModule(local_action.LocalAction):
                 self._check_owner(cluster, notes)
                 display.warning(
                     f"the node {cluster.node} was stopped and cannot be started: {reason}. "
-                    f"The cluster {cluster.name} is created anew; all that was stored in it is lost."
+                    f"The cluster {cluster.name} is recreated; all that was stored in it is lost."
                 )
                 cluster.delete()
                 container = None
         elif container and not cluster.complete():
             self._check_owner(cluster, notes)
             display.warning(
-                f"the cluster {cluster.name} is the rest of a run that was interrupted: it is removed, and created anew"
+                f"the cluster {cluster.name} is the rest of a run that was interrupted: it is removed and recreated"
             )
             cluster.delete()
             container = None

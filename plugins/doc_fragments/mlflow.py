@@ -81,7 +81,7 @@ options:
     type: bool
     default: true
   ca_path:
-    description: A file with the certificate of the authority to trust in O(url). By default those of the system.
+    description: A file with the CA certificate to trust in O(url). By default those of the system.
     type: path
   timeout:
     description: Seconds that MLflow may be silent.

@@ -34,7 +34,7 @@ options:
         default: mlflow
       ca_path:
         description:
-          - A file with the certificate of the authority to trust. By default E(VAULT_CACERT), then those of the system.
+          - A file with the CA certificate to trust. By default E(VAULT_CACERT), then those of the system.
         type: str
       validate_certs:
         description: Whether to verify the server's certificate.

@@ -310,7 +310,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     unmask,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import ServiceConnection, Unreachable
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Secrets, SecretValues
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import NotThereYet, Secrets, SecretValues
 from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak.client import (
     Admin,
     KeycloakError,
@@ -378,10 +378,6 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "exclusive": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 60},
 }
-
-
-class NotThereYet(Exception):
-    """In check mode: what an earlier task would have made is not there."""
 
 
 class SecretReader(SecretValues):

@@ -14,7 +14,7 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Runs on the control node, and shows what it is doing.
   - A cluster counts as created once a file in its node says so. The rest of an interrupted creation is replaced.
-  - A stopped node is started again. If its API server does not come back, the cluster is created anew, with a warning
+  - A stopped node is started again. If its API server does not come back, the cluster is recreated, with a warning
     that its data is lost.
   - A cluster of the same name that this module did not create is left alone.
 options:

@@ -139,6 +139,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import dump
 
 # The first lines by which a later export knows its own files.
+# Folders of former versions are known by these words.
 FILE_MARK = "# Written by mlops.mlflow.export: the next one writes it anew, so change the inventory instead."
 STACK_MARK = (
     "# Written by mlops.mlflow.export: a whole stack. To add to it, name this folder in a kustomization.yaml of yours."
@@ -197,7 +198,7 @@ def check(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
             raise ExportError(f"{title(each)} must not be among manifests: name Secrets in secrets, and no lists")
         group = each["apiVersion"].rpartition("/")[0]
         if found.setdefault((group, each["kind"], title(each)), each) != each:
-            raise ExportError(f"{title(each)} is twice among manifests, with different contents")
+            raise ExportError(f"{title(each)} is in manifests more than once, with different contents")
     return list(found.values())
 
 

@@ -77,8 +77,9 @@ def timestamp(when: datetime.datetime | None = None) -> str:
 class SealingKey:
     """A sealing key, which is a Secret.
 
-    :ivar data: its values in base64, as the API server gives them
-    :ivar content: digest of the certificate and the public key, equal for equal keys
+    Attributes:
+        data: its values in base64, as the API server gives them
+        content: digest of the certificate and the public key, equal for equal keys
     """
 
     name: str
@@ -94,8 +95,11 @@ class SealingKey:
     def from_secret(cls, secret: Any, where: str) -> SealingKey:
         """Read a Secret.
 
-        :param where: what to call it in messages
-        :raises SealingKeysError: the controller could not read it, and would end at its next start
+        Args:
+            where: what to call it in messages
+
+        Raises:
+            SealingKeysError: the controller could not read it, and would end at its next start
         """
         metadata = secret.get("metadata") if isinstance(secret, dict) else None
         data = secret.get("data") if isinstance(secret, dict) else None
@@ -182,8 +186,11 @@ def dump(keys: list[SealingKey]) -> str:
 def load(text: bytes, where: str) -> list[SealingKey]:
     """Read keys from YAML or JSON: a List, a SecretList as kubectl prints it, or several documents.
 
-    :param where: what to call the text in messages
-    :raises SealingKeysError: it holds something else, or what is no sealing key, or none
+    Args:
+        where: what to call the text in messages
+
+    Raises:
+        SealingKeysError: it holds something else, or what is no sealing key, or none
     """
     try:
         documents = [each for each in parse(text) if each is not None]
@@ -199,7 +206,7 @@ def load(text: bytes, where: str) -> list[SealingKey]:
             raise SealingKeysError(f"{where} is opened, but holds something else than Secrets")
         key = SealingKey.from_secret(secret, f"Secret number {number} in it")
         if key.name in keys:
-            raise SealingKeysError(f"{where} holds the Secret {key.name} twice")
+            raise SealingKeysError(f"{where} holds the Secret {key.name} more than once")
         keys[key.name] = key
     if not keys:
         raise SealingKeysError(f"{where} holds no sealing keys")
@@ -212,9 +219,10 @@ def load(text: bytes, where: str) -> list[SealingKey]:
 class Backup:
     """A file of keys, encrypted by ansible-vault.
 
-    :param path: of the file
-    :param secrets: what ansible-playbook was given to open and close vaults with, as pairs of identity and secret
-    :param vault_id: the identity to encrypt with; empty where there is no choice
+    Args:
+        path: of the file
+        secrets: what ansible-playbook was given to open and close vaults with, as pairs of identity and secret
+        vault_id: the identity to encrypt with; empty where there is no choice
     """
 
     def __init__(self, path: Path, secrets: list[tuple[str, Any]], vault_id: str = "") -> None:
@@ -257,7 +265,8 @@ class Backup:
     def closing(self) -> tuple[str, Any]:
         """Choose the identity and the secret to encrypt with.
 
-        :raises SealingKeysError: none was given, or the choice is not clear
+        Raises:
+            SealingKeysError: none was given, or the choice is not clear
         """
         if not self._secrets:
             raise SealingKeysError(
@@ -281,7 +290,8 @@ class Backup:
     def read(self) -> list[SealingKey] | None:
         """Open the file; None where there is none.
 
-        :raises SealingKeysError: it cannot be read or opened, or holds something else
+        Raises:
+            SealingKeysError: it cannot be read or opened, or holds something else
         """
         try:
             text = self.path.read_bytes()
@@ -308,7 +318,8 @@ class Backup:
     def check_writable(self) -> None:
         """See that the file can be written, before anything else is done.
 
-        :raises SealingKeysError: it cannot be
+        Raises:
+            SealingKeysError: it cannot be
         """
         if self.path.is_dir():
             raise SealingKeysError(f"{VARIABLE} is '{self.path}': this is a folder, and must be a file")
@@ -321,7 +332,8 @@ class Backup:
     def write(self, keys: list[SealingKey]) -> None:
         """Write the file whole or not at all, for its owner only.
 
-        :raises SealingKeysError: it cannot be
+        Raises:
+            SealingKeysError: it cannot be
         """
         identity, secret = self.closing()
         # As ansible-vault does it, a password without a name leaves none in the file.
@@ -348,9 +360,12 @@ class Backup:
 def merged(kept: list[SealingKey], found: list[SealingKey], where: str, when: str) -> list[SealingKey]:
     """Add the keys of a cluster to those of a file. None is taken out, and labels follow the cluster.
 
-    :param where: what to call the file in messages
-    :param when: noted on the keys that are new
-    :raises SealingKeysError: two keys have the same name
+    Args:
+        where: what to call the file in messages
+        when: noted on the keys that are new
+
+    Raises:
+        SealingKeysError: two keys have the same name
     """
     keys = {key.name: key for key in kept}
     for key in found:
@@ -374,8 +389,9 @@ def merged(kept: list[SealingKey], found: list[SealingKey], where: str, when: st
 class Keys:
     """The sealing keys of a cluster.
 
-    :param api: client of its API server
-    :param namespace: of the controller
+    Args:
+        api: client of its API server
+        namespace: of the controller
     """
 
     def __init__(self, api: Api, namespace: str) -> None:
@@ -386,7 +402,8 @@ class Keys:
     def find(self) -> tuple[list[SealingKey], list[str]]:
         """Give all keys, retired ones too, and a sentence for each Secret that is labelled as one but holds none.
 
-        :raises KubeError: the API server does not give them
+        Raises:
+            KubeError: the API server does not give them
         """
         secrets = self._api.get(self._path, labelSelector=KEY_LABEL).get("items") or []
         old = self._api.find(f"{self._path}/{UNLABELLED}")
@@ -417,7 +434,8 @@ class Keys:
     def note(self, name: str, when: str) -> None:
         """Note on a key that it was backed up.
 
-        :raises SealingKeysError: the API server refuses; the file is written by then
+        Raises:
+            SealingKeysError: the API server refuses; the file is written by then
         """
         try:
             self._api.json(
@@ -438,8 +456,9 @@ class Keys:
     def create(self, key: SealingKey, when: str) -> bool:
         """Create a key; whether it was not there.
 
-        :raises SealingKeysError: another one of its name came in between
-        :raises KubeError: the API server refuses
+        Raises:
+            SealingKeysError: another one of its name came in between
+            KubeError: the API server refuses
         """
         body = key.manifest(self._namespace, {RESTORED: when})
         try:
@@ -460,7 +479,8 @@ class Keys:
 def check_same(key: SealingKey, secret: dict[str, Any], namespace: str) -> None:
     """See that a Secret of a key's name is that key.
 
-    :raises SealingKeysError: it is another one, or none
+    Raises:
+        SealingKeysError: it is another one, or none
     """
     try:
         same = SealingKey.from_secret(secret, "it").content == key.content
@@ -476,9 +496,10 @@ def check_same(key: SealingKey, secret: dict[str, Any], namespace: str) -> None:
 class Workload:
     """The Deployment of the controller, which reads keys when it starts and at no other time.
 
-    :param api: client of the API server
-    :param namespace: of the controller
-    :param name: of its Deployment and of its Service
+    Args:
+        api: client of the API server
+        namespace: of the controller
+        name: of its Deployment and of its Service
     """
 
     def __init__(self, api: Api, namespace: str, name: str) -> None:
@@ -508,7 +529,8 @@ class Workload:
     def misses(self, restored: list[str]) -> bool:
         """Say whether a pod is older than a key that was restored, as a restore that was interrupted leaves it.
 
-        :param restored: when such keys were made
+        Args:
+            restored: when such keys were made
         """
         began = [str(each["metadata"].get("creationTimestamp") or "") for each in self.pods()]
         return bool(began and restored and min(began) < max(restored))
@@ -528,9 +550,12 @@ class Workload:
     def wait(self, old: set[str], fingerprints: set[str], timeout: float, interval: float = 0.5) -> Certificate:
         """Wait until the pods are others and one of them hands out a certificate of a key that is there.
 
-        :param old: uids of the pods that were deleted
-        :param fingerprints: of the certificates that it may hand out
-        :raises SealingKeysError: not in time
+        Args:
+            old: uids of the pods that were deleted
+            fingerprints: of the certificates that it may hand out
+
+        Raises:
+            SealingKeysError: not in time
         """
         deadline = time.monotonic() + timeout
         while True:

@@ -193,7 +193,7 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
     if not node_port:
         raise ServerError("MLflow's Service has no NodePort")
     bare = [
-        *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", str(workers)),  # noqa: S104
+        *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", str(workers)),  # noqa: S104  in a pod
         *("--artifacts-destination", option(deployment, "artifacts-destination"), "--allowed-hosts", "*"),
     ]
     remove_pods(stack)

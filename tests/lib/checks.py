@@ -36,7 +36,7 @@ def refusal(role, options=None, of=None):
     name = of or role.name
     templar = role.templar(options)
     steps = (_by_specification, _by_constraints, _by_tasks)
-    return next((said for step in steps if (said := step(name, role, templar, options))), "")
+    return next((message for step in steps if (message := step(name, role, templar, options))), "")
 
 
 def _by_specification(name, role, templar, options):
@@ -63,14 +63,14 @@ def _by_tasks(name, role, templar, options):
         if not all(here.evaluate_conditional(rendering.trusted(each)) for each in conditions):
             continue
         if "ansible.builtin.fail" in task:
-            said = here.template(rendering.trusted(task["ansible.builtin.fail"]["msg"]))
+            message = here.template(rendering.trusted(task["ansible.builtin.fail"]["msg"]))
         elif "ansible.builtin.assert" in task and not here.evaluate_conditional(
             rendering.trusted(task["ansible.builtin.assert"]["that"])
         ):
-            said = here.template(rendering.trusted(task["ansible.builtin.assert"]["fail_msg"]))
+            message = here.template(rendering.trusted(task["ansible.builtin.assert"]["fail_msg"]))
         else:
             continue
-        return "\n".join(" ".join(line.split()) for line in said.splitlines())
+        return "\n".join(" ".join(line.split()) for line in message.splitlines())
     return ""
 
 

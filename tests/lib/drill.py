@@ -154,7 +154,7 @@ class Drill:
         """The current stack, without cached state of an earlier one."""
         return stacks.Stack(self.directory, self.inventory)
 
-    def run(self, playbook, *words, until=None):
+    def run(self, playbook, *words, until=None, former=None):
         """Run a playbook, to its end or until it is killed.
 
         Args:
@@ -162,23 +162,28 @@ class Drill:
             words: further arguments.
             until: called with the number of started tasks and the seconds since the last start; the run is killed as
                 soon as it returns true.
+            former: the former version of the collection that runs it, by default this one.
         """
+        checkout, inventory = (former.checkout, former.inventory) if former else (REPOSITORY, self.inventory)
         self.runs += 1
         log = self.logs / f"{self.runs:02}-{pathlib.Path(playbook).stem}.log"
         environment = os.environ | {
-            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+            "ANSIBLE_CONFIG": str(checkout / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_FORCE_COLOR": "0",
             # Otherwise a task is printed only after it has ended.
             "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",
             "PATH": os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]),
         }
+        if former:
+            environment |= former.environment
+            words = (*former.words, *words)
         begun = shown = time.monotonic()
         starts, output, killed = [], "", False
         with log.open("w") as stream:
             process = subprocess.Popen(
-                ["ansible-playbook", "-i", self.inventory, playbook, *map(str, words)],
-                cwd=REPOSITORY,
+                ["ansible-playbook", "-i", inventory, playbook, *map(str, words)],
+                cwd=checkout,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

@@ -117,7 +117,7 @@ class OidcGrants:
     """Grants permissions with the API of mlflow-oidc-auth."""
 
     # The path of grants by kind of object.
-    PLACES = {  # noqa: RUF012
+    PLACES = {  # noqa: RUF012  a constant
         "experiment": "experiments",
         "registered_model": "registered-models",
         "prompt": "prompts",

@@ -60,7 +60,7 @@ def walk(routes, prefix=""):
             methods = getattr(route, "methods", None) or ["WEBSOCKET"]
             found.extend((method, prefix + route.path) for method in methods)
 walk(application.routes)
-from mlflow.server.handlers import _graphql  # noqa: F401
+from mlflow.server.handlers import _graphql  # noqa: F401  registers its routes
 from mlflow.server.graphql.graphql_schema_extensions import schema
 kinds = {"query": schema.graphql_schema.query_type, "mutation": schema.graphql_schema.mutation_type}
 fields = [[kind, name] for kind, type_ in kinds.items() if type_ for name in type_.fields]

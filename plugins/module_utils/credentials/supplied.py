@@ -36,7 +36,7 @@ def read_supplied(where: str, given: Any) -> bytes:
     try:
         source.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise WrongInputError(f"{where}.{kind} holds half a character, which is no text") from None
+        raise WrongInputError(f"{where}.{kind} is not valid UTF-8") from None
     if kind == "value":
         value = source.encode("utf-8", "surrogateescape")
     elif kind == "env":

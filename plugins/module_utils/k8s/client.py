@@ -433,6 +433,21 @@ class _TLSConnection(http.client.HTTPSConnection):
         self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
 
 
+def tls_context(verify: bool, ca_file: str | None = None, ca_data: str | None = None) -> ssl.SSLContext:
+    """Build a TLS context that trusts a CA, by default those of the system.
+
+    Raises:
+        OSError, ValueError: The certificate of the CA cannot be loaded.
+    """
+    context = ssl.create_default_context(cafile=ca_file or None, cadata=ca_data or None)
+    # Certificates in use are often older than the strictest reading of RFC 5280, which Python 3.13 turned on.
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def _tls_context(settings: Settings) -> ssl.SSLContext:
     """Build the TLS context of the settings.
 
@@ -440,16 +455,11 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
         KubeError: A certificate or key cannot be loaded.
     """
     try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None, cadata=settings.ca_data or None)
+        context = tls_context(settings.verify, settings.ca_file, settings.ca_data)
     except (OSError, ValueError) as error:
         raise KubeError(
             f"the certificate authority of {settings.source} cannot be loaded: {_one_line(str(error))}"
         ) from None
-    # Certificates of clusters are often older than RFC 5280's strictest reading, which Python 3.13 turned on.
-    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    if not settings.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
     cert, key = settings.cert_file, settings.key_file
     if not cert and not settings.cert_data:
         return context

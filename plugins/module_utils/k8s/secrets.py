@@ -186,6 +186,10 @@ class Secrets:
         return _placed(Secret.from_object(written), secret.namespace, secret.name)
 
 
+class NotThereYet(Exception):
+    """In check mode: what an earlier task would have made is not there."""
+
+
 class SecretValues:
     """Reads single values, each Secret once.
 

@@ -30,11 +30,12 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     connect,
     secret_option,
     service_option,
+    tls_context,
     unmask,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import ServiceConnection, Unreachable
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import KubernetesStore
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import SecretValues
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import NotThereYet, SecretValues
 
 ATTEMPTS = 5
 PAUSE = 2.0  # seconds between them, where the server does not say
@@ -104,10 +105,6 @@ class MlflowError(Exception):
         return self.code == "RESOURCE_ALREADY_EXISTS" or (self.status == 409 and not self.code)
 
 
-class NotThereYet(Exception):
-    """In check mode: what an earlier task would have made is not there."""
-
-
 def listed(names: Iterable[str], most: int = 10) -> str:
     """Give names for a sentence, and not more than so many."""
     names = sorted(set(names))
@@ -124,18 +121,11 @@ def segment(name: str) -> str:
 
 
 def _tls_context(validate: bool, ca_path: str) -> ssl.SSLContext:
-    path = os.path.expanduser(ca_path) if ca_path else None
     try:
-        context = ssl.create_default_context(cafile=path)
+        return tls_context(validate, os.path.expanduser(ca_path))
     except (OSError, ssl.SSLError) as error:
         why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise MlflowError(f"ca_path is '{ca_path}': it cannot be used ({why})") from None
-    # Certificates of companies are often older than RFC 5280's strictest reading, which Python 3.13 turned on.
-    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    if not validate:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _url_connection(params: dict[str, Any]) -> tuple[http.client.HTTPConnection, str]:
@@ -245,7 +235,7 @@ class MlflowApi:
             (
                 ssl.SSLCertVerificationError,
                 f"shows a certificate that is not trusted ({getattr(error, 'verify_message', '')}): "
-                "name its authority's certificate in ca_path",
+                "name the certificate of its CA in ca_path",
             ),
             (ssl.SSLError, f"does not agree on TLS: {getattr(error, 'reason', '') or strerror}"),
             (Exception, f"cannot be reached: {strerror}"),

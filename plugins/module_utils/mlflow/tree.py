@@ -238,7 +238,7 @@ class _Checks:
         if part == "groups" and self._is_of_the_cluster(name):
             if around.namespaces is not None and name.removeprefix(FROM_THE_CLUSTER) not in around.namespaces:
                 self.found.append(
-                    f"mlflow_access.groups has '{name}', whose namespace MLflow lets nobody in from: one of "
+                    f"mlflow_access.groups has '{name}', but MLflow accepts no tokens of that namespace: one of "
                     f"{listed(around.namespaces)}; others are declared in mlflow_kubernetes_namespaces"
                 )
         elif part == "groups" and around.groups is not None and name not in around.groups:

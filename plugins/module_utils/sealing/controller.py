@@ -105,7 +105,7 @@ class Controller:
                 if error.status != 429:
                     raise
             self._sleep(0.5)
-        raise KubeError(f"{self.where} is asked too much by others: it answered {BUSY_ATTEMPTS} times with 429")
+        raise KubeError(f"{self.where} limits the rate of requests: it answered {BUSY_ATTEMPTS} times with 429")
 
     def certificate(self) -> Certificate:
         """Give the newest certificate, fetched once.

@@ -55,10 +55,10 @@ def _library() -> SimpleNamespace:
     """
     try:
         from cryptography import x509  # noqa: PLC0415  see above
-        from cryptography.exceptions import InvalidTag  # noqa: PLC0415
-        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-        from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415  see above
+        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415  see above
+        from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415  see above
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415  see above
     except ImportError:
         raise SealingError("the Python library cryptography is missing on the host that runs this module") from None
     return SimpleNamespace(

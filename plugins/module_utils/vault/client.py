@@ -260,7 +260,7 @@ class VaultKV:
                 "the Python library hvac is missing on the host that runs this module: pip install hvac"
             ) from None
         if self._verify is False:
-            import urllib3  # noqa: PLC0415
+            import urllib3  # noqa: PLC0415  comes with hvac
 
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it is what was asked for
         return hvac.Client(

@@ -41,14 +41,14 @@ def refusal(given):
     shared = any(each in checks.specification("platform") for each in given) or not given
     order = [("mlflow", "platform")] if shared else []
     order += [(name, name) for name in rendering.COMPONENTS if shared or own[name].keys() & given.keys()]
-    return next((said for name, of in order if (said := checks.refusal(get_role(name), GIVEN | given, of))), "")
+    return next((message for name, of in order if (message := checks.refusal(get_role(name), GIVEN | given, of))), "")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"].replace(" ", "-") for case in CASES])
 def test_case(case):
-    said = refusal(case["set"])
-    print(said)
-    assert [each for each in case["says"] if each not in said] == []
+    message = refusal(case["set"])
+    print(message)
+    assert [each for each in case["says"] if each not in message] == []
 
 
 def test_what_is_right_is_not_refused():

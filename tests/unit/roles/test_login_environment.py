@@ -1,4 +1,4 @@
-"""What the server is told of the login, and of another provider than Keycloak, by the role's options."""
+"""The server's environment for each login mode, and for other identity providers than Keycloak."""
 
 import pytest
 

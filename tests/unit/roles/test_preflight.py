@@ -44,10 +44,12 @@ def seen(**found):
     ],
 )
 def test_another_controller_is_refused(controllers, other):
-    said = refusal("sealed_secrets", seen(sealed_secrets_controllers=controllers))
-    assert bool(said) == bool(other)
+    message = refusal("sealed_secrets", seen(sealed_secrets_controllers=controllers))
+    assert bool(message) == bool(other)
     if other:
-        assert f"the Sealed Secrets controller {other} already: leave sealed_secrets out of platform_components" in said
+        assert (
+            f"the Sealed Secrets controller {other} already: leave sealed_secrets out of platform_components" in message
+        )
 
 
 def test_rights_are_not_those_of_another_controller():
@@ -122,8 +124,8 @@ def test_range_of_node_ports(port, well):
     ],
 )
 def test_each_service_has_a_port_of_its_own(options, names):
-    said = refusal("mlflow", options)
-    assert said == (
+    message = refusal("mlflow", options)
+    assert message == (
         f"{', '.join(names)} are 30800, 30800: each needs a port of its own, so name another" if names else ""
     )
 
@@ -190,10 +192,10 @@ def test_a_renewed_authority_of_the_database_replaces_the_pods(mode, provider):
 )
 def test_what_is_fixed_of_a_volume_of_postgres(options, well):
     there = seen(volumes={"postgres/postgres-data": {"class": "standard", "mib": 10240}})
-    said = refusal("postgres", options | there)
-    assert (said == "") == well
+    message = refusal("postgres", options | there)
+    assert (message == "") == well
     where = "the volume postgres/postgres-data is there, of the class 'standard' and of 10240Mi;"
-    assert well or said.endswith(f"{where} it keeps its class, and can only grow")
+    assert well or message.endswith(f"{where} it keeps its class, and can only grow")
 
 
 @pytest.mark.parametrize(
@@ -213,9 +215,9 @@ def test_what_is_fixed_of_a_volume_of_postgres(options, well):
 def test_what_is_fixed_of_the_volumes_of_minio(options, count, well):
     volumes = {f"minio/data-minio-{number}": {"class": "standard", "mib": 20480} for number in range(count)}
     volumes |= {"minio-b/data-minio-0": {"class": "other", "mib": 2**30}}
-    said = refusal("minio", options | seen(volumes=volumes))
-    assert (said == "") == well
-    assert well or f"in the namespace minio, {count} of the class 'standard' and of 20480Mi;" in said
+    message = refusal("minio", options | seen(volumes=volumes))
+    assert (message == "") == well
+    assert well or f"in the namespace minio, {count} of the class 'standard' and of 20480Mi;" in message
 
 
 # --- connections of PostgreSQL ---
@@ -243,8 +245,8 @@ def test_connections_are_enough_for_all(options, needed):
     }
     for given in ({"postgres_max_connections": max(needed, 20)}, {"postgres_settings": {"max_connections": needed}}):
         assert refusal("postgres", known | options | given) == ""
-    said = refusal("postgres", known | options | {"postgres_settings": {"max_connections": needed - 1}})
-    assert said.startswith(f"postgres_max_connections is {needed - 1}: {needed} or more")
+    message = refusal("postgres", known | options | {"postgres_settings": {"max_connections": needed - 1}})
+    assert message.startswith(f"postgres_max_connections is {needed - 1}: {needed} or more")
     assert refusal("postgres", {"postgres_max_connections": 20}) == ""
 
 
@@ -318,7 +320,7 @@ def test_every_secret_of_a_role_may_be_supplied(role):
 
 
 @pytest.mark.parametrize(
-    ("supplied", "said"),
+    ("supplied", "expected"),
     [
         (
             {"mlflow-db-credential": {"password": {"value": "hidden"}}},
@@ -331,12 +333,12 @@ def test_every_secret_of_a_role_may_be_supplied(role):
         ("hidden=hidden", "platform_credentials is not shown: a mapping"),
     ],
 )
-def test_a_secret_that_no_role_has_is_refused(supplied, said):
-    # What is wrong elsewhere is said by its own check.
+def test_a_secret_that_no_role_has_is_refused(supplied, expected):
+    # Each check reports only what is its own.
     for more in ({}, {"postgres_extra_roles": "x", "minio_extra_buckets": 5, "keycloak_service_accounts": ["x", {}]}):
         options = more | {"platform_credentials": supplied}
         message = refusal("mlflow", options, of="platform")
-        assert message.startswith(said)
+        assert message.startswith(expected)
         assert "hidden" not in message
 
 

@@ -37,7 +37,7 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def load(path):
-    return yaml.load(path.read_text(), Loader=StrictLoader) or {}  # noqa: S506
+    return yaml.load(path.read_text(), Loader=StrictLoader) or {}  # noqa: S506  a safe loader
 
 
 @pytest.fixture(params=ROLES)
@@ -136,7 +136,7 @@ def test_lists_and_dictionaries_are_not_made_of_texts(role):
     assert missing == []
 
 
-def test_every_option_is_told(specification):
+def test_every_option_is_described(specification):
     for name, option in parts(specification["main"]["options"]):
         assert option.get("description"), name
         assert option.get("type"), name
@@ -153,11 +153,11 @@ def test_every_option_is_told(specification):
 def test_names_carry_their_role(role, defaults):
     if role == SHARED:
         return
-    strangers = [name for name in defaults if not name.startswith((f"{role}_", "__"))]
-    assert not strangers
+    unprefixed = [name for name in defaults if not name.startswith((f"{role}_", "__"))]
+    assert not unprefixed
 
 
-def test_no_name_stands_twice():
+def test_names_are_unique():
     owners = {}
     for role in ROLES:
         for name in load(rendering.ROLES / role / "defaults" / "main.yml"):
@@ -175,7 +175,7 @@ def test_no_name_stands_twice():
     ),
     ids=str,
 )
-def test_no_key_is_given_twice(path):
+def test_keys_are_unique(path):
     for document in yaml.compose_all((rendering.REPOSITORY / path).read_text()):
         if document is not None:
             loader = StrictLoader("")
@@ -185,17 +185,17 @@ def test_no_key_is_given_twice(path):
 def test_the_strict_loader_is_strict():
     for text in ("a: 1\na: 2\n", "x: &x {a: 1}\ny:\n  <<: *x\n  a: 2\n"):
         with pytest.raises(yaml.constructor.ConstructorError):
-            yaml.load(text, Loader=StrictLoader)  # noqa: S506
-    merged = yaml.load("x: &x {a: 1}\ny:\n  <<: *x\n  b: 2\n", Loader=StrictLoader)  # noqa: S506
+            yaml.load(text, Loader=StrictLoader)  # noqa: S506  a safe loader
+    merged = yaml.load("x: &x {a: 1}\ny:\n  <<: *x\n  b: 2\n", Loader=StrictLoader)  # noqa: S506  a safe loader
     assert merged["y"] == {"a": 1, "b": 2}
 
 
-def test_roles_have_their_rooms(role):
+def test_components_have_the_same_files(role):
     if role not in rendering.COMPONENTS:
         return
     place: pathlib.Path = rendering.ROLES / role
-    for room in ("README.md", "defaults/main.yml", "meta/main.yml", "tasks/main.yml", "vars/main.yml", "templates"):
-        assert (place / room).exists(), room
+    for name in ("README.md", "defaults/main.yml", "meta/main.yml", "tasks/main.yml", "vars/main.yml", "templates"):
+        assert (place / name).exists(), name
 
 
 @pytest.mark.parametrize(

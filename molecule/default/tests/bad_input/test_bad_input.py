@@ -94,7 +94,7 @@ class OtherServer(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def kubeconfig(server, token="-", certificate=None):  # noqa: S107
+def kubeconfig(server, token="-", certificate=None):  # noqa: S107  no password
     """Return a kubeconfig with one cluster."""
     cluster = {"server": server} | ({"certificate-authority-data": certificate} if certificate else {})
     return yaml.safe_dump(

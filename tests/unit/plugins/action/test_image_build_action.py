@@ -30,11 +30,11 @@ def options(tmp_path):
 @pytest.fixture
 def action(monkeypatch):
     """The action, with what it says noted."""
-    said: list[str] = []
-    monkeypatch.setattr(local_action.display, "display", lambda text, color=None: said.append(text))
+    lines: list[str] = []
+    monkeypatch.setattr(local_action.display, "display", lambda text, color=None: lines.append(text))
     module = image_build.ActionModule.__new__(image_build.ActionModule)
     module._task = SimpleNamespace(check_mode=False)
-    module.said = said
+    module.lines = lines
     return module
 
 
@@ -89,10 +89,10 @@ def test_only_what_is_missing_is_installed(action, options, programs, monkeypatc
     assert action._install(options, "registry") == []
     action._task.check_mode = True
     assert action._install(options, "packages") == ["mmdebstrap", "keyring"]
-    assert action.said[-1].endswith("would install mmdebstrap, keyring")
+    assert action.lines[-1].endswith("would install mmdebstrap, keyring")
     action._task.check_mode = False
     assert action._install(options, "packages") == ["mmdebstrap", "keyring"]
-    assert "installing mmdebstrap, keyring (as root) ..." in action.said[-2]
+    assert "installing mmdebstrap, keyring (as root) ..." in action.lines[-2]
 
 
 def test_a_failed_installation_shows_its_output(action, options, programs, monkeypatch):
@@ -155,5 +155,5 @@ def test_names_of_what_was_pushed_are_shown(build, action, monkeypatch):
     pushed = {"stack": {"image": "registry.example.com/stack:1-abc", "changed": False}}
     monkeypatch.setattr(image_build.push, "push", lambda *_unused, **__: pushed)
     build(push_registry="registry.example.com", push=["stack"])
-    assert action.said[-2].endswith("for the inventory:")
-    assert action.said[-1] == "      stack_image: registry.example.com/stack:1-abc"
+    assert action.lines[-2].endswith("for the inventory:")
+    assert action.lines[-1] == "      stack_image: registry.example.com/stack:1-abc"

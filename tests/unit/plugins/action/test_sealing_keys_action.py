@@ -40,7 +40,7 @@ def password(monkeypatch):
 
 
 @pytest.fixture
-def said(monkeypatch):
+def messages(monkeypatch):
     """Lines of progress and warnings."""
     lines: list[str] = []
     monkeypatch.setattr(local_action.display, "display", lambda text, color=None: lines.append(text[13:]))
@@ -55,7 +55,7 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def act(kubeconfig, path, password, said):
+def act(kubeconfig, path, password, messages):
     """A function that acts as a task would."""
 
     def do(state, check=False, task_vars=None, **options):
@@ -146,14 +146,14 @@ def annotation(cluster, name, which):
 # --- exported ---------------------------------------------------------------------------------------------------------
 
 
-def test_keys_are_backed_up_once(act, cluster, hold, path, said):
+def test_keys_are_backed_up_once(act, cluster, hold, path, messages):
     hold(1, 2)
     done = act("exported")
     assert done["changed"]
     assert done["path"] == str(path)
     assert (done["added"], done["kept"], done["only_in_backup"]) == (["key-1", "key-2"], [], [])
     assert [each["not_before"] for each in done["sealing_keys"]] == ["2021-01-01T00:00:00Z", "2022-01-01T00:00:00Z"]
-    assert said == [f"2 sealing keys are added to {path}"]
+    assert messages == [f"2 sealing keys are added to {path}"]
     when = done["sealing_keys"][0]["backed_up"]
     assert when
     assert annotation(cluster, "key-1", BACKED_UP) == annotation(cluster, "key-2", BACKED_UP) == when
@@ -214,7 +214,7 @@ def test_another_file_is_whole_too(act, cluster, hold, tmp_path):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
-def test_retired_and_unlabelled_keys_are_kept_too(act, cluster, hold, said):
+def test_retired_and_unlabelled_keys_are_kept_too(act, cluster, hold, messages):
     hold(1, 2)
     cluster.objects[f"{NAMESPACE}/secrets/key-1"]["metadata"]["labels"][KEY_LABEL] = "compromised"
     old = cluster.objects.pop(f"{NAMESPACE}/secrets/key-2")
@@ -228,11 +228,11 @@ def test_retired_and_unlabelled_keys_are_kept_too(act, cluster, hold, said):
     ]
 
 
-def test_what_is_no_key_is_warned_of(act, cluster, hold, said):
+def test_what_is_no_key_is_warned_of(act, cluster, hold, messages):
     hold(1)
     cluster.secret("sealed-secrets/broken", {"tls.key": b"x"}, metadata={"labels": {KEY_LABEL: "active"}})
     assert act("exported")["added"] == ["key-1"]
-    assert said[0].startswith(
+    assert messages[0].startswith(
         "warning: not backed up: Secret sealed-secrets/broken is no sealing key: it lacks tls.crt; a controller"
     )
 
@@ -275,12 +275,12 @@ def test_another_password_overwrites_nothing(act, hold, path, password):
     assert path.read_bytes() == before
 
 
-def test_check_mode_backs_nothing_up(act, cluster, hold, path, said):
+def test_check_mode_backs_nothing_up(act, cluster, hold, path, messages):
     hold(1)
     done = act("exported", check=True, path=str(path.parent / "new" / "file"))
     assert (done["changed"], done["added"]) == (True, ["key-1"])
     assert done["diff"]["after"].startswith("key-1 (active, certificate ")
-    assert said[0].startswith("1 sealing key would be added to")
+    assert messages[0].startswith("1 sealing key would be added to")
     assert not (path.parent / "new").exists()
     assert cluster.writes() == []
 
@@ -329,7 +329,7 @@ def test_an_unknown_error_says_nothing_of_values(act, hold, monkeypatch):
 # --- imported ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_cluster_gets_everything(act, cluster, hold, said):
+def test_an_empty_cluster_gets_everything(act, cluster, hold, messages):
     hold(1, 2)
     act("exported")
     before = {name: thing["data"] for name, thing in secrets(cluster).items()}
@@ -344,7 +344,7 @@ def test_an_empty_cluster_gets_everything(act, cluster, hold, said):
     assert {thing["metadata"]["labels"][KEY_LABEL] for thing in secrets(cluster).values()} == {"active"}
     assert cluster.objects[NAMESPACE]["metadata"]["labels"] == {"owner": "platform"}
     assert annotation(cluster, "key-1", BACKED_UP), "site.yml would remind of a backup that there is"
-    assert said[-1] == "2 sealing keys are restored in namespace sealed-secrets"
+    assert messages[-1] == "2 sealing keys are restored in namespace sealed-secrets"
 
     cluster.requests.clear()
     again = act("imported")
@@ -495,7 +495,7 @@ def test_somebody_else_restores_at_the_same_time(act, cluster, hold):
     assert act("imported")["added"] == ["key-1"]
 
 
-def test_check_mode_restores_nothing(act, cluster, hold, controller, said):
+def test_check_mode_restores_nothing(act, cluster, hold, controller, messages):
     hold(1)
     act("exported")
     cluster.objects.clear()
@@ -507,7 +507,7 @@ def test_check_mode_restores_nothing(act, cluster, hold, controller, said):
     assert (done["changed"], done["restarted"]) == (True, True)
     assert done["diff"]["before"] == ""
     assert done["diff"]["after"].startswith("key-1 (active")
-    assert said[-1] == "1 sealing key would be restored in namespace sealed-secrets"
+    assert messages[-1] == "1 sealing key would be restored in namespace sealed-secrets"
     assert cluster.writes() == []
 
 

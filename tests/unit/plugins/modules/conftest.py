@@ -346,7 +346,7 @@ class FakeOidc(FakeMlflow):
             "service_account_source": account["source"] if account["service"] else None,
         }
 
-    def _accounts(self, method: str, me: str, parts: list[str], body: Any) -> tuple[int, Any]:  # noqa: PLR0911
+    def _accounts(self, method: str, me: str, parts: list[str], body: Any) -> tuple[int, Any]:  # noqa: PLR0911  a route each
         if parts == ["current"]:
             return 200, self._row(me)
         if not self.accounts[me]["admin"]:
@@ -501,7 +501,7 @@ class FakeBasic(FakeMlflow):
         more = {"resource_pattern": body["resource_id"], "role_id": self.role(hidden)["id"]}
         return self._add({"resource_type": body["resource_type"], "permission": body["permission"], **more})
 
-    def _accounts(self, method: str, me: str, parts: list[str], body: Any) -> tuple[int, Any]:  # noqa: PLR0911
+    def _accounts(self, method: str, me: str, parts: list[str], body: Any) -> tuple[int, Any]:  # noqa: PLR0911  a route each
         what = f"{method} {'/'.join(parts)}"
         if what == "GET current":
             return 200, {

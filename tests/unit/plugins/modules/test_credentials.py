@@ -249,7 +249,7 @@ def test_existing_secret_is_only_verified(cluster, run):
     assert cluster.writes() == []
 
 
-def test_existing_secret_is_told_by_the_variable_that_names_it(cluster, run):
+def test_existing_secret_is_reported_by_its_variable(cluster, run):
     wanted = [login(namespaces=["one"], existing=True, variable="app_secret", keys={"username": {}})]
     assert run("credentials", secrets=wanted)["msg"] == (
         "The credentials are not ensured: app_secret is 'login': "

@@ -67,7 +67,7 @@ class FakeKeycloak:
         self.requests.append(f"{method} {target}")
         return self.answers.get(f"{method} {url.path}") or self.serve(method, url, body, headers)
 
-    def serve(self, method: str, url: Any, body: bytes | None, headers: dict[str, str]) -> tuple[Any, ...]:  # noqa: PLR0911
+    def serve(self, method: str, url: Any, body: bytes | None, headers: dict[str, str]) -> tuple[Any, ...]:  # noqa: PLR0911  a route each
         query = {key: value[0] for key, value in parse_qs(url.query).items()}
         if url.path == "/realms/master/protocol/openid-connect/token":
             form = {key: value[0] for key, value in parse_qs((body or b"").decode()).items()}
@@ -141,7 +141,7 @@ class FakeKeycloak:
             clients[rest[0]] = {**kept, **thing}
         return 200, clients[rest[0]]
 
-    def _users(  # noqa: PLR0911
+    def _users(  # noqa: PLR0911  a route each
         self, method: str, realm: Any, rest: list[str], thing: Any, query: Any
     ) -> tuple[Any, ...]:
         users = realm["users"]
@@ -453,12 +453,14 @@ def test_exclusive_takes_out_whom_nobody_declared(made, run, monkeypatch, many):
     assert not run("keycloak_realm", **declared(users=[ADA, bob]))["changed"]
     made.requests.clear()
 
-    told = run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True), check=True)
+    planned = run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True), check=True)
     assert made.writes() == []
     result = run("keycloak_realm", **declared(users=[ADA, bob], exclusive=True))
 
     assert (
-        result["changes"] == told["changes"] == ["user bob: removed from admins", "group admins: eve, mallory removed"]
+        result["changes"]
+        == planned["changes"]
+        == ["user bob: removed from admins", "group admins: eve, mallory removed"]
     )
     assert json.loads(result["diff"][-1]["after"])["group admins"] == {"members": ["ada", "bob"]}
     assert made.members("admins") == made.members("users") == {"ada"}
@@ -528,11 +530,11 @@ def test_credentials_are_asked_for_where_nobody_recorded_them(made, run, many):
     lost["credentials"] = []
     made.requests.clear()
 
-    told = run("keycloak_realm", **many, check=True)
+    planned = run("keycloak_realm", **many, check=True)
     assert made.writes() == []
     result = run("keycloak_realm", **many)
 
-    assert result["changes"] == told["changes"] == ["user user7: first password set"]
+    assert result["changes"] == planned["changes"] == ["user user7: first password set"]
     assert made.realm()["rep"]["attributes"][reconciling.RECORD] == record
     assert made.realm()["rep"]["attributes"]["frontendUrl"] == "https://a"
     assert not run("keycloak_realm", **many)["changed"]

@@ -276,18 +276,18 @@ def test_a_run_that_was_killed_can_be_run_again(export, folder, monkeypatch, sur
 
 def test_check_mode_tells_what_a_run_does(cluster, export, folder):
     seal(cluster)
-    told = export(secrets=[LOGIN], check=True)
-    assert told["changed"] is True
+    planned = export(secrets=[LOGIN], check=True)
+    assert planned["changed"] is True
     assert not folder.exists()
     done = export(secrets=[LOGIN])
-    assert {key: told[key] for key in ("files", "written", "removed", "diff")} == {
+    assert {key: planned[key] for key in ("files", "written", "removed", "diff")} == {
         key: done[key] for key in ("files", "written", "removed", "diff")
     }
     before = contents(folder)
-    told = export(manifests=STACK[4:], check=True)
-    assert told["removed"]
+    planned = export(manifests=STACK[4:], check=True)
+    assert planned["removed"]
     assert contents(folder) == before
-    assert {each["after"] for each in told["diff"] if each["before_header"] in told["removed"]} == {""}
+    assert {each["after"] for each in planned["diff"] if each["before_header"] in planned["removed"]} == {""}
 
 
 # --- what cannot be ---------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_a_sealed_secret_that_does_not_open(cluster, export, folder, conditions,
         ([thing("SecretList", "planted", items=[])], "SecretList planted must not be among manifests"),
         ([{"kind": "Pod", "metadata": {"name": "x"}}], "entry 1 of manifests lacks apiVersion, kind or metadata"),
         ([STACK[0], {"apiVersion": "v1", "kind": "Pod", "metadata": {}}], "entry 2 of manifests, of kind Pod, lacks"),
-        ([STACK[0], {**STACK[0], "spec": {}}], "Namespace db is twice among manifests, with different contents"),
+        ([STACK[0], {**STACK[0], "spec": {}}], "Namespace db is in manifests more than once, with different contents"),
     ],
 )
 def test_what_is_no_manifest_for_git(export, folder, manifests, message):
@@ -340,7 +340,7 @@ def test_what_is_no_manifest_for_git(export, folder, manifests, message):
     assert not folder.exists()
 
 
-def test_the_same_twice_is_one(export):
+def test_equal_entries_are_one(export):
     assert len(export(manifests=[STACK[0], STACK[0]])["files"]) == 3
 
 

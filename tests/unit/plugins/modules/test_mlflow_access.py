@@ -56,7 +56,7 @@ def around(auth: str = "oidc", people: Any = PEOPLE, groups: Any = GROUPS, **mor
 
 
 def problems(change: dict[str, Any], *args: Any, of: Any = (), **more: Any) -> list[str]:
-    """What is said of the tree with parts of it replaced."""
+    """The message about the tree with parts of it replaced."""
     return variables.problems({**TREE, **change}, clients(*of), around(*args, **more))
 
 
@@ -134,7 +134,7 @@ def test_basic_auth_has_members_that_are_declared_and_permissions_of_its_own():
 def test_groups_of_namespaces_are_of_those_that_are_let_in_and_have_no_members():
     assert problems({}, namespaces=["team"]) == []
     assert problems({}, namespaces=["teams"]) == [
-        "mlflow_access.groups has 'k8s:team', whose namespace MLflow lets nobody in from: one of teams; others are "
+        "mlflow_access.groups has 'k8s:team', but MLflow accepts no tokens of that namespace: one of teams; others are "
         "declared in mlflow_kubernetes_namespaces"
     ]
     change = {"groups": {"k8s:team": {"members": ["ada"]}}}
@@ -171,7 +171,7 @@ def test_exclusive_leaves_an_administrator():
     assert problems(member, **{**given, "people": PEOPLE, "groups": [*GROUPS, "admins"]}) == []
 
 
-def test_names_are_told_apart_as_the_server_does():
+def test_names_are_compared_as_the_server_does():
     change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"ADA": {}}}
     assert problems(change, people=None) == [
         *problems({}, people=None),  # of the members
@@ -360,13 +360,13 @@ def converge(run: Any, mlflow: Any, cluster: Any) -> Any:
     return call
 
 
-def test_all_of_it_is_made_in_one_call(converge, mlflow, cluster):
-    told = converge(check=True)
+def test_the_whole_tree_is_applied_in_one_call(converge, mlflow, cluster):
+    planned = converge(check=True)
     assert mlflow.writes() == cluster.writes() == []
 
     result = converge()
 
-    assert result["changes"] == told["changes"]
+    assert result["changes"] == planned["changes"]
     assert {
         "user ada: created",
         "service account pipelines: created",
@@ -462,7 +462,7 @@ def test_other_login_than_declared_is_a_sentence(converge, mlflow):
     assert f"auth_plugin is {other}, and MLflow at" in result["msg"]
 
 
-def test_dry_run_without_a_server_names_all_of_it(run, cluster):
+def test_dry_run_without_a_server_names_the_whole_tree(run, cluster):
     result = run(
         "mlflow_access",
         check=True,

@@ -286,7 +286,7 @@ def test_account_of_a_person_is_no_programs(run, oidc):
     assert "the account ada is a person's" in call(run, oidc, {**TRAINING, "user": "ada"})["msg"]
 
 
-def test_basic_auth_takes_an_account_over_only_when_told(run, basic, cluster):
+def test_basic_auth_takes_an_account_over_only_on_request(run, basic, cluster):
     basic.account("training", password="somebody-knows-it")
 
     result = call(run, basic, TRAINING)
@@ -297,7 +297,7 @@ def test_basic_auth_takes_an_account_over_only_when_told(run, basic, cluster):
     assert basic.lets_in("training", cluster.values(SECRET)[PASSWORD].decode())
 
 
-def test_server_that_issues_no_tokens_is_said(run, oidc, cluster):
+def test_server_that_issues_no_tokens_is_reported(run, oidc, cluster):
     oidc.may_issue = False
 
     result = call(run, oidc, TRAINING)

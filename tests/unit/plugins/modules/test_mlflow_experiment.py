@@ -67,7 +67,7 @@ def test_place_of_artifacts_cannot_be_changed(api, ensure):
     assert api.writes() == []
 
 
-def test_nothing_is_declared_twice(api, ensure):
+def test_each_entry_is_declared_once(api, ensure):
     with pytest.raises(Failed, match="experiment churn is declared more than once"):
         ensure("mlflow_experiment", api, {"name": "churn"}, {"name": "churn"})
     with pytest.raises(Failed, match="registered model churn is declared more than once"):

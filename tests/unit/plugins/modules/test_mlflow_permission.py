@@ -78,7 +78,7 @@ def api(run: Any, mlflow: Any) -> Server:
 # What is declared
 
 
-def test_change_is_told_as_a_person_would(api):
+def test_changes_are_described_in_words(api):
     converge(api, "group", {"name": "churn", "permission": "READ"})
 
     result = converge(api, "group", {"name": "churn", "permission": "EDIT"})
@@ -111,11 +111,11 @@ def test_second_run_changes_nothing_and_writes_nothing(api):
 def test_check_mode_tells_the_same_and_writes_nothing(api):
     declared = ({"name": "churn", "permission": "READ"}, {"pattern": "^ds-", "permission": "EDIT"})
 
-    told = names(api, "group", *declared, check=True)
+    planned = names(api, "group", *declared, check=True)
 
     assert api.writes() == []
-    assert names(api, "group", *declared) == told
-    assert told
+    assert names(api, "group", *declared) == planned
+    assert planned
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_check_mode_tells_the_same_and_writes_nothing(api):
         ({"name": "greeting", "permission": "READ", "resource": "registered_model"}, "no registered model greeting"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_changed(api, entry, sentence):
+def test_impossible_settings_fail_before_any_change(api, entry, sentence):
     with pytest.raises(Failed) as error:
         converge(api, "group", {"name": "ds-one", "permission": "READ"}, entry, groups=[{"name": "new"}])
 
@@ -167,10 +167,10 @@ def test_permission_of_the_other_plugin_is_refused(oidc, basic):
 
 
 def test_two_declarations_that_differ_are_refused(api):
-    twice = ({"name": "churn", "permission": "READ"}, {"name": "churn", "permission": "EDIT"})
+    pair = ({"name": "churn", "permission": "READ"}, {"name": "churn", "permission": "EDIT"})
     with pytest.raises(Failed, match="group science: experiment churn is declared more than once"):
-        converge(api, "group", *twice)
-    assert names(api, "group", *(twice[:1] * 2)) == ["group science: experiment churn: none -> READ"]
+        converge(api, "group", *pair)
+    assert names(api, "group", *(pair[:1] * 2)) == ["group science: experiment churn: none -> READ"]
 
 
 def test_what_is_absent_is_taken_away(api):
@@ -418,11 +418,11 @@ def test_many_permissions_are_made_over_several_connections(api):
         {"group": group, "name": name, "permission": "READ"} for group in ("science", "others") for name in things
     ]
 
-    told = names(api, "group", *declared, check=True)
+    planned = names(api, "group", *declared, check=True)
     result = converge(api, "group", *declared)
 
-    assert result["changes"] == told
-    assert len(api.writes()) == len(told) == 40
+    assert result["changes"] == planned
+    assert len(api.writes()) == len(planned) == 40
     assert names(api, "group", *declared) == []
 
 
@@ -496,10 +496,10 @@ def test_exclusive_makes_it_as_declared_whatever_there_was(run, mlflow, bulk, be
 
     converge(api, "group", *entries(before))
 
-    told = names(api, "group", *entries(after), exclusive=True, check=True)
+    planned = names(api, "group", *entries(after), exclusive=True, check=True)
 
-    assert names(api, "group", *entries(after), exclusive=True) == told
+    assert names(api, "group", *entries(after), exclusive=True) == planned
     assert names(api, "group", *entries(after), exclusive=True) == []
-    assert len(told) == len(set(before) ^ set(after)) - len(
+    assert len(planned) == len(set(before) ^ set(after)) - len(
         {row[:3] for row in set(before) - set(after)} & {row[:3] for row in set(after) - set(before)}
     )

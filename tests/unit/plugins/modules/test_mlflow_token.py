@@ -96,11 +96,11 @@ def test_exclusive_revokes_what_is_not_declared(run, mlflow, cluster):
     call(run, mlflow, other, instance="elsewhere")
     token = cluster.values("team-a/spark")["password"].decode()
     assert not call(run, mlflow, instance="mlflow")["changed"]
-    told = call(run, mlflow, instance="mlflow", exclusive=True, check=True)["changes"]
+    planned = call(run, mlflow, instance="mlflow", exclusive=True, check=True)["changes"]
 
     result = call(run, mlflow, instance="mlflow", exclusive=True)
 
-    assert result["changes"] == told
+    assert result["changes"] == planned
     assert "/api/v1/namespaces/team-a/secrets/spark" not in cluster.objects
     assert not mlflow.lets_in("training", token)
     assert mlflow.lets_in("batch", cluster.values("team-a/other")["password"].decode())

@@ -131,7 +131,7 @@ def test_password_is_set_again_where_always_is_asked_for(run, basic):
         ({"name": "ada", "active": False}, "cannot deactivate an account"),
     ],
 )
-def test_what_basic_auth_cannot_is_said(run, basic, user, sentence):
+def test_limits_of_basic_auth_are_reported(run, basic, user, sentence):
     result = call(run, basic, user)
 
     assert sentence in result["msg"]

@@ -62,10 +62,10 @@ def test_files_that_hold_no_sealed_secret_are_passed_over(cluster, run, tmp_path
 
 def test_a_file_that_cannot_be_opened_is_named_after_the_others_are_done(cluster, run, tmp_path):
     good = json.loads((KNOWN / "cluster-wide.kubeseal").read_text())
-    anew = {"spec": {"encryptedData": {key: "AAAA" for key in good["spec"]["encryptedData"]}}}
+    resealed = {"spec": {"encryptedData": {key: "AAAA" for key in good["spec"]["encryptedData"]}}}
 
     def rotate(count=iter(range(9))):  # noqa: B008  counts the calls
-        return (500, b"") if next(count) == 0 else (200, anew)
+        return (500, b"") if next(count) == 0 else (200, resealed)
 
     cluster.answers[f"POST {PROXY}/v1/rotate"] = rotate
     (tmp_path / "a.json").write_text(json.dumps(good))
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_opened_is_named_after_the_others_are_done(cluster
     assert "c.yaml is no YAML" in result["failed_files"][1]
     assert result["resealed"] == ["b.json"]
     assert json.loads((tmp_path / "a.json").read_text()) == good
-    assert load((tmp_path / "b.json").read_text(), "it")["spec"] == {**good["spec"], **anew["spec"]}
+    assert load((tmp_path / "b.json").read_text(), "it")["spec"] == {**good["spec"], **resealed["spec"]}
     os.unlink(tmp_path / "a.json")
     os.unlink(tmp_path / "c.yaml")
     assert run("sealed_files", directory=str(tmp_path), apply=False)["changed"] is False

@@ -93,7 +93,7 @@ def test_seals_into_a_file_without_a_cluster(cluster, offline):
     assert {each: each.read_bytes() for each in offline.path.parent.iterdir()} == before
 
 
-def test_only_the_key_that_changed_is_sealed_anew(offline):
+def test_only_the_changed_key_is_sealed_again(offline):
     _unused, first, values = offline(keys=KEYS)
     result, second, again = offline(keys=KEYS | {"username": {"value": "other"}})
     assert (result["changed"], result["sealed"]) == (True, ["username"])
@@ -123,7 +123,7 @@ def test_check_mode_writes_nothing_and_tells_the_same(offline, run):
     assert (result["changed"], result["sealed"], offline.path.read_text()) == (True, ["username"], text)
 
 
-def test_without_a_digest_key_it_seals_anew_and_warns(offline):
+def test_without_a_digest_key_it_seals_again_and_warns(offline):
     _unused, first, _unused = offline(keys=KEYS, digest_key=None)
     result, second, _unused = offline(keys=KEYS, digest_key=None)
     assert result["sealed"] == ["username"], "the generated one stays"

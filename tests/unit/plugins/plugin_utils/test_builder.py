@@ -84,7 +84,7 @@ def path(tmp_path, monkeypatch):
     return directory
 
 
-def build(tmp_path, files, engine=None, *, steps=None, source="packages", said=None):
+def build(tmp_path, files, engine=None, *, steps=None, source="packages", lines=None):
     """A builder over the test's files."""
     return builder.Builder(
         engine or Engine(tmp_path),
@@ -92,7 +92,7 @@ def build(tmp_path, files, engine=None, *, steps=None, source="packages", said=N
         files=files,
         cache=tmp_path / "cache",
         source=source,
-        report=(said if said is not None else []).append,
+        report=(lines if lines is not None else []).append,
     )
 
 
@@ -158,13 +158,13 @@ def test_images_are_never_called_as_the_official_ones(tmp_path, files):
 
 
 def test_a_build_makes_everything_once(tmp_path, files, path):
-    engine, said = Engine(tmp_path), []
-    first = build(tmp_path, files, engine, said=said)
+    engine, lines = Engine(tmp_path), []
+    first = build(tmp_path, files, engine, lines=lines)
     assert first.ensure(["archive"]) == ["base", "program", "app", "archive"]
     assert (first.output("program") / "program").exists()
     assert (first.output("archive") / "a.tar").exists()
-    assert said[0] == "building base image trixie [1/4] ..."
-    assert said[-1].startswith("built archive [4/4] in ")
+    assert lines[0] == "building base image trixie [1/4] ..."
+    assert lines[-1].startswith("built archive [4/4] in ")
     assert not list((tmp_path / "cache/tmp").iterdir())
     calls = engine.calls.read_text(encoding="utf-8")
     assert f"--build-arg BASE={first.reference('base')}" in calls
@@ -225,8 +225,8 @@ def test_a_killed_build_leaves_nothing_and_its_command_ends(tmp_path, files, pat
 
 
 def test_a_second_build_waits_for_the_first(tmp_path, files):
-    first, said = build(tmp_path, files), []
-    second = build(tmp_path, files, said=said)
+    first, lines = build(tmp_path, files), []
+    second = build(tmp_path, files, lines=lines)
     code = (
         "import sys; sys.path[:0] = eval(sys.argv[2])\n"
         "import time\n"
@@ -239,7 +239,7 @@ def test_a_second_build_waits_for_the_first(tmp_path, files):
         assert process.stdout.readline() == b"locked\n"
         with second.locked():
             assert process.wait(5) == 0
-    assert said == ["waiting for another build on this machine to end ..."]
+    assert lines == ["waiting for another build on this machine to end ..."]
 
 
 def test_what_is_fetched_is_checked(tmp_path, files):

@@ -12,8 +12,8 @@ import pytest
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.constraints import FORMATS, Constraint, check, variable
 
 
-def said(path: str, value: Any, **entry: Any) -> list[str]:
-    """Give what is said of the value of the variable x."""
+def problems(path: str, value: Any, **entry: Any) -> list[str]:
+    """Give the messages about the value of the variable x."""
     return check({path: Constraint(**entry)}, {"x": value})
 
 
@@ -36,19 +36,19 @@ def said(path: str, value: Any, **entry: Any) -> list[str]:
     ],
 )
 def test_formats(name, good, bad):
-    assert [each for each in good if said("x", each, format=name)] == []
-    assert [each for each in bad if not said("x", each, format=name)] == []
-    assert said("x", bad[0], format=name) == [f"x is '{bad[0]}': {FORMATS[name][1]}"]
+    assert [each for each in good if problems("x", each, format=name)] == []
+    assert [each for each in bad if not problems("x", each, format=name)] == []
+    assert problems("x", bad[0], format=name) == [f"x is '{bad[0]}': {FORMATS[name][1]}"]
 
 
 @pytest.mark.parametrize("value", [20, "20", 10000])
 def test_a_number_in_its_range(value):
-    assert said("x", value, min=20, max=10000) == []
+    assert problems("x", value, min=20, max=10000) == []
 
 
 @pytest.mark.parametrize("value", [19, 10001, "many", "", None, -20, "20.5", True, "20\n"])
 def test_a_number_out_of_its_range(value):
-    assert said("x", value, min=20, max=10000)
+    assert problems("x", value, min=20, max=10000)
 
 
 @pytest.mark.parametrize(
@@ -78,28 +78,28 @@ def test_what_may_be_there_is_described(entry, text):
     ("value", "fits"), [("256Mi", True), ("1G", True), (2**28, True), ("255Mi", False), ("4gb", False), ("", False)]
 )
 def test_a_quantity_is_compared_as_one(value, fits):
-    assert (said("x", value, format="quantity", min="256Mi") == []) is fits
+    assert (problems("x", value, format="quantity", min="256Mi") == []) is fits
 
 
 def test_what_is_excluded_or_empty():
-    assert said("x", "port", description="a setting", excluding=["port"]) == [
+    assert problems("x", "port", description="a setting", excluding=["port"]) == [
         "x is 'port': a setting, and none of port"
     ]
-    assert said("x", "", format="secret", empty=True) == []
-    assert said("x", "", format="secret")
-    assert said("x", [], empty=False, description="one group or more") == ["x is []: one group or more"]
-    assert said("x", []) == []
+    assert problems("x", "", format="secret", empty=True) == []
+    assert problems("x", "", format="secret")
+    assert problems("x", [], empty=False, description="one group or more") == ["x is []: one group or more"]
+    assert problems("x", []) == []
 
 
 @pytest.mark.parametrize("entry", [{"format": "line"}, {"pattern": ".*"}, {"min": 1}, {"max": 1}, {"string": True}])
 @pytest.mark.parametrize("value", [["a"], {"a": 1}])
 def test_a_list_is_no_text(entry, value):
     """Ansible's own check takes any value for a string."""
-    assert said("x", value, **entry)
+    assert problems("x", value, **entry)
 
 
 def test_a_string_is_asked_for_in_earnest():
-    assert said("x.*", {"a": "true", "b": True}, string=True) == ["x.b is 'True': a string"]
+    assert problems("x.*", {"a": "true", "b": True}, string=True) == ["x.b is 'True': a string"]
 
 
 @pytest.mark.parametrize(
@@ -118,20 +118,20 @@ def test_a_string_is_asked_for_in_earnest():
     ],
 )
 def test_parts_are_named(path, value, message):
-    assert said(path, value, pattern="[a-z]", description="small") == [message]
+    assert problems(path, value, pattern="[a-z]", description="small") == [message]
 
 
 def test_what_may_be_left_out_is():
-    assert said("x[].name", [{}, {"name": None}], format="secret") == []
+    assert problems("x[].name", [{}, {"name": None}], format="secret") == []
 
 
 def test_a_value_that_is_given_more_than_once():
-    assert said("x[].name", [{"name": "a"}, {"name": "b"}, {"name": "a"}], unique=True) == [
+    assert problems("x[].name", [{"name": "a"}, {"name": "b"}, {"name": "a"}], unique=True) == [
         "x[].name is 'a' more than once: each of them once"
     ]
 
 
-def test_all_that_is_wrong_is_said_once():
+def test_all_problems_are_reported_at_once():
     constraints = {"x": Constraint(min=1), "y[].a": Constraint(format="word"), "y[].b": Constraint(format="word")}
     assert check(constraints, {"x": 0, "y": 5}) == ["x is '0': a number, 1 or more", "y is '5': a list"]
 

@@ -15,16 +15,16 @@ IMAGES = {"mlflow": "localhost/mlops-mlflow/mlflow:3-abc", "minio": "localhost/m
 
 
 class Engine:
-    """Notes what it is told."""
+    """Records its calls."""
 
     name = "podman"
 
     def __init__(self):
-        self.told = []
+        self.calls = []
 
     def output(self, *arguments, timeout=120):
         """Note a command."""
-        self.told.append(arguments)
+        self.calls.append(arguments)
         return ""
 
 
@@ -55,18 +55,18 @@ def test_push(registry, path, changed, commands):
     engine = Engine()
     pushed = push.push(engine, IMAGES, ["mlflow"], f"{registry}/{path}", say=[].append, check_mode=False)
     assert pushed == {"mlflow": {"image": f"{registry}/{path}/mlflow:3-abc", "changed": changed}}
-    assert len(engine.told) == commands
+    assert len(engine.calls) == commands
     if commands:
-        assert engine.told[1] == ("push", "--tls-verify=false", f"{registry}/{path}/mlflow:3-abc")
+        assert engine.calls[1] == ("push", "--tls-verify=false", f"{registry}/{path}/mlflow:3-abc")
 
 
 def test_check_mode_pushes_nothing(registry):
     engine = Engine()
-    said = []
-    pushed = push.push(engine, IMAGES, ["mlflow", "minio"], registry, say=said.append, check_mode=True)
+    lines = []
+    pushed = push.push(engine, IMAGES, ["mlflow", "minio"], registry, say=lines.append, check_mode=True)
     assert [item["changed"] for item in pushed.values()] == [True, True]
-    assert engine.told == []
-    assert said == [f"would push {registry}/mlflow:3-abc", f"would push {registry}/minio:1-def"]
+    assert engine.calls == []
+    assert lines == [f"would push {registry}/mlflow:3-abc", f"would push {registry}/minio:1-def"]
 
 
 def test_a_registry_that_does_not_answer(registry):

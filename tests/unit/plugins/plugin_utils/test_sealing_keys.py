@@ -76,7 +76,7 @@ def test_what_a_cluster_adds_is_left_out(sealing_secrets):
         ({"tls.crt": b"no certificate"}, "tls.crt of Secret a/b is no certificate: "),
     ],
 )
-def test_what_is_no_key_is_told(sealing_secrets, data, sentence):
+def test_what_is_no_key_is_reported(sealing_secrets, data, sentence):
     made = {
         name: base64.b64encode(value).decode() if isinstance(value, bytes) else value for name, value in data.items()
     }
@@ -176,9 +176,9 @@ def test_a_file_with_something_else_in_it(path, text, end):
     assert text not in str(failure.value)
 
 
-def test_a_key_that_stands_twice(keys):
+def test_a_duplicate_key(keys):
     text = "---\n".join(yaml.safe_dump(keys[0].manifest()) for _unused in range(2)).encode()
-    with pytest.raises(SealingKeysError, match="holds the Secret key-1 twice"):
+    with pytest.raises(SealingKeysError, match="holds the Secret key-1 more than once"):
         sealing_keys.load(text, "it")
 
 

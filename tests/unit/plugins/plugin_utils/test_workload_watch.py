@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of watching workloads, and of what is told of them."""
+"""Tests of watching workloads, and of what is reported of them."""
 
 from __future__ import annotations
 
@@ -524,10 +524,10 @@ def test_what_waits_where_nothing_failed_is_waited_for(world):
     assert world.watch(waiting).wait(300) is True
 
 
-def test_progress_is_told_every_15_seconds(world):
-    told: list[tuple[float, list[str]]] = []
-    world.watch(world.deployment()).wait(40, lambda elapsed, lines: told.append((elapsed, lines)))
-    assert told == [(15, ["Deployment ns/web (0 of 1 pods ready)"]), (30, ["Deployment ns/web (0 of 1 pods ready)"])]
+def test_progress_is_reported_every_15_seconds(world):
+    reports: list[tuple[float, list[str]]] = []
+    world.watch(world.deployment()).wait(40, lambda elapsed, lines: reports.append((elapsed, lines)))
+    assert reports == [(15, ["Deployment ns/web (0 of 1 pods ready)"]), (30, ["Deployment ns/web (0 of 1 pods ready)"])]
 
 
 # --- what is to be gone -----------------------------------------------------------------------------------------------

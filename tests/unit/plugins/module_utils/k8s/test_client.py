@@ -142,7 +142,9 @@ def test_kubeconfig_as_a_dictionary():
 
 
 def test_a_kubeconfig_in_json(tmp_path):
-    text = '{"clusters": [{"name": "c", "cluster": {"server": "https://x"}}], "current-context": "m", "contexts": [{"name": "m", "context": {"cluster": "c"}}]}'  # noqa: E501
+    clusters = '"clusters": [{"name": "c", "cluster": {"server": "https://x"}}]'
+    contexts = '"current-context": "m", "contexts": [{"name": "m", "context": {"cluster": "c"}}]'
+    text = f"{{{clusters}, {contexts}}}"
     assert kube.load_settings({"kubeconfig": saved(tmp_path, text)}).server == "https://x"
 
 

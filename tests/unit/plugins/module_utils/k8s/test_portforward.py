@@ -89,7 +89,7 @@ class Upgrader:
         head = b"".join(iter(reader.readline, b"\r\n")).decode()
         self.heads.append(head)
         key = next(line.split(": ")[1] for line in head.splitlines() if line.lower().startswith("sec-websocket-key"))
-        accept = base64.b64encode(hashlib.sha1(key.encode() + ACCEPT_SALT).digest()).decode()  # noqa: S324
+        accept = base64.b64encode(hashlib.sha1(key.encode() + ACCEPT_SALT).digest()).decode()  # noqa: S324  as RFC 6455 asks
         answer = self.answers.pop(0) if self.answers else b""
         # In one piece, so that the stream's first bytes come along with the head.
         connection.sendall(
@@ -378,7 +378,7 @@ def test_no_service(web):
         portforward.ready_pod(web.api, "ns", "web")
 
 
-def test_a_refusal_of_the_api_server_is_told(web):
+def test_a_refusal_of_the_api_server_is_reported(web):
     web.answers["GET /api/v1/namespaces/ns/services/web"] = web.status(403, "Forbidden", "services is forbidden")
     connection = portforward.ServiceConnection(web.api, "ns", "web")
     with pytest.raises(portforward.Unreachable, match="services is forbidden"):

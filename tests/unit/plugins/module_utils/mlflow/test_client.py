@@ -113,12 +113,12 @@ def test_server_is_asked_once_which_plugin_it_runs(serve, answer, plugin):
     assert api.requests == 1
 
 
-def test_server_without_accounts_is_said(serve):
+def test_server_without_accounts_is_reported(serve):
     with pytest.raises(mlflow.MlflowError, match="knows no accounts"):
         opened(serve((404, b"Not Found"))).whoami()
 
 
-def test_other_plugin_than_the_declared_one_is_said(serve):
+def test_other_plugin_than_the_declared_one_is_reported(serve):
     with pytest.raises(mlflow.MlflowError, match=r"auth_plugin is basic, and .* runs oidc"):
         opened(serve((200, ME)), auth_plugin="basic").whoami()
 
@@ -210,7 +210,7 @@ def test_wrong_url_is_one_sentence(url):
         mlflow.open_api(options(url=url))
 
 
-def test_nobody_at_home():
+def test_no_listener():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -239,7 +239,7 @@ def tls(_sealing_pairs, tmp_path):
     return context
 
 
-def test_certificate_is_verified_unless_told_otherwise(serve, tls, tmp_path):
+def test_certificate_is_verified_by_default(serve, tls, tmp_path):
     server = serve((200, ME), tls=tls)
     url = f"https://127.0.0.1:{server.port}"
 

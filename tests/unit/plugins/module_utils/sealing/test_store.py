@@ -179,7 +179,7 @@ def test_a_key_that_was_added_beside_it_is_sealed(world, ensure):
     assert not any(each.changed for each in ensure()[1].values())
 
 
-def test_one_that_cannot_be_opened_any_more_is_sealed_anew(world, ensure, sealing_secrets):
+def test_one_that_cannot_be_opened_any_more_is_sealed_again(world, ensure, sealing_secrets):
     ensure()
     values = world.cluster.values("one/login")
     other = sealing_secrets[0]["data"]
@@ -377,7 +377,7 @@ def test_a_file_that_was_sealed_elsewhere_is_of_no_use(world, ensure, sealing_se
     assert state(world) == before
 
 
-def test_who_may_not_ask_the_controller_is_not_told_to_delete_files(world, ensure):
+def test_no_advice_to_delete_files_without_access_to_the_controller(world, ensure):
     ensure(namespaces=["one"])
     del world.cluster.objects[sealed_path("one/login")], world.cluster.objects[secret_path("one/login")]
     world.cluster.answers[f"POST {PROXY}/v1/verify"] = world.cluster.status(403, "Forbidden", "services/proxy")
@@ -494,7 +494,7 @@ def test_a_value_that_waits_for_the_controller_is_not_undone(world, ensure):
     assert world.open(world.sealed("one/login"))["password"] == b"new"
 
 
-def test_one_that_is_refused_while_it_is_waited_for_is_sealed_anew(world, ensure):
+def test_one_refused_during_the_wait_is_sealed_again(world, ensure):
     ensure(namespaces=["one"])
     values = world.cluster.values("one/login")
     sealed = world.sealed("one/login")

@@ -637,7 +637,7 @@ def answering(respond: Any) -> http.server.ThreadingHTTPServer:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             respond(self)
 
-        do_POST = do_PUT = do_GET  # noqa: N815
+        do_POST = do_PUT = do_GET  # noqa: N815  the names that http.server asks for
 
         def log_message(self, *_args):
             """Say nothing."""
@@ -905,7 +905,7 @@ def test_nothing_secret_is_shown(anywhere):
 
 
 def test_the_option_is_one_that_a_module_takes(capfd):
-    from ansible.module_utils.basic import AnsibleModule  # noqa: PLC0415
+    from ansible.module_utils.basic import AnsibleModule  # noqa: PLC0415  only this test needs it
 
     with patch_module_args({"vault": {"url": "https://v", "token": {"env": "T"}}}):
         module = AnsibleModule(argument_spec=vaults.vault_argument_spec())

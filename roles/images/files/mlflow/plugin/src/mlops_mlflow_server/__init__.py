@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The server package of the collection `mlops.mlflow`: two MLflow plugins and three commands.
 
 - `mlops_mlflow_server.s3`: artifact repository for `s3://` that keeps transfers behind the tracking server.

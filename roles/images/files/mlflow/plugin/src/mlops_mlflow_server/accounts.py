@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The administrator account of the playbooks, which exists in every login mode but `none`.
 
 Its name and password come from a Secret. With it, neither plugin needs its own initial administrator.
@@ -12,8 +15,8 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from mlops_mlflow_server.basic_settings import SCHEMA
 
 # The hash that mlflow-oidc-auth uses for tokens: long random strings need no slow hash.
-TOKEN_HASH = "pbkdf2:sha256:1000"  # noqa: S105
-TOKEN_NAME = "default"  # noqa: S105
+TOKEN_HASH = "pbkdf2:sha256:1000"  # noqa: S105  (a method)
+TOKEN_NAME = "default"  # noqa: S105  (a name)
 # Replacing the password in the Secret replaces the token, so it may last long.
 TOKEN_YEARS = 10
 # Table of the accounts that the migration created; basic-auth itself does not tell programs from users.

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The application that `python -m mlops_mlflow_server.serve` serves: MLflow with one of the login modes.
 
 Each mode is a module `login_...` with `application()`, `databases()`, `checks()` and `PROBES`, the probe paths

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Cache mlflow-oidc-auth's user look-up for Basic credentials, and move it off the event loop.
 
 The look-up is a synchronous query, which on the event loop blocks the whole worker, probes included. A program that

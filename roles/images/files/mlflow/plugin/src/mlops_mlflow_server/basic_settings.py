@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The configuration file of MLflow's basic-auth.
 
 basic-auth shares the database `OIDC_USERS_DB_URI` with mlflow-oidc-auth, whose tables have the same names, so it uses a

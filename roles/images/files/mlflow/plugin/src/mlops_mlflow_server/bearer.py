@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Move mlflow-oidc-auth's bearer token check off the event loop, and check the token's groups.
 
 The check may request the identity provider's keys, which on the event loop blocks the whole worker, probes included.

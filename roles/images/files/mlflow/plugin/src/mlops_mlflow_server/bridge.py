@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The `authorization_function` of MLflow's basic-auth behind oauth2-proxy.
 
 oauth2-proxy authenticates users and forwards each call with `Authorization: Basic <name>:<bridge password>`. Only the

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Copy users, groups and permissions when the login mode changes.
 
 mlflow-oidc-auth and MLflow's basic-auth each have tables of their own, in one database. The database records which mode
@@ -24,7 +27,7 @@ WORKSPACE = "default"
 ALL = "*"
 ALL_PATTERN = ".*"
 # Not a valid hash, so no password matches it.
-NO_PASSWORD = "!"  # noqa: S105
+NO_PASSWORD = "!"  # noqa: S105  (no hash is equal to it)
 # Prefix of the per-user roles of basic-auth.
 OWN_ROLE = "__user_"
 

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Encode the client secret for HTTP Basic authentication at the identity provider as OAuth 2.0 requires.
 
 authlib omits the form encoding of RFC 6749, section 2.3.1. Providers decode the header, so a secret with a percent or

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A route that lists all grants in one answer, for administrators.
 
 mlflow-oidc-auth lists grants by user, by group and by kind: comparing those of two hundred users with the declared ones

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Apply the identity provider's groups at every token renewal, not only at login.
 
 mlflow-oidc-auth reads groups at login, but a session lasts for weeks, and the claims of its renewed tokens are ignored.

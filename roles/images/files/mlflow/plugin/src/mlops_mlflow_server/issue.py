@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Allow the playbooks' account to issue access tokens for service accounts.
 
 mlflow-oidc-auth issues tokens only to users who logged in at the identity provider, so that a leaked token cannot

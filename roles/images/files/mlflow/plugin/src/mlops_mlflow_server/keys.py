@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fetch the signing keys of bearer tokens when a key is unknown, with a rate limit.
 
 mlflow-oidc-auth caches keys for minutes and so refuses tokens that are signed with a newer key. Yet it fetches them

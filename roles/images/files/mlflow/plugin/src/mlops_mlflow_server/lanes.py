@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Separate threads for artifact calls and for all other calls of MLflow's WSGI application.
 
 An artifact call that waits for the object store must not delay the tracking calls of its worker. mlflow-oidc-auth

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Login mode `basic`: MLflow's own basic-auth, hardened.
 
 MLflow authenticates calls of its native routes on the event loop, with database query and password check, which blocks
@@ -147,11 +150,15 @@ def _close_public_routes() -> bool:
 
 
 def application():
-    """Return the ASGI application."""
+    """Return the ASGI application.
+
+    Raises:
+        RuntimeError: this version has public routes that cannot be closed.
+    """
+    if not _close_public_routes():
+        raise RuntimeError("This version of MLflow lists public routes differently: its configuration would be public")
     if not passwords.install(sqlalchemy_store):
         _logger.warning("This version of MLflow checks passwords differently: every call computes a slow hash")
-    if not _close_public_routes():
-        _logger.warning("This version of MLflow lists public routes differently: its configuration is public")
     own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
     app = auth.create_app()
     if not lanes.install(app, _EfficientWSGIMiddleware):

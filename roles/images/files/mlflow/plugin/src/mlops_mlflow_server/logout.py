@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """End the session at the identity provider at logout, in every worker process.
 
 mlflow-oidc-auth redirects to the provider's `end_session_endpoint` only if the process has already read the provider's

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Serve Prometheus metrics on a separate port, which users and programs do not reach.
 
 Metrics list routes and counts without authentication. MLflow's exporter would serve them at `/metrics` of the
@@ -15,8 +18,8 @@ def serve(port: int, directory: str) -> None:
     """Serve the metrics that all workers write to `directory`, in a thread, until the process ends."""
     # prometheus_client reads this once, at its import.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
-    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415  (see above)
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415  (the same)
 
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
@@ -27,7 +30,7 @@ def without_view() -> None:
     """Let MLflow collect metrics without serving them; call this before MLflow's server is imported."""
     if "mlflow.server" in sys.modules:
         raise RuntimeError(f"MLflow's server was imported before its view {PATH} could be disabled")
-    from prometheus_flask_exporter import PrometheusMetrics  # noqa: PLC0415
+    from prometheus_flask_exporter import PrometheusMetrics  # noqa: PLC0415  (after this check)
 
     PrometheusMetrics.register_endpoint = lambda *_unused, **__: None
 

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Migrate both databases to the schema of the installed versions: `python -m mlops_mlflow_server.migrate`.
 
 It reads the server's variables `MLOPS_AUTH`, `MLFLOW_BACKEND_STORE_URI` and `OIDC_USERS_DB_URI`; libpq reads user and
@@ -94,8 +97,8 @@ def migrate_auth(way: str) -> None:
                 f"{carried.skipped} have no equivalent and were skipped"
             )
         if before != way:
-            connection.execute(sqlalchemy.text(f"DELETE FROM {MARK}"))  # noqa: S608
-            connection.execute(sqlalchemy.text(f"INSERT INTO {MARK} (login) VALUES (:way)"), {"way": way})  # noqa: S608
+            connection.execute(sqlalchemy.text(f"DELETE FROM {MARK}"))  # noqa: S608  (a constant)
+            connection.execute(sqlalchemy.text(f"INSERT INTO {MARK} (login) VALUES (:way)"), {"way": way})  # noqa: S608  (a constant)
         if name and password and accounts.ENSURE[way](connection, name, password):
             say(f"The account {name} is an administrator, with the password of its Secret")
     tracking.dispose()

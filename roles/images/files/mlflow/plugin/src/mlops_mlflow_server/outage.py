@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Answer 503 during a database outage.
 
 mlflow-oidc-auth and MLflow's basic-auth treat a failed query as an unknown user: while their database restarts, clients

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Cache successful password checks by a keyed hash.
 
 Basic authentication sends the password with every call, and MLflow verifies it with scrypt, which takes 32 MiB and

@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Configure mlflow-oidc-auth to accept tokens of the cluster's service accounts, in addition to the identity provider.
 
 `MLOPS_KUBERNETES_NAMESPACES` lists the admitted namespaces, and `MLOPS_KUBERNETES_AUDIENCE` is the required audience.
@@ -12,7 +15,7 @@ import json
 import pathlib
 
 # mlflow-oidc-auth reads the pod's own token from here too.
-TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105
+TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105  (a path)
 KEYS = "https://kubernetes.default.svc/openid/v1/jwks"
 CLUSTER = "cluster"
 

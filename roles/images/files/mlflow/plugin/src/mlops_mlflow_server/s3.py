@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Artifact repository for `s3://` that keeps every transfer behind the tracking server.
 
 MLflow's own `S3ArtifactRepository` can create presigned URLs, and a server that uses it advertises this in

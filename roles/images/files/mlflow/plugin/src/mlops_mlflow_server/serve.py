@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Serve MLflow: `python -m mlops_mlflow_server.serve`, with options named as those of `mlflow server`.
 
 `mlflow server` starts uvicorn as a child process and stays in memory, with all of MLflow imported, for its job runner.

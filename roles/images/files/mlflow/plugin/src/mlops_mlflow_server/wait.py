@@ -1,3 +1,6 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Wait until the databases were migrated for the installed versions: `python -m mlops_mlflow_server.wait`.
 
 It reads the server's environment, and waits up to `MLOPS_DATABASE_WAIT` seconds for the database and for the record

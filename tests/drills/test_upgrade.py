@@ -1,0 +1,109 @@
+"""A stack of the former version converges with this one while clients work: nothing restarts that holds data."""
+
+import concurrent.futures
+import json
+import threading
+
+import pytest
+
+from tests.lib import stack as stacks
+from tests.lib.drill import KIND, SITE, differing
+from tests.lib.former import former_version
+from tests.lib.traffic import Traffic, logged, new_run, summarize
+
+# Before roles converged together.
+FORMER = "ef2b1da0e40249cfa3c20917f2e5cb6a7c4311fa"
+RATE = 2  # requests per second
+MOST_SECONDS = 900
+HOLD_DATA = ("postgres", "minio")
+DATABASES = ("mlflow", "mlflow_auth", "keycloak")
+COUNT = """
+    SELECT concat_ws('.', current_database(), table_schema, table_name),
+           (xpath('/row/rows/text()', query_to_xml(
+              format('SELECT count(*) AS rows FROM %I.%I', table_schema, table_name), false, true, '')))[1]::text
+    FROM information_schema.tables
+    WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')
+"""
+# Tables whose owners delete rows at any time.
+SHRINKING = {
+    "keycloak.public.offline_user_session": "logins, until they end or are idle for too long",
+    "keycloak.public.offline_client_session": "the same, for each client of a login",
+    "keycloak.public.revoked_token": "until the token would have expired",
+    "mlflow_auth.public.auth_sessions": "logins, until they end or expire",
+    "mlflow_auth.public.auth_state": "logins that wait for the identity provider's answer",
+    "mlflow.public.job_locks": "held while a job runs",
+    "mlflow.public.scheduler_leases": "held for the length of a turn",
+}
+
+
+@pytest.fixture
+def former(drill):
+    """The former version, and the cluster with a stack of it."""
+    with former_version(FORMER, drill.directory) as found:
+        drill.clear()
+        # The cluster is there: all images but its node's.
+        targets = json.dumps({"images_targets": sorted(json.loads((drill.directory / "images.json").read_text()))})
+        drill.run(KIND, "-e", targets, former=found).expect_success("the images of the former version")
+        deployed = drill.run(SITE, former=found).expect_success("site.yml of the former version")
+        drill.say(f"  site.yml of the former version: {deployed.seconds:.0f} s, changed={deployed.count('changed')}")
+        yield found
+
+
+def rows(stack):
+    """Return the number of rows of each table, by "database.schema.table"."""
+    return {table: int(number) for database in DATABASES for table, number in stack.sql(database, COUNT)}
+
+
+def pods(stack):
+    """Return the restarts of each container in the pods that hold data, by component, pod's UID and container."""
+    return {
+        (component, pod.metadata.uid, status.name): status.restart_count
+        for component in HOLD_DATA
+        for pod in stack.pods(component)
+        for status in pod.status.container_statuses
+    }
+
+
+def image(stack):
+    deployment = stack.apps.read_namespaced_deployment("mlflow", stacks.NAMESPACES["mlflow"])
+    return deployment.spec.template.spec.containers[0].image
+
+
+@pytest.mark.usefixtures("former")
+def test_upgrade_under_traffic(drill):
+    """No restart of PostgreSQL and MinIO, no row less, no acknowledged write lost; a second run changes nothing."""
+    stack = drill.stack
+    run = drill.use("of the former version")
+    token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
+    credentials, traffic_run = drill.credentials(), new_run(stack, (stacks.ADMIN, token))
+    rows_before, pods_before, image_before = rows(stack), pods(stack), image(stack)
+    assert {component for component, *_unused in pods_before} == set(HOLD_DATA)
+
+    drill.run(KIND).expect_success("the images of this version")
+    traffic = Traffic(stack.mlflow_url, (stacks.ADMIN, token), traffic_run, RATE)
+    started, upgraded = threading.Event(), threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        going = pool.submit(traffic.go, started.set, MOST_SECONDS, upgraded.is_set)
+        try:
+            started.wait(60)
+            drill.site("site.yml of this version")
+        finally:
+            upgraded.set()
+        answers = going.result()
+    lost = summarize(drill, "upgrade", answers)[1]
+    acknowledged = {answer.key for answer in answers if answer.status == 200}
+    rows_after = rows(stack)
+    drill.say(f"  {sum(rows_before.values())} rows before and {sum(rows_after.values())} after")
+    drill.say(f"  MLflow's image was {image_before}, and is {image(stack)}")
+
+    assert pods(stack) == pods_before, "pods of PostgreSQL or MinIO are others, or were restarted"
+    fewer = {table: (number, rows_after.get(table)) for table, number in rows_before.items()}
+    fewer = {table: both for table, both in fewer.items() if both[1] is None or both[1] < both[0]}
+    assert {table: both for table, both in fewer.items() if table not in SHRINKING} == {}, "tables with fewer rows"
+    assert acknowledged, "no write was acknowledged"
+    assert acknowledged - logged(stack, traffic_run) == set(), "acknowledged writes that are lost"
+    assert lost == [], "requests that failed for good"
+    assert differing(credentials, drill.credentials()) == [], "site.yml gave these other values"
+    drill.look(run, token)
+    drill.run(SITE).expect_no_change("the second run of this version")
+    drill.use("after the upgrade")
