@@ -5,16 +5,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections import ChainMap
-from typing import Any
-
-import yaml
-from ansible.errors import AnsibleError, AnsibleLookupError
-from ansible.plugins.lookup import LookupBase
-from ansible.template import trust_as_template
-
 DOCUMENTATION = r"""
 name: manifests
 short_description: Renders the templates of components to Kubernetes objects
@@ -48,6 +38,16 @@ _list:
   type: list
   elements: list
 """
+
+import io
+import os
+from collections import ChainMap
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible.template import trust_as_template
 
 
 class LookupModule(LookupBase):

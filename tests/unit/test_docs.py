@@ -9,7 +9,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images.md"
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "roles").glob("*/README.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        ROOT / "tests" / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "roles").glob("*/README.md"),
+    ]
+)
 
 
 def test_variables_are_those_of_the_argument_specs():
@@ -42,7 +49,7 @@ def test_commands_and_paths_exist(page):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     playbooks = re.findall(r"ansible-playbook [^\n`|]*?\bmlops\.mlflow\.(\w+)", text)
     documented = re.findall(r"ansible-doc (?:-t \w+ )?mlops\.mlflow\.(\w+)", text)
-    paths = re.findall(r"`((?:playbooks|docs|roles|tests|inventory|molecule)/[\w./-]+)`", text)
+    paths = re.findall(r"`((?:playbooks|docs|roles|tests|inventory|molecule|plugins|changelogs)/[\w./-]+)`", text)
     missing = [f"make {name}" for name in re.findall(r"(?:`|\$ )make ([a-z-]+)", text) if name not in targets]
     missing += [name for name in playbooks if not (ROOT / "playbooks" / f"{name}.yml").exists()]
     missing += [

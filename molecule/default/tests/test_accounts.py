@@ -1,9 +1,9 @@
 """Accounts of users and programs, and the credentials of programs, as created by modules and used by clients."""
 
 import datetime
-import itertools
 import json
 import os
+import secrets
 import subprocess
 import sys
 
@@ -65,9 +65,9 @@ def modules(stack):
 
 
 @pytest.fixture
-def team(stack, modules, mark, numbers=itertools.count(1)):  # noqa: B008  one for all tests
+def team(stack, modules, mark):
     """A namespace and the name of a client, removed with everything that belongs to them."""
-    name = f"accounts-{mark}-{next(numbers)}"
+    name = f"accounts-{mark}-{secrets.token_hex(3)}"
     stack.kubectl("create", "namespace", name)
     yield name
     client = {"name": name, "state": "absent"}

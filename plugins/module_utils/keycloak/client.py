@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
-from ansible_collections.mlops.mlflow.plugins.module_utils.http import BROKEN, Answer, Wire, explain, in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import BROKEN, Answer, Wire, explain, in_parallel
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import Unreachable
 
 MANY = 20  # users for whom lists are read

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from ansible_collections.mlops.mlflow.plugins.module_utils.http import in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import in_parallel
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts import Accounts
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import (
     MlflowApi,

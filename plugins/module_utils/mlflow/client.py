@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes as Record
-from ansible_collections.mlops.mlflow.plugins.module_utils.http import BROKEN, Answer, Wire, explain, in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import BROKEN, Answer, Wire, explain, in_parallel
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
     ApiError,

@@ -31,6 +31,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.things import 
     Experiments,
     Models,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tokens import Wanted
 
 NAMES = {f"{kind}s": kind for kind in RESOURCES}
 """Fields of permissions by name, and their resources."""
@@ -410,8 +411,8 @@ class Declaration:
     service_accounts: list[dict[str, Any]]
     experiments: list[dict[str, Any]]
     models: list[dict[str, Any]]
-    clients: tokens.Wanted
-    tokens: tokens.Wanted
+    clients: Wanted
+    tokens: Wanted
     permissions: access.Permissions
     instance: str = "mlflow"
     former_instances: list[str] = field(default_factory=list)

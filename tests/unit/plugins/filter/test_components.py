@@ -1,8 +1,12 @@
 """Filters over components and over the lists that they are made from."""
 
+import inspect
+
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.mlops.mlflow.plugins.filter.components import (
+    FilterModule,
     fill_in,
     given,
     hashes_of,
@@ -19,6 +23,9 @@ from ansible_collections.mlops.mlflow.plugins.filter.components import (
     up_to,
 )
 
+from tests.lib import REPOSITORY
+
+FILTERS = FilterModule().filters()
 PASSWORD = {"generate": "password", "length": 32}
 
 
@@ -191,3 +198,13 @@ def test_seconds_of_duration(text, seconds):
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(AnsibleFilterError, match="is no duration such as"):
         seconds_of_duration(text)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filters_are_documented(name):
+    """Without documentation of one filter, Galaxy shows none of all."""
+    page = yaml.safe_load((REPOSITORY / "plugins" / "filter" / f"{name}.yml").read_text())["DOCUMENTATION"]
+    arguments = list(inspect.signature(FILTERS[name]).parameters)[1:]
+    assert page["name"] == name
+    assert page["positional"].split(", ") == ["_input", *arguments]
+    assert list(page["options"]) == ["_input", *arguments]

@@ -51,8 +51,8 @@ def clients(*given: dict[str, Any]) -> list[dict[str, Any]]:
     return found.validated_parameters["clients"]
 
 
-def around(auth: str = "oidc", people: Any = PEOPLE, groups: Any = GROUPS, **more: Any) -> Surroundings:
-    return Surroundings(auth, people, groups, **more)
+def around(auth: str = "oidc", people: Any = ..., groups: Any = ..., **more: Any) -> Surroundings:
+    return Surroundings(auth, PEOPLE if people is ... else people, GROUPS if groups is ... else groups, **more)
 
 
 def problems(change: dict[str, Any], *args: Any, of: Any = (), **more: Any) -> list[str]:

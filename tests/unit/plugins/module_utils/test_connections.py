@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.module_utils.http import WORKERS, Wire, explain, in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import WORKERS, Wire, explain, in_parallel
 from hypothesis import given
 from hypothesis import strategies as st
 
