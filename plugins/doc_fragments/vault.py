@@ -15,7 +15,7 @@ options:
     description:
       - How to reach HashiCorp Vault or OpenBao. Needed with O(backend=vault) only.
       - What is secret is a dictionary with one of V(env), the name of an environment variable, V(file), the path of a
-        file, or V(value), the value itself. Environment and files are those of the host on which the module runs.
+        file, or V(value), the value itself. Environment and files are those of the control node.
     type: dict
     suboptions:
       url:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tree import known_as, memberships, programs
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.declared import known_as, memberships, programs
 
 
 def access_people(

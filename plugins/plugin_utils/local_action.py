@@ -5,26 +5,33 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import time
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, connect
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import Api, connect, unmask
 
 PATHS = ("kubeconfig", "ca_cert", "client_cert", "client_key")
 display = Display()
 
 
 class LocalAction(ActionBase):
-    """Runs where ansible-playbook runs; nothing is sent to the host.
+    """Runs where ansible-playbook runs, without the process of a module, which takes half a second to start.
+
+    As for a module, what secret options hold is hidden in the result.
 
     :cvar ARGUMENTS: the options, as a module's argument_spec
     :cvar ERRORS: exceptions that are sentences for a person already
     :cvar ELSEWHERE: why no other connection than local will do, up to the colon
     :cvar INSTEAD: what to do about it
+    :ivar params: the options that were given, with defaults
+    :ivar no_log_values: texts that are hidden in the result
     """
 
     TRANSFERS_FILES = False
@@ -36,7 +43,6 @@ class LocalAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the options and the connection, then act."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=self.ARGUMENTS)
         if self._connection.transport != "local":
             raise AnsibleActionFail(
                 f"{self.ELSEWHERE}, but this host is reached by {self._connection.transport}: {self.INSTEAD}"
@@ -45,10 +51,17 @@ class LocalAction(ActionBase):
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         os.environ.update({name: str(value) for name, value in environment.items()})
+        # As a module gets them: plain values, where Ansible's own know where they come from, and how to be decrypted.
+        self._task.args = json.loads(json.dumps(self._task.args, default=str))
+        spec = copy.deepcopy(self.ARGUMENTS)  # defaults are filled in there
+        validation, self.params = self.validate_argument_spec(argument_spec=spec)
+        self.no_log_values: set[str] = set(validation._no_log_values)  # Ansible has no public name for it
+        unmask(self)
         try:
-            result.update(self.act(options, task_vars or {}))
+            acted = self.act(self.params, task_vars or {})
         except self.ERRORS as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(remove_values(str(error), self.no_log_values)) from None
+        result.update(remove_values(acted, self.no_log_values))
         return result
 
     def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def given(variables):
 
 
 def requests_of(calls):
-    """Return the number of requests that the modules sent."""
+    """Return the number of requests that modules and actions sent."""
     return sum(call.get("requests") or 0 for call in calls)
 
 
@@ -168,7 +168,7 @@ def measure(stack):
         if which == "second":
             part.figures.append(Figure(f"{title}: changed tasks", str(ended.count("changed")), aim="0"))
         inside = sum(call["seconds"] for call in calls)
-        part.details.append(f"{title}: in modules {inside:.1f} s, in Ansible itself {seconds - inside:.1f} s")
+        part.details.append(f"{title}: in calls {inside:.1f} s, in Ansible itself {seconds - inside:.1f} s")
         part.details += [
             f"  {call['module']}: {call['seconds']:.1f} s, {call['requests']} requests"
             for call in calls

@@ -40,7 +40,7 @@ def _calls_file():
 
 
 def play(stack, *words, playbook="playbooks/site.yml"):
-    """Run a playbook; return its seconds, its `Playbook`, and a dictionary for each executed module."""
+    """Run a playbook; return its seconds, its `Playbook`, and a dictionary for each module and action of ours."""
     with _calls_file() as path:
         environment = {
             "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callbacks"),
@@ -54,6 +54,11 @@ def play(stack, *words, playbook="playbooks/site.yml"):
     if ended.code != 0:
         raise ConvergeError(f"{playbook} failed:\n{ended.output[-3000:]}")
     return seconds, ended, calls
+
+
+def processes(calls):
+    """Return the calls of modules: an action works in a process that Ansible has anyway."""
+    return [call for call in calls if call["process"]]
 
 
 def pings(stack, count, *words):
@@ -76,14 +81,15 @@ def measure(stack):
     first = ended.count("changed")
     if first:
         seconds, ended, calls = play(stack, *words)
-    least = pings(stack, len(calls), *words)
+    modules = len(processes(calls))
+    least = pings(stack, modules, *words)
     part = Part(
         "Second run of site.yml",
         "Time of ansible-playbook from its start to its end, and the modules that it executed (each a process). "
         "The pings are a playbook of as many tasks that execute ansible.builtin.ping, right after it.",
     )
     part.figures = [
-        Figure("module calls", str(len(calls)), str(CALLS_AIM), len(calls) / CALLS_AIM, "<= 1.00x"),
+        Figure("module calls", str(modules), str(CALLS_AIM), modules / CALLS_AIM, "<= 1.00x"),
         Figure("time against the aim", f"{seconds:.1f} s", f"{SECONDS_AIM} s", seconds / SECONDS_AIM, "<= 1.00x"),
         Figure("time against pings", f"{seconds:.1f} s", f"{least:.1f} s", seconds / least),
         Figure("changed tasks", str(ended.count("changed")), aim="0"),
@@ -94,7 +100,7 @@ def measure(stack):
     for call in calls:
         counted[call["module"]].append(call["seconds"])
     inside = sum(call["seconds"] for call in calls)
-    part.details.append(f"in modules {inside:.1f} s, in Ansible itself {seconds - inside:.1f} s")
+    part.details.append(f"in calls {inside:.1f} s, in Ansible itself {seconds - inside:.1f} s")
     for module, times in sorted(counted.items(), key=lambda item: -sum(item[1])):
         part.details.append(f"{module}: {len(times)} calls, {sum(times):.1f} s")
     return part
@@ -205,7 +211,7 @@ def measure_cold(stack):
         ),
         Figure("against pods starting", f"{seconds:.1f} s", f"{busy:.0f} s", seconds / busy),
         Figure("against pods added up", f"{seconds:.1f} s", f"{one_by_one:.0f} s", seconds / one_by_one),
-        Figure("module calls", str(len(calls))),
+        Figure("module calls", str(len(processes(calls)))),
     ]
     origin = min(begin for begin, _end in spans.values())
     part.details = [f"longest chain: {' -> '.join(names)}"]

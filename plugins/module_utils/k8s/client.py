@@ -718,7 +718,7 @@ def unmask(module: Any, *secret: str, plain: Iterable[str] = ()) -> None:
     option kubeconfig as secret, so that a path would be cut out of every message.
 
     Args:
-        module: The AnsibleModule.
+        module: The AnsibleModule, or an action that has its params and no_log_values.
         secret: Further texts to hide.
         plain: Strings of secret options that are none, such as the names of environment variables.
     """

@@ -23,6 +23,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.accounts impor
     Accounts,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import Changes, MlflowApi, listed
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.declared import known_as, mapping, memberships
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.things import (
     EXPERIMENTS,
     REGISTERED_MODELS,
@@ -76,38 +77,6 @@ ACCESS: dict[str, Any] = {
     },
 }
 CLIENTS: dict[str, Any] = {**tokens.CLIENTS, "default": []}
-
-
-# --- what others ask of the variables ---------------------------------------------------------------------------------
-
-
-def _mapping(tree: Any, part: str) -> dict[Any, Any]:
-    found = tree.get(part) if isinstance(tree, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def known_as(user: dict[str, Any], claim: str) -> str:
-    """Give the name by which MLflow calls somebody of keycloak_users."""
-    return str(user.get("email") or "").lower() if claim == "email" else str(user["name"])
-
-
-def memberships(tree: Any) -> dict[str, list[str]]:
-    """Give the groups of each user whom the variable mlflow_access names as a member."""
-    found: dict[str, list[str]] = {}
-    for name, entry in _mapping(tree, "groups").items():
-        members = entry.get("members") if isinstance(entry, dict) else None
-        for user in members if isinstance(members, list) else ():
-            found.setdefault(str(user), []).append(str(name))
-    return found
-
-
-def programs(tree: Any, clients: Any = None) -> list[str]:
-    """Give the accounts of programs that the variables mlflow_access and mlflow_clients name."""
-    found = {str(name) for name in _mapping(tree, "service_accounts")}
-    for client in clients if isinstance(clients, list) else ():
-        if isinstance(client, dict):
-            found |= {str(client[name]) for name in ("name", "user") if client.get(name)}
-    return sorted(found)
 
 
 # --- checks that need no server ---------------------------------------------------------------------------------------
@@ -230,7 +199,7 @@ class _Checks:
             self.found.append(
                 f"mlflow_access.{part} has {listed(again)} more than once, in upper and lower case: once each"
             )
-        both = set(names) & set(map(folded, _mapping(self.tree, "service_accounts"))) if part == "users" else set()
+        both = set(names) & set(map(folded, mapping(self.tree, "service_accounts"))) if part == "users" else set()
         if both:
             self.found.append(f"mlflow_access has {listed(both)} as a user and as a service account: one of the two")
 
@@ -283,7 +252,7 @@ class _Checks:
             return
         known = self.around.names
         if self.auth != "oidc":
-            known = [str(each) for part in ("users", "service_accounts") for each in _mapping(self.tree, part)]
+            known = [str(each) for part in ("users", "service_accounts") for each in mapping(self.tree, part)]
             declared_in = "mlflow_access.users"
         else:
             declared_in = "keycloak_users"
@@ -337,7 +306,7 @@ class _Checks:
                 self._check_entry(its, each, options)
 
     def _check_people_of_clients(self) -> None:
-        people = {str(name).lower() for name in _mapping(self.tree, "users")}
+        people = {str(name).lower() for name in mapping(self.tree, "users")}
         for each in self.clients:
             user = each["user"] or each["name"]
             if user.lower() in people:
@@ -350,7 +319,7 @@ class _Checks:
         """An account of basic-auth has one password, which a token and a client would renew over one another."""
         if self.auth == "oidc":
             return
-        accounts = _mapping(self.tree, "service_accounts")
+        accounts = mapping(self.tree, "service_accounts")
         with_tokens = {str(name) for name, its in accounts.items() if isinstance(its, dict) and its.get("tokens")}
         of_clients = {each["user"] or each["name"] for each in self.clients if each["state"] != "absent"}
         self.found += [
@@ -437,7 +406,7 @@ def _things(tree: dict[str, Any], part: str) -> list[dict[str, Any]]:
 
 
 def _subjects(tree: dict[str, Any], part: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, entry in _mapping(tree, part).items():
+    for name, entry in mapping(tree, part).items():
         yield str(name), _validated(entry or {}, ENTRIES[part]).validated_parameters
 
 
@@ -494,7 +463,7 @@ def declaration(
         _follow(users, around)
     own_tokens = []
     for name, entry in parts["service_accounts"].items():
-        given = _mapping(tree, "service_accounts")[name] or {}
+        given = mapping(tree, "service_accounts")[name] or {}
         for token, as_given in zip(entry["tokens"] or [], given.get("tokens") or [], strict=True):
             # basic-auth's account has just been made, with a password that nobody knows: it is the tree's to give
             # another.

@@ -16,16 +16,20 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
+from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 
 
 class FakeCluster:
@@ -273,21 +277,42 @@ def kubeconfig(cluster: FakeCluster, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def run(kubeconfig: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """Give a function that runs a module by its name and gives what it printed; its raw output is in C(_output)."""
+def run(kubeconfig: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Give a function that runs a module, or the action that stands for it, and gives its result by its name.
 
-    def runner(module: str, check: bool = False, **options: Any) -> dict[str, Any]:
-        loaded = importlib.import_module(f"ansible_collections.mlops.mlflow.plugins.modules.{module}")
+    All that it printed and returned is in C(_output).
+    """
+
+    def runner(name: str, /, check: bool = False, **options: Any) -> dict[str, Any]:
+        given = {"kubeconfig": kubeconfig, **options}
+        capfd.readouterr()
+        if (PLUGINS / "action" / f"{name}.py").exists():
+            result = _act(name, given, check, tmp_path)
+            out, err = capfd.readouterr()
+            return {**result, "_output": out + err + json.dumps(result)}
+        module = importlib.import_module(f"ansible_collections.mlops.mlflow.plugins.modules.{name}")
         flags = {"_ansible_check_mode": check, "_ansible_diff": True}
         if "inject_invocation" in PASS_VARS:  # core 2.21 returns the invocation only where it is asked to
             flags["_ansible_inject_invocation"] = True
-        given = {"kubeconfig": kubeconfig, **options, **flags}
-        capfd.readouterr()
-        with patch_module_args(given), pytest.raises(SystemExit):
-            loaded.main()
+        with patch_module_args({**given, **flags}), pytest.raises(SystemExit):
+            module.main()
         out, err = capfd.readouterr()
-        result = json.loads(out)
-        result["_output"] = out + err
-        return result
+        return {**json.loads(out), "_output": out + err}
 
     return runner
+
+
+def _act(name: str, options: dict[str, Any], check: bool, folder: Path) -> dict[str, Any]:
+    """Run the action of a task on the control node; a task that failed by an exception has its message."""
+    plugin = importlib.import_module(f"ansible_collections.mlops.mlflow.plugins.action.{name}")
+    task = SimpleNamespace(
+        args=options, action=f"mlops.mlflow.{name}", check_mode=check, diff=True, async_val=0, environment=None
+    )
+    shell = SimpleNamespace(tmpdir=None, env_prefix=lambda **_unused: "")
+    connection = SimpleNamespace(transport="local", _shell=shell)
+    loader = SimpleNamespace(get_basedir=lambda: str(folder))
+    action = plugin.ActionModule(task, connection, None, loader, None, None)
+    try:
+        return action.run()
+    except AnsibleActionFail as error:
+        return {"failed": True, "msg": str(error)}

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.mlops.mlflow.plugins.action import keycloak_realm
 from ansible_collections.mlops.mlflow.plugins.filter import access
-from ansible_collections.mlops.mlflow.plugins.modules import keycloak_realm
 
 TREE = {"groups": {"science": {"members": ["ada"]}}}
 
@@ -24,4 +24,4 @@ def test_people_are_what_the_module_of_the_realm_takes(given, temporary):
         {**ada, "groups": ["users", "science"], "temporary": True, "password_secret": {**secret, "key": "ada"}},
         {"name": "bob", "temporary": temporary, "password_secret": {**secret, "key": "bob"}},
     ]
-    assert set(found[0]) <= set(keycloak_realm.ARGUMENT_SPEC["users"]["options"])
+    assert set(found[0]) <= set(keycloak_realm.ActionModule.ARGUMENTS["users"]["options"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.mlflow.plugins.modules import cluster_info
+from ansible_collections.mlops.mlflow.plugins.action import cluster_info
 
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 DEFAULT = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
@@ -45,7 +45,7 @@ def live(cluster) -> Any:
 @pytest.mark.parametrize("check", [True, False])
 def test_tells_what_a_playbook_must_know(live, run, check):
     result = run("cluster_info", check=check)
-    assert {key: result[key] for key in result if key not in ("invocation", "_output")} == {
+    assert {key: result[key] for key in result if key != "_output"} == {
         "changed": False,
         "server_version": "v1.34.10",
         "minor": 34,
@@ -200,3 +200,9 @@ def test_a_cluster_that_is_stopped_is_named(run, kubeconfig):
     assert message.endswith(
         f"(kubeconfig_path {kubeconfig}, context fake) refused the connection: is the cluster running?"
     )
+
+
+def test_what_a_secret_option_holds_is_hidden(run):
+    result = run("cluster_info", kubeconfig="", host="http://127.0.0.1:1/planted-key", api_key="planted-key")
+    assert "http://127.0.0.1:1/********" in result["msg"]
+    assert "planted-key" not in result["_output"]

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from ansible_collections.mlops.mlflow.plugins.action import keycloak_realm
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import Unreachable
 from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak import client as reconciling
-from ansible_collections.mlops.mlflow.plugins.modules import keycloak_realm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

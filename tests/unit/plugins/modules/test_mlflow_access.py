@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import declared
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow import tree as variables
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tree import Surroundings
 from ansible_collections.mlops.mlflow.plugins.modules import mlflow_access, mlflow_permission
@@ -307,12 +308,12 @@ def test_who_is_disabled_at_keycloak_loses_tokens_of_mlflow_too():
 
 
 def test_programs_and_members():
-    assert variables.memberships(TREE) == {"ada": ["science"]}
+    assert declared.memberships(TREE) == {"ada": ["science"]}
     for wrong in (None, [], {"groups": []}, {"groups": {"x": []}}, {"groups": {"x": {"members": "ada"}}}):
-        assert variables.memberships(wrong) == {}
+        assert declared.memberships(wrong) == {}
     of = [{"name": "ci", "user": "robot"}, {"name": "pipelines"}, "wrong"]
-    assert variables.programs(TREE, of) == ["ci", "nightly", "pipelines", "robot"]
-    assert variables.programs(None, {"name": "ci"}) == variables.programs({"service_accounts": ["x"]}) == []
+    assert declared.programs(TREE, of) == ["ci", "nightly", "pipelines", "robot"]
+    assert declared.programs(None, {"name": "ci"}) == declared.programs({"service_accounts": ["x"]}) == []
 
 
 # As declared

@@ -22,7 +22,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import
     scope_of,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.store import SealedStore
-from ansible_collections.mlops.mlflow.plugins.modules import credentials
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import credentials
 
 PROXY = "/api/v1/namespaces/sealed-secrets/services/http:sealed-secrets-controller:http/proxy"
 PLANTED = "pl4nted 'quo\"tes' {{ jinja }} $HOME \\back\nline ünïcode % & ; # é"

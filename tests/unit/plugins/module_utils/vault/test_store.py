@@ -21,7 +21,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store impo
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import Conflict
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import MANAGED, ExternalSecrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.store import ExternalStore, VaultStore
-from ansible_collections.mlops.mlflow.plugins.modules import credentials
+from ansible_collections.mlops.mlflow.plugins.plugin_utils import credentials
 
 SEALED = "/apis/bitnami.com/v1alpha1/namespaces/{}/sealedsecrets/login"
 EXTERNAL = "/apis/external-secrets.io/v1/namespaces/{}/externalsecrets/login"

@@ -1,0 +1,143 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin of cluster_info: reads the cluster from the control node, without a process of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
+    Api,
+    ApiError,
+    KubeError,
+    auth_argument_spec,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.quantity import mebibytes
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.workload import judge
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.controller import NAMES_ONLY, controllers
+from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import API_VERSION
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.local_action import LocalAction
+
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+DEPLOYMENTS = "/apis/apps/v1/deployments"
+VOLUMES = "/api/v1/persistentvolumeclaims"
+OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
+SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
+
+
+class ActionModule(LocalAction):
+    """Looks at the cluster."""
+
+    ARGUMENTS: ClassVar[dict[str, Any]] = auth_argument_spec()
+
+    def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Read all that is returned."""
+        try:
+            return {"changed": False, **look(self.connect(options))}
+        except KubeError as error:
+            return {"failed": True, "msg": f"The cluster cannot be used: {error}"}
+
+
+def minor_version(version: dict[str, Any]) -> int:
+    """Give the minor version as a number; managed clusters write it as V(34+)."""
+    digits = re.match(r"\d+", str(version.get("minor", "")))
+    return int(digits.group()) if digits else 0
+
+
+def default_class(classes: list[dict[str, Any]]) -> str:
+    """Name the default storage class: of several the newest, as Kubernetes has it; empty if there is none."""
+    defaults = [
+        each["metadata"] for each in classes if (each["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
+    ]
+    # The newest wins, and of those of the same second the first by name.
+    defaults.sort(key=lambda each: each["name"])
+    defaults.sort(key=lambda each: each.get("creationTimestamp") or "", reverse=True)
+    return defaults[0]["name"] if defaults else ""
+
+
+def places(things: list[dict[str, Any]]) -> list[str]:
+    """Give namespace/name of each."""
+    return sorted(f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in things)
+
+
+def used_ports(services: list[dict[str, Any]]) -> dict[str, str]:
+    """Map each node port that is taken to namespace/name of its Service."""
+    return {
+        str(port): f"{each['metadata']['namespace']}/{each['metadata']['name']}"
+        for each in services
+        for port in [
+            *(one.get("nodePort") for one in each["spec"].get("ports") or []),
+            each["spec"].get("healthCheckNodePort"),
+        ]
+        if port
+    }
+
+
+def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Map namespace/name of each claim that is not being deleted to its class and size."""
+    return {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": {
+            "class": each["spec"].get("storageClassName") or "",
+            "mib": mebibytes(each["spec"]["resources"]["requests"]["storage"]),
+        }
+        for each in claims
+        if not each["metadata"].get("deletionTimestamp")
+    }
+
+
+def look(api: Api) -> dict[str, Any]:
+    """Read all that the action returns.
+
+    Raises:
+        KubeError: The cluster cannot be used.
+    """
+    unreadable: list[str] = []
+
+    def readable(result: str, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except ApiError as error:
+            if error.status == 403:
+                unreadable.append(result)
+            elif error.status != 404:  # another definition of the API group
+                raise
+            return None
+
+    def items(result: str, path: str, **how: Any) -> list[dict[str, Any]]:
+        return readable(result, lambda: api.json("GET", path, **how).get("items")) or []
+
+    version = api.get("/version")
+    if "gitVersion" not in version:
+        raise KubeError(
+            f"{api.settings.server} ({api.settings.source}) does not answer as a Kubernetes API server does"
+        )
+    # Namespaces come first after the version, which anonymous users may read: here a wrong token shows.
+    namespaces = api.json("GET", "/api/v1/namespaces", accept=NAMES_ONLY).get("items") or []
+    classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
+    services = items("node_ports", "/api/v1/services")
+    claims = items("volumes", VOLUMES, query={"labelSelector": OURS})
+    groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
+    sealing = API_VERSION.partition("/")[0] in groups
+    sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
+    deployments = items("ready", DEPLOYMENTS, query={"labelSelector": OURS}) if sealing else []
+    unsealing = readable("sealed_secrets_controllers", lambda: controllers(api)) if sealing else None
+    return {
+        "server_version": version["gitVersion"],
+        "minor": minor_version(version),
+        "namespaces": sorted(
+            each["metadata"]["name"] for each in namespaces if not each["metadata"].get("deletionTimestamp")
+        ),
+        "storage_classes": sorted(each["metadata"]["name"] for each in classes),
+        "default_storage_class": default_class(classes),
+        "node_ports": used_ports(services),
+        "services": places(services),
+        "volumes": volumes(claims),
+        "api_groups": groups,
+        "sealed_secrets_controllers": unsealing or {},
+        "ready": places([each for each in deployments if judge({"kind": "Deployment", **each}).ready]),
+        "sealed_secrets": places(sealed),
+        "unreadable": unreadable,
+    }

@@ -1,0 +1,420 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets that hold their keys: what is asked for, and what is done about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import (
+    KEY,
+    NAME,
+    NAMESPACE,
+    generate,
+    read_generate,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import CentralWrite, Store
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import ATTEMPTS, Secret, retried
+
+
+@dataclass
+class Key:
+    """How a key gets its value: supplied, or else literal, or else what is there, or else generated."""
+
+    name: str
+    supplied: bytes | None = field(default=None, repr=False)
+    literal: bytes | None = None
+    generate: str = ""
+    length: int = 0
+
+    @property
+    def declared(self) -> bytes | None:
+        """The value that wins over what is there; None where what is there stays."""
+        return self.literal if self.supplied is None else self.supplied
+
+
+@dataclass
+class SecretRequest:
+    """A Secret that is asked for, in all its namespaces."""
+
+    name: str
+    namespaces: list[str]
+    type: str
+    labels: dict[str, str]
+    existing: bool
+    variable: str
+    keys: list[Key]
+
+    def secret(self, namespace: str, values: dict[str, bytes]) -> Secret:
+        """Give the Secret to create in a namespace."""
+        return Secret(namespace, self.name, values, self.type, self.labels)
+
+
+@dataclass
+class EnsuredSecret:
+    """What was done to a Secret in one namespace."""
+
+    name: str
+    namespace: str
+    keys: list[str]
+    created: bool = False
+    relabelled: bool = False
+    generated: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
+    drift: list[str] = field(default_factory=list)  # what of the way in which it is kept has to be changed
+    recoverable: bool = False  # in check mode: it would be brought back, with values that are not known yet
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether the Secret was written, or the way in which it is kept."""
+        return self.created or self.relabelled or bool(self.updated or self.converted)
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
+    """Give all values that a person supplies, by Secret and key: those of other calls are checked too, and early.
+
+    Raises:
+        WrongInputError: One of them is not as documented, or is not there.
+    """
+    values: dict[str, dict[str, bytes]] = {}
+    for secret, keys in supplied.items():
+        if not isinstance(keys, dict):
+            raise WrongInputError(f"platform_credentials.{secret} must be a dictionary by the names of keys")
+        values[secret] = {
+            key: read_supplied(f"platform_credentials.{secret}.{key}", given) for key, given in keys.items()
+        }
+    return values
+
+
+def parse_key(secret: str, name: str, given: Any) -> Key:
+    """Read one entry of a Secret's keys.
+
+    Raises:
+        WrongInputError: It is not as documented.
+    """
+    where = f"key {name} of Secret {secret}"
+    if not KEY.fullmatch(name):
+        raise WrongInputError(f"{where}: a key's name has letters, digits, '-', '_' and '.' only")
+    given = {} if given is None else given
+    if not isinstance(given, dict) or set(given) - {"value", "generate", "length"}:
+        raise WrongInputError(f"{where} must be a dictionary with value, or with generate and length, or an empty one")
+    if "value" in given:
+        if not isinstance(given["value"], str) or not given["value"] or len(given) > 1:
+            raise WrongInputError(f"{where}: value must be a string that is not empty, and stands alone")
+        return Key(name, literal=given["value"].encode())
+    if "generate" not in given:
+        if given:
+            raise WrongInputError(f"{where}: length needs generate")
+        return Key(name)
+    kind, length = read_generate(where, given)
+    return Key(name, generate=kind, length=length)
+
+
+def parse(params: dict[str, Any]) -> list[SecretRequest]:
+    """Read the options secrets and supplied.
+
+    Raises:
+        WrongInputError: In one sentence, what is wrong with them.
+    """
+    wanted: list[SecretRequest] = []
+    supplied = read_all_supplied(params["supplied"] or {})
+    for each in params["secrets"]:
+        name = each["name"]
+        if not NAME.fullmatch(name):
+            raise WrongInputError(f"'{name}' is no name of a Secret: it has lower-case letters, digits, '-' and '.'")
+        if not each["namespaces"]:
+            raise WrongInputError(f"Secret {name} needs a namespace")
+        for namespace in each["namespaces"]:
+            if not NAMESPACE.fullmatch(namespace):
+                raise WrongInputError(
+                    f"'{namespace}' is no name of a namespace for Secret {name}: "
+                    "it has up to 63 lower-case letters, digits and '-'"
+                )
+        if not each["keys"]:
+            raise WrongInputError(f"Secret {name} needs at least one key")
+        keys = [parse_key(name, key, given) for key, given in each["keys"].items()]
+        given = supplied.get(name) or {}
+        if given and each["existing"]:
+            raise WrongInputError(
+                f"platform_credentials.{name} supplies values of a Secret that is declared as somebody else's"
+            )
+        unknown = sorted(set(given) - {key.name for key in keys})
+        if unknown:
+            raise WrongInputError(
+                f"platform_credentials.{name} has '{unknown[0]}', and may have {', '.join(key.name for key in keys)}"
+            )
+        for key in keys:
+            if key.name in given:
+                key.supplied = given[key.name]
+        wanted.append(
+            SecretRequest(
+                name=name,
+                namespaces=list(dict.fromkeys(each["namespaces"])),
+                type=each["type"],
+                labels={label: str(value) for label, value in each["labels"].items()},
+                existing=each["existing"],
+                variable=each.get("variable", ""),
+                keys=keys,
+            )
+        )
+    return wanted
+
+
+# --- what is done about it --------------------------------------------------------------------------------------------
+
+
+def fingerprint(namespace: str, name: str, values: dict[str, bytes]) -> str:
+    """Give a digest of 16 hexadecimal digits that tells nothing of short values: salted by the place, and slow."""
+    canonical = json.dumps(sorted((key, value.hex()) for key, value in values.items())).encode()
+    salt = f"mlops.mlflow/{namespace}/{name}".encode()
+    return hashlib.scrypt(canonical, salt=salt, n=2**14, r=8, p=1, dklen=8).hex()
+
+
+class Ensurer:
+    """Ensures Secrets in a store.
+
+    Args:
+        store: Where they are kept.
+        check_mode: Whether to write nothing.
+        create_namespaces: Whether to create namespaces that are missing.
+        namespace_labels: Labels of namespaces that are created.
+    """
+
+    def __init__(
+        self, store: Store, check_mode: bool, create_namespaces: bool, namespace_labels: dict[str, str]
+    ) -> None:
+        self._store = store
+        self._check_mode = check_mode
+        self._create_namespaces = create_namespaces
+        self._namespace_labels = namespace_labels
+        self._namespaces: set[str] = set()  # known to be there
+        self.namespaces_created: list[str] = []
+        self.fingerprints: dict[str, str] = {}
+        self.kept: list[CentralWrite] = []  # what was written in the central place
+
+    def ensure(self, wanted: SecretRequest) -> list[EnsuredSecret]:
+        """Ensure one Secret in all its namespaces.
+
+        Raises:
+            KubeError: In one sentence with Secret, namespace and key, why it cannot be.
+        """
+        if wanted.existing:
+            return self._verify(wanted)
+        generated: dict[str, bytes] = {}
+        outcomes = {
+            namespace: EnsuredSecret(wanted.name, namespace, [key.name for key in wanted.keys])
+            for namespace in wanted.namespaces
+        }
+        # A Secret that is released from what made it is read again too, once in each namespace.
+        retried(
+            lambda: self._attempt(wanted, outcomes, generated),
+            f"Secret {wanted.namespaces[0]}/{wanted.name}",
+            ATTEMPTS + len(wanted.namespaces),
+        )
+        return list(outcomes.values())
+
+    def _attempt(self, wanted: SecretRequest, outcomes: dict[str, EnsuredSecret], generated: dict[str, bytes]) -> None:
+        """Read, decide and write once.
+
+        Args:
+            outcomes: By namespace; what is done is noted in them.
+            generated: What was generated in earlier attempts, and is used again.
+
+        Raises:
+            Conflict: Somebody else wrote meanwhile.
+        """
+        central = self._store.central(wanted.name, [key.name for key in wanted.keys])
+        stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
+        if any(outcome.recoverable for outcome in outcomes.values()):
+            self._note_unknown(wanted, stored, outcomes)
+            return
+        values, fresh = self._values(wanted, central, stored, generated)
+        for namespace in wanted.namespaces:
+            outcomes[namespace].drift = self._check(wanted, namespace, stored[namespace], values)
+        kept = self._store.keep(wanted.name, values, write=not self._check_mode)
+        if kept is not None:
+            self.kept.append(kept)
+        # In this order: the first namespace decides which of two generated values stays.
+        for namespace in wanted.namespaces:
+            self._write(wanted, stored[namespace], values, fresh, outcomes[namespace])
+        for namespace in wanted.namespaces:
+            unknown = self._check_mode and fresh
+            digest = "" if unknown else fingerprint(namespace, wanted.name, values)
+            self.fingerprints[f"{namespace}/{wanted.name}"] = digest
+
+    def _read(self, wanted: SecretRequest, outcome: EnsuredSecret) -> Secret | None:
+        """Read the Secret of one namespace; bring it back if the store can."""
+        namespace, name = outcome.namespace, wanted.name
+        stored = self._store.read(namespace, name)
+        if stored is not None or not self._store.recoverable(namespace, name):
+            return stored
+        self._ensure_namespace(namespace, f"Secret {namespace}/{name}")
+        outcome.created = True
+        outcome.after = [key.name for key in wanted.keys]
+        if self._check_mode:
+            outcome.recoverable = True
+            return None
+        return self._store.recover(namespace, name)
+
+    def _note_unknown(
+        self, wanted: SecretRequest, stored: dict[str, Secret | None], outcomes: dict[str, EnsuredSecret]
+    ) -> None:
+        """Note in check mode what is known of a Secret whose values only the controller can tell."""
+        for namespace, outcome in outcomes.items():
+            self.fingerprints[f"{namespace}/{wanted.name}"] = ""
+            if stored[namespace] is None:
+                self._ensure_namespace(namespace, f"Secret {namespace}/{wanted.name}")
+                outcome.created = True
+                outcome.after = [key.name for key in wanted.keys]
+
+    def _verify(self, wanted: SecretRequest) -> list[EnsuredSecret]:
+        """Verify somebody else's Secret."""
+        outcomes = []
+        whose = f"{wanted.variable} is '{wanted.name}': " if wanted.variable else ""
+        names = [key.name for key in wanted.keys]
+        for namespace in wanted.namespaces:
+            stored = self._store.read(namespace, wanted.name)
+            if stored is None:
+                raise KubeError(
+                    f"{whose}Secret {namespace}/{wanted.name} is not there, and must hold the keys {', '.join(names)}"
+                )
+            for name in names:
+                if name not in stored.data:
+                    has = ", ".join(sorted(stored.data)) or "no keys"
+                    raise KubeError(f"{whose}Secret {namespace}/{wanted.name} lacks the key {name}: it has {has}")
+                if not stored.data[name]:
+                    raise KubeError(f"{whose}Secret {namespace}/{wanted.name} has nothing in its key {name}")
+            self.fingerprints[f"{namespace}/{wanted.name}"] = fingerprint(
+                namespace, wanted.name, {name: stored.data[name] for name in names}
+            )
+            outcomes.append(EnsuredSecret(wanted.name, namespace, names))
+        return outcomes
+
+    @staticmethod
+    def _values(
+        wanted: SecretRequest,
+        central: dict[str, bytes],
+        stored: dict[str, Secret | None],
+        generated: dict[str, bytes],
+    ) -> tuple[dict[str, bytes], set[str]]:
+        """Decide on the values; also gives the names of the keys that are generated.
+
+        Args:
+            central: Values that win over those in the cluster.
+            generated: What was generated in earlier attempts, and is used again.
+        """
+        values: dict[str, bytes] = {}
+        fresh: set[str] = set()
+        for key in wanted.keys:
+            there = [central[key.name]] if central.get(key.name) else []
+            there += [one.data[key.name] for one in stored.values() if one is not None and one.data.get(key.name)]
+            if key.declared is not None:
+                values[key.name] = key.declared
+            elif there:
+                values[key.name] = there[0]
+            elif key.generate:
+                generated[key.name] = generated.get(key.name) or generate(key.generate, key.length)
+                values[key.name] = generated[key.name]
+            else:
+                raise KubeError(
+                    f"Secret {wanted.namespaces[0]}/{wanted.name} lacks the key {key.name}, and "
+                    f"platform_credentials.{wanted.name}.{key.name} does not supply it"
+                )
+            if key.name in generated and values[key.name] == generated[key.name]:
+                fresh.add(key.name)
+        return values, fresh
+
+    def _check(
+        self, wanted: SecretRequest, namespace: str, stored: Secret | None, values: dict[str, bytes]
+    ) -> list[str]:
+        """See that the Secret of one namespace can be written, before any is; give what drifted in how it is kept."""
+        where = f"Secret {namespace}/{wanted.name}"
+        if stored is None:
+            if not self._create_namespaces and namespace not in self._namespaces:
+                if not self._store.has_namespace(namespace):
+                    raise KubeError(f"{where} cannot be created: its namespace is not there")
+                self._namespaces.add(namespace)
+            return []
+        if wanted.type not in ("Opaque", stored.type):
+            raise KubeError(
+                f"{where} is of type {stored.type} and must be {wanted.type}, which cannot be changed: delete it first"
+            )
+        data = {key for key, value in values.items() if stored.data.get(key) != value}
+        if data and stored.immutable:
+            raise KubeError(f"{where} is immutable, so that its key {min(data)} cannot be written: delete it first")
+        return self._store.drift(stored)
+
+    def _write(
+        self,
+        wanted: SecretRequest,
+        stored: Secret | None,
+        values: dict[str, bytes],
+        fresh: set[str],
+        outcome: EnsuredSecret,
+    ) -> None:
+        """Bring the Secret of one namespace in line, and note in the outcome what that took."""
+        namespace, where = outcome.namespace, f"Secret {outcome.namespace}/{wanted.name}"
+        if stored is None:
+            if not self._check_mode:
+                self._store.check()
+            self._ensure_namespace(namespace, where)
+            if not self._check_mode:
+                self._store.create(wanted.secret(namespace, values))
+            outcome.created = True
+            outcome.generated = sorted(fresh)
+            outcome.after = sorted(values)
+            return
+        data = {key: value for key, value in values.items() if stored.data.get(key) != value}
+        labels = {label: value for label, value in wanted.labels.items() if stored.labels.get(label) != value}
+        if not data and not labels and not outcome.drift:
+            return
+        if not self._check_mode:
+            self._store.update(stored, data, labels)
+        # An attempt that was repeated may have written some already, hence the union.
+        outcome.updated = sorted({*outcome.updated, *data} if not outcome.created else set())
+        outcome.generated = sorted({*outcome.generated, *(fresh & set(data))})
+        outcome.relabelled = outcome.relabelled or bool(labels)
+        outcome.converted = list(dict.fromkeys([*outcome.converted, *outcome.drift]))
+        outcome.before = outcome.before or sorted(stored.data)
+        replaced = {key for key in outcome.updated if key in outcome.before}
+        outcome.after = [f"{key} (new value)" if key in replaced else key for key in sorted({*stored.data, *data})]
+
+    def _ensure_namespace(self, namespace: str, where: str) -> None:
+        if namespace in self._namespaces:
+            return
+        if not self._store.has_namespace(namespace):
+            if not self._create_namespaces:
+                raise KubeError(f"{where} cannot be created: its namespace is not there")
+            if not self._check_mode:
+                self._store.create_namespace(namespace, self._namespace_labels)
+            self.namespaces_created.append(namespace)
+        self._namespaces.add(namespace)
+
+
+def changes_of(ensurer: Ensurer, outcomes: list[EnsuredSecret]) -> Changes:
+    """Give what was changed, with the names of keys."""
+    changes = Changes()
+    for each in ensurer.namespaces_created:
+        changes.note_lines(f"Namespace {each}", "created", [], [each])
+    for entry in ensurer.kept:
+        header = f"Vault {entry.path} (names of keys that are written)"
+        changes.note_lines(header, "written", [], entry.updated or ["a new entry"])
+    for outcome in outcomes:
+        if outcome.changed:
+            header = f"Secret {outcome.namespace}/{outcome.name} (names of keys)"
+            after = [*outcome.after, *(f"({way})" for way in outcome.converted)]
+            changes.note_lines(header, "created" if outcome.created else "changed", outcome.before, after)
+    return changes

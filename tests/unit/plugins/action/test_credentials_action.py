@@ -1,0 +1,98 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the action plugin credentials, run as ansible-playbook runs it."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+PASSWORD = "planted-password-of-a-person"
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  connection: {connection}
+  vars:
+    password: !vault |
+      {vaulted}
+  environment: {{THE_PASSWORD: "{{{{ password }}}}"}}
+  tasks:
+    - mlops.mlflow.credentials:
+        kubeconfig: kubeconfig
+        secrets:
+          - {{name: login, namespaces: [one], keys: {{token: {{generate: hex}}, password: {{}}}}}}
+        supplied:
+          login: {{password: {supplied}}}
+      register: ensured
+    - ansible.builtin.debug: {{var: ensured}}
+"""
+
+
+@pytest.fixture
+def play(tmp_path, kubeconfig):
+    """Give a function that runs one task in a play, and gives all that ansible-playbook printed and logged."""
+
+    def run(supplied: str, *words: str, connection: str = "local") -> str:
+        vaulted = VaultLib().encrypt(PASSWORD, VaultSecret(b"opens")).decode()
+        text = PLAY.format(connection=connection, vaulted=vaulted.strip().replace("\n", "\n      "), supplied=supplied)
+        folder = tmp_path / "playbooks"
+        folder.mkdir()
+        (folder / "play.yml").write_text(text)
+        (folder / "kubeconfig").write_text(Path(kubeconfig).read_text())
+        (folder / "password.txt").write_text(PASSWORD + "\n")
+        (tmp_path / "opens").write_text("opens")
+        program = Path(sys.executable).with_name("ansible-playbook")
+        done = subprocess.run(
+            [program, "-i", "localhost,", folder / "play.yml", "--vault-password-file", tmp_path / "opens", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "supplied",
+    ['{value: "{{ password }}"}', "{env: THE_PASSWORD}", "{file: password.txt}"],
+    ids=["value", "env", "file"],
+)
+def test_a_value_gets_into_the_cluster_and_into_no_output(play, cluster, supplied):
+    cluster.namespace("one")
+
+    output = play(supplied, "-vvvv", "--diff")
+
+    assert cluster.values("one/login")["password"].decode() == PASSWORD
+    assert "changed=1" in output
+    for value in cluster.values("one/login").values():
+        assert value.decode() not in output
+        assert base64.b64encode(value).decode() not in output
+
+
+def test_check_mode_writes_nothing(play, cluster):
+    cluster.namespace("one")
+
+    assert "changed=1" in play("{env: THE_PASSWORD}", "--check")
+    assert cluster.writes() == []
+
+
+def test_a_failure_says_why_and_no_value(play, cluster):
+    cluster.namespace("one")
+    cluster.answers["POST /api/v1/namespaces/one/secrets"] = cluster.status(400, "BadRequest", f"bad: {PASSWORD}")
+
+    output = play('{value: "{{ password }}"}', "-vvv")
+
+    assert "Secret one/login cannot be written, the API server answered with 400" in output
+    assert PASSWORD not in output
+
+
+def test_another_host_is_refused(play):
+    assert "this runs on the control node, but this host is reached by ssh" in play("{env: HOME}", connection="ssh")
