@@ -68,7 +68,7 @@ def test_events_of_a_run(run, secrets):
 
 
 def test_facts_of_a_run(run, secrets):
-    assert "platform_fingerprints" in json.loads(run.remembered)
+    assert "platform_ensured" in json.loads(run.remembered)
     assert leaks(secrets, run.remembered) == []
 
 
