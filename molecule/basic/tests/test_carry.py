@@ -34,7 +34,7 @@ def test_active_users_and_their_permissions_are_copied(results):
             ["user", "bob", "scorer", "1/a%2Fb%20%C3%BC%25", "USE"],
             ["user", "job", "gateway_endpoint", "e-1", "USE"],
         ],
-        "left": 1,
+        "skipped": 1,
     }
 
 
