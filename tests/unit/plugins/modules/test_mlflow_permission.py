@@ -128,8 +128,8 @@ def test_check_mode_tells_the_same_and_writes_nothing(api):
         ({"name": "zzz", "permission": "READ"}, "there are churn, ds-one, ds-two"),
         ({"name": "churn", "permission": "WRITE"}, "has the permission 'WRITE': one of"),
         (
-            {"name": "churn", "permission": "READ", "group": "strangers"},
-            "MLflow has no group strangers: there are others, science",
+            {"name": "churn", "permission": "READ", "group": "outsiders"},
+            "MLflow has no group outsiders: there are others, science",
         ),
         ({"name": "churn", "permission": "READ", "priority": 5}, "only a pattern has one"),
         ({"pattern": "(", "permission": "READ"}, "is no regular expression"),
