@@ -100,13 +100,18 @@ class ActionModule(LocalAction):
         values = [key.supplied.decode("utf-8", "replace") for each in wanted for key in each.keys if key.supplied]
         unmask(self, *(value for value in values if len(value) > HIDDEN))
         store, controller, vault = build_store(self.connect(options), options, wanted, stack)
+
+        def another_store() -> Store:
+            return build_store(self.connect(options), options, wanted, stack)[0]
+
         ensurer = Ensurer(
             store,
             check_mode=self._task.check_mode,
             create_namespaces=options["create_namespaces"],
             namespace_labels={label: str(value) for label, value in options["namespace_labels"].items()},
+            another_store=None if vault else another_store,  # a session of Vault is for one thread
         )
-        outcomes = [outcome for each in wanted for outcome in ensurer.ensure(each)]
+        outcomes = ensurer.ensure_all(wanted)
         unmask(self, *(vault.secrets if vault else ()))
         changes = changes_of(ensurer, outcomes)
         return {

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import in_parallel
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import (
     KEY,
     NAME,
@@ -22,6 +26,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied 
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import CentralWrite, Store
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import ATTEMPTS, Secret, retried
+
+REQUESTS = 4
+"""About how many requests a Secret takes in one namespace."""
 
 
 @dataclass
@@ -191,12 +198,23 @@ class Ensurer:
         check_mode: Whether to write nothing.
         create_namespaces: Whether to create namespaces that are missing.
         namespace_labels: Labels of namespaces that are created.
+        another_store: Opens the same store over a connection of its own, for Secrets in parallel; by default, one
+            Secret is ensured after another.
     """
 
+    requests = 0  # not counted
+
     def __init__(
-        self, store: Store, check_mode: bool, create_namespaces: bool, namespace_labels: dict[str, str]
+        self,
+        store: Store,
+        check_mode: bool,
+        create_namespaces: bool,
+        namespace_labels: dict[str, str],
+        another_store: Callable[[], Store] | None = None,
     ) -> None:
         self._store = store
+        self._another_store = another_store
+        self._making_namespace = threading.Lock()
         self._check_mode = check_mode
         self._create_namespaces = create_namespaces
         self._namespace_labels = namespace_labels
@@ -204,6 +222,38 @@ class Ensurer:
         self.namespaces_created: list[str] = []
         self.fingerprints: dict[str, str] = {}
         self.kept: list[CentralWrite] = []  # what was written in the central place
+
+    def another(self) -> Ensurer:
+        """Give one for a further thread, with a store of its own and a common record."""
+        if self._another_store is None:
+            raise NotImplementedError
+        own = copy.copy(self)
+        own._store = self._another_store()
+        return own
+
+    def close(self) -> None:
+        """Close the store's connection."""
+        self._store.close()
+
+    def ensure_all(self, wanted: Sequence[SecretRequest]) -> list[EnsuredSecret]:
+        """Ensure Secrets; those of one name one after another, in their order.
+
+        Raises:
+            KubeError: In one sentence with Secret, namespace and key, why one of them cannot be.
+        """
+        named: dict[str, list[SecretRequest]] = {}
+        for each in wanted:
+            named.setdefault(each.name, []).append(each)
+        requests = REQUESTS * sum(len(each.namespaces) for each in wanted) if self._another_store else 0
+        ensured = in_parallel(
+            self, list(named.values()), lambda own, group: [own.ensure(each) for each in group], requests
+        )
+        outcomes = {
+            id(each): done
+            for group, all_done in zip(named.values(), ensured, strict=True)
+            for each, done in zip(group, all_done, strict=True)
+        }
+        return [outcome for each in wanted for outcome in outcomes[id(each)]]
 
     def ensure(self, wanted: SecretRequest) -> list[EnsuredSecret]:
         """Ensure one Secret in all its namespaces.
@@ -393,8 +443,11 @@ class Ensurer:
         outcome.after = [f"{key} (new value)" if key in replaced else key for key in sorted({*stored.data, *data})]
 
     def _ensure_namespace(self, namespace: str, where: str) -> None:
-        if namespace in self._namespaces:
-            return
+        with self._making_namespace:
+            if namespace not in self._namespaces:
+                self._make_namespace(namespace, where)
+
+    def _make_namespace(self, namespace: str, where: str) -> None:
         if not self._store.has_namespace(namespace):
             if not self._create_namespaces:
                 raise KubeError(f"{where} cannot be created: its namespace is not there")

@@ -94,6 +94,10 @@ class Store(ABC):
         """
         return
 
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        return
+
     @abstractmethod
     def read(self, namespace: str, name: str) -> Secret | None:
         """Give a Secret, or None where there is none."""
@@ -139,6 +143,9 @@ class KubernetesStore(Store):
         self._secrets = Secrets(api)
         self._clock = clock
         self._sleep = sleep
+
+    def close(self) -> None:
+        self._api.close()
 
     def read(self, namespace: str, name: str) -> Secret | None:
         return self._secrets.read(namespace, name)

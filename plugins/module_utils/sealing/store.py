@@ -63,6 +63,9 @@ class SealedStore(Store):
         self._output_dir = os.path.expanduser(output_dir)
         self._scope = scope
 
+    def close(self) -> None:
+        self._secrets.close()
+
     # --- reading
 
     def read(self, namespace: str, name: str) -> Secret | None:

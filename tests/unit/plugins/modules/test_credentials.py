@@ -349,6 +349,37 @@ def test_who_comes_second_takes_the_value_of_who_came_first(cluster):
     assert [each.generated for each in outcomes] == [[], []]
 
 
+def test_secrets_are_ensured_side_by_side_in_a_namespace_that_is_made_once(cluster):
+    pair = threading.Barrier(2, timeout=10)
+
+    def in_pairs(method: str, path: str) -> None:
+        if method == "POST":
+            pair.wait()
+
+    cluster.before = in_pairs
+    four = [wanted(name=f"login-{number}", namespaces=["one"]) for number in range(4)]
+    lead = credentials.Ensurer(
+        store(cluster), False, create_namespaces=True, namespace_labels={}, another_store=lambda: store(cluster)
+    )
+    outcomes = lead.ensure_all(four)
+    assert [each.name for each in outcomes] == [each.name for each in four]
+    assert all(each.created for each in outcomes)
+    assert lead.namespaces_created == ["one"]
+    assert set(lead.fingerprints) == {f"one/{each.name}" for each in four}
+
+
+def test_secrets_of_one_name_are_ensured_in_their_order(cluster):
+    cluster.namespace("one", "two", "three", "four")
+    lead = credentials.Ensurer(
+        store(cluster), False, create_namespaces=True, namespace_labels={}, another_store=lambda: store(cluster)
+    )
+    made = wanted(namespaces=["one"])
+    others = [wanted(name=f"login-{number}") for number in range(3)]
+    seen = wanted(namespaces=["one"], existing=True)
+    outcomes = lead.ensure_all([made, *others, seen])
+    assert [each.created for each in outcomes] == [True] * 7 + [False]
+
+
 def test_an_update_gives_way_to_one_that_came_first(cluster):
     cluster.secret("one/login", {"username": b"mlflow"})
     cluster.secret("two/login", {"username": b"mlflow"})
