@@ -18,7 +18,13 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
-from ansible_collections.mlops.mlflow.plugins.module_utils.connections import BROKEN, Answer, Wire, explain, in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import (
+    BROKEN,
+    Answer,
+    Client,
+    explain,
+    in_parallel,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import Unreachable
 
 MANY = 20  # users for whom lists are read
@@ -52,7 +58,7 @@ class Refused(KeycloakError):
         return self.status >= 500
 
 
-class Admin:
+class Admin(Client):
     """A session with the admin REST API.
 
     Args:
@@ -67,25 +73,12 @@ class Admin:
         token_realm: str = "master",  # noqa: S107 - a realm's name
         another: Callable[[], Any] | None = None,
     ) -> None:
-        self._wire = Wire(connection)
+        super().__init__(connection)
         self._another = another
         self._token_realm = token_realm
         self._token_path = f"/realms/{quote(token_realm, safe='')}/protocol/openid-connect/token"
         self._account: dict[str, str] = {}
         self._token = ""
-
-    @property
-    def requests(self) -> int:
-        """How many were sent to Keycloak."""
-        return self._wire.requests
-
-    @requests.setter
-    def requests(self, count: int) -> None:
-        self._wire.requests = count
-
-    def close(self) -> None:
-        """Drop the connection; the next request opens another."""
-        self._wire.close()
 
     def another(self) -> Admin:
         """Give a session of the same administrator with a connection of its own, for another thread."""

@@ -21,7 +21,13 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes as Record
-from ansible_collections.mlops.mlflow.plugins.module_utils.connections import BROKEN, Answer, Wire, explain, in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import (
+    BROKEN,
+    Answer,
+    Client,
+    explain,
+    in_parallel,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
     ApiError,
@@ -149,7 +155,7 @@ def _basic(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
 
 
-class MlflowApi:
+class MlflowApi(Client):
     """Requests to one MLflow over one kept-alive connection.
 
     Args:
@@ -176,7 +182,7 @@ class MlflowApi:
         another: Callable[[], Any] | None = None,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> None:
-        self._wire = Wire(connection)
+        super().__init__(connection)
         self._authorization = authorization
         self._account = account
         self._plugin = plugin
@@ -190,19 +196,6 @@ class MlflowApi:
         self._read: dict[str, bytes] | None = None
         self.secrets: list[str] = []  # what a module's output must not hold
         self.waits = True  # for a pod to be ready
-
-    @property
-    def requests(self) -> int:
-        """How many were sent to MLflow."""
-        return self._wire.requests
-
-    @requests.setter
-    def requests(self, count: int) -> None:
-        self._wire.requests = count
-
-    def close(self) -> None:
-        """Drop the connection; the next request opens another."""
-        self._wire.close()
 
     def another(self) -> MlflowApi:
         """Give a client of the same server and account with a connection of its own, for another thread."""
