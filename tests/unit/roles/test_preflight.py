@@ -295,7 +295,7 @@ KNOWN = "keys by the name of a Secret, which is one of keycloak-admin, "
 
 @functools.cache
 def declared():
-    """Names of all Secrets that a role asks for, over the ways to log in and what can be somebody else's."""
+    """Names of all Secrets that a role asks for, over the ways to log in and external dependencies."""
     own = {"mlflow_db_host": "db.example.com", "keycloak_db_host": "db.example.com", "platform_components": ["mlflow"]}
     names = set()
     for mode in ("oidc", "basic", "oauth2_proxy", "none"):
