@@ -27,7 +27,7 @@ options:
     type: str
   service:
     description:
-      - MLflow's Service, reached by a port-forward through the API server, so that it has to be exposed to nobody.
+      - MLflow's Service, reached by a port-forward through the API server, so that it need not be exposed.
       - The account that the kubeconfig names needs C(get) on the Service, C(list) on pods, and C(get) and C(create) on
         pods/portforward.
     type: dict
@@ -89,7 +89,7 @@ options:
     default: 30
   auth_plugin:
     description:
-      - What lets people and programs into MLflow, V(oidc) for mlflow-oidc-auth or V(basic) for MLflow's basic-auth.
+      - MLflow's authentication plugin, V(oidc) for mlflow-oidc-auth or V(basic) for MLflow's basic-auth.
       - V(auto) asks the server.
     type: str
     choices: [auto, oidc, basic]

@@ -13,7 +13,7 @@ _ACCOUNTS = r"""
     default: []
     suboptions:
       display_name:
-        description: The name that people see, for a new account. Kept by mlflow-oidc-auth only.
+        description: The name that is displayed, for a new account. Kept by mlflow-oidc-auth only.
         type: str
       password_secret:
         description:
@@ -56,7 +56,7 @@ _USERS = r"""
         type: bool
         default: true
       admin:
-        description: Whether the person is an administrator. A new one is not.
+        description: Whether the user is an administrator. A new one is not.
         type: bool
       active:
         description:
@@ -100,7 +100,7 @@ class ModuleDocFragment:
         "options:\n"
         + (
             _ACCOUNTS
-            % {"option": "users", "about": "Accounts of people.", "otherwise": "Needed for a new account there."}
+            % {"option": "users", "about": "Accounts of users.", "otherwise": "Needed for a new account there."}
         ).lstrip("\n")
         + _USERS.lstrip("\n")
         + (
@@ -108,7 +108,7 @@ class ModuleDocFragment:
             % {
                 "option": "service_accounts",
                 "about": "Accounts of programs.",
-                "otherwise": "Without it, a new account has one that nobody knows.",
+                "otherwise": "Without it, a new account has a random one that is kept nowhere.",
             }
         ).lstrip("\n")
         + _SERVICE_ACCOUNTS.lstrip("\n")

@@ -8,8 +8,8 @@ from __future__ import annotations
 # Ansible takes an option's suboptions from one place as a whole: a module's own ones stand below these.
 _DELIVERIES = r"""
 notes:
-  - mlflow-oidc-auth issues tokens to nobody who calls it with a token. This collection's image lets the account of the
-    environment variable E(MLOPS_ADMIN_ACCOUNT) issue them for service accounts. Elsewhere give an administrator's
+  - mlflow-oidc-auth issues no token to a caller that authenticates by one. This collection's image lets the account of
+    the environment variable E(MLOPS_ADMIN_ACCOUNT) issue them for service accounts. Elsewhere give an administrator's
     bearer token in O(token).
   - MLflow's basic-auth has no tokens. There the account's password is generated, and renewed as a token is; all
     Secrets of an account hold the same one; and the old one ends with the renewal.
@@ -49,7 +49,7 @@ options:
       take_over:
         description:
           - With basic-auth, whether an account that is there already, and whose password no Secret of this module's
-            holds, gets another password. Whoever has the old one is locked out.
+            holds, gets another password. Programs that use the old one are locked out.
         type: bool
         default: false
 """

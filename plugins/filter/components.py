@@ -151,7 +151,7 @@ def secrets_of_dependencies(
         supplied: credentials that the inventory supplies, by the names of their Secrets.
 
     Returns:
-        Secrets as module C(credentials) takes them. One that nobody here makes or supplies has to exist.
+        Secrets as module C(credentials) takes them. One that is neither made nor supplied here has to exist.
     """
     first = {each["name"]: each for each in reversed(dependencies)}
     return [

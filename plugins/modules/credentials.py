@@ -19,7 +19,7 @@ description:
   - Values stay within that process. It returns names, never values, in messages and differences too.
   - Keys, labels and annotations of a Secret that are not named are kept.
   - A value that was generated is kept by the first namespace of a Secret before any other gets it, and a write takes
-    place only if nobody else has written since. So the module may be interrupted at any time and run in parallel.
+    place only if no other writer has written since. So the module may be interrupted at any time and run in parallel.
 options:
   secrets:
     description: The Secrets to ensure.
@@ -48,7 +48,7 @@ options:
         default: {}
       existing:
         description:
-          - Whether the Secret is somebody else's. It is only verified then that it has the keys, none of them empty.
+          - Whether the Secret is an existing one. It is only verified then that it has the keys, none of them empty.
         type: bool
         default: false
       variable:
@@ -69,7 +69,7 @@ options:
         required: true
   supplied:
     description:
-      - Values that a person supplies, by the names of Secret and key.
+      - Values that a user supplies, by the names of Secret and key.
       - Each is a dictionary with one of V(env), the name of an environment variable, V(file), the path of a file of
         which one newline at the end is left out, or V(value), the value itself.
       - Environment and files are those of the control node. A relative path begins at the playbook's folder.

@@ -14,10 +14,10 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures a realm with settings, groups, confidential OpenID Connect clients and users, all in one call.
   - It owns what is declared and leaves alone what is not, such as settings, clients, mappers, users, groups and
-    memberships that a person made in the admin console. Nothing is deleted but a declared user's membership in a
-    declared group, and with O(exclusive) anybody else's.
+    memberships that a user made in the admin console. Nothing is deleted but a declared user's membership in a
+    declared group, and with O(exclusive) that of any other user.
   - Keycloak is reached by a port-forward through the API server to a ready pod of its Service, so that its admin API
-    has to be exposed to nobody.
+    need not be exposed.
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.
   - It reads passwords and client secrets from Kubernetes Secrets by itself. They pass through no variable, argument,
     log, difference or returned value.
@@ -105,7 +105,7 @@ options:
         type: str
         required: true
       name:
-        description: The name that people see.
+        description: The name that is displayed.
         type: str
       secret:
         description: The Secret that holds the client's secret. Without it, Keycloak makes one at creation.
@@ -166,7 +166,7 @@ options:
         choices: [S256, plain, none]
         default: S256
       standard_flow:
-        description: Whether people log in with a browser (authorization code).
+        description: Whether users log in with a browser (authorization code).
         type: bool
         default: true
       implicit_flow:

@@ -19,7 +19,7 @@ description:
   - The same input gives the same bytes. A file is written only where it differs, and as a whole or not at all, so that
     a run that was interrupted can be run again.
   - A file of an earlier export that no longer belongs is removed. It is known by its first line, a file without that
-    line is somebody's own and stays. Where such a file is in the way of the export, the module fails beforehand.
+    line is the user's own and stays. Where such a file is in the way of the export, the module fails beforehand.
 options:
   directory:
     description:
@@ -47,7 +47,7 @@ options:
         type: str
         required: true
       existing:
-        description: Whether the Secret is somebody else's. It is named in RV(prerequisites) then, and not exported.
+        description: Whether the Secret is an existing one. It is named in RV(prerequisites) then, and not exported.
         type: bool
         default: false
 extends_documentation_fragment:
@@ -112,7 +112,7 @@ removed:
   type: list
   elements: str
 prerequisites:
-  description: What the objects need and the export does not hold, Secrets and namespaces that are somebody else's.
+  description: What the objects need and the export does not hold, existing Secrets and namespaces.
   returned: success
   type: list
   elements: str
@@ -176,7 +176,7 @@ FORMS = (
 
 
 def title(thing: dict[str, Any]) -> str:
-    """Name an object for a person."""
+    """Name an object for a user."""
     namespace = thing["metadata"].get("namespace")
     return f"{thing['kind']} {namespace + '/' if namespace else ''}{thing['metadata']['name']}"
 
@@ -371,7 +371,7 @@ class Folder:
         """Check that only files of an earlier export are in the way.
 
         Raises:
-            ExportError: A file or folder of somebody's own is.
+            ExportError: A file or folder of the user's own is.
         """
         for relative, content in files.items():
             path = self._path / relative

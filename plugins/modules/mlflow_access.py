@@ -53,7 +53,7 @@ options:
         type: dict
         default: {}
       users:
-        description: People by name, each with perhaps C(display_name), C(admin), C(active), and permissions as groups.
+        description: Users by name, each with perhaps C(display_name), C(admin), C(active), and permissions as groups.
         type: dict
         default: {}
       service_accounts:
@@ -110,7 +110,7 @@ options:
         choices: [present, absent]
         default: present
   auth:
-    description: How people log in, as C(mlflow_auth) has it. What may be declared depends on it.
+    description: How users log in, the value of C(mlflow_auth). What may be declared depends on it.
     type: str
     choices: [oidc, basic, oauth2_proxy]
     default: oidc
@@ -124,7 +124,7 @@ options:
     description:
       - The users of our Keycloak, as C(keycloak_users) has them. Users and members must be among them, and who may not
         log in loses sessions and tokens of MLflow.
-      - Without it, people are those of another provider.
+      - Without it, users are those of another identity provider.
     type: list
     elements: dict
   groups:
@@ -132,11 +132,11 @@ options:
     type: list
     elements: str
   admin_group:
-    description: The group of the realm whose members administer MLflow. With O(exclusive), somebody has to be in it.
+    description: The group of the realm whose members administer MLflow. With O(exclusive), a user has to be in it.
     type: str
     default: ""
   claim:
-    description: The claim by which MLflow calls people.
+    description: The claim by which MLflow names users.
     type: str
     default: preferred_username
   namespaces:

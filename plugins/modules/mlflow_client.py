@@ -46,7 +46,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Credentials for pipelines in two namespaces, and for CI; nobody else's
+- name: Credentials for pipelines in two namespaces, and for CI, and no others
   mlops.mlflow.mlflow_client:
     service: {namespace: mlflow, name: mlflow}
     admin_secret: {namespace: mlflow, name: mlflow-admin}

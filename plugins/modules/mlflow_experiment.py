@@ -14,7 +14,7 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures that experiments are there with their tags, or are deleted, all in one call.
   - What it makes has the tag C(mlops.mlflow.created_by) with the value C(ansible), by which
-    M(mlops.mlflow.mlflow_permission) knows that it is nobody's own.
+    M(mlops.mlflow.mlflow_permission) knows that no user owns it.
 notes:
   - MLflow keeps a deleted experiment with its runs, and its name is not free until C(mlflow gc). Declared again, it is
     restored.
@@ -35,7 +35,7 @@ options:
         type: str
         required: true
       description:
-        description: What people read above its runs.
+        description: The text that MLflow shows above its runs.
         type: str
       tags:
         description: Tags that it must have. Values become strings, as MLflow keeps them.

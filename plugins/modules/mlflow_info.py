@@ -61,7 +61,7 @@ version:
   type: str
   sample: 3.17.2
 auth_plugin:
-  description: What lets people and programs in, V(oidc) or V(basic).
+  description: MLflow's authentication plugin, V(oidc) or V(basic).
   returned: success
   type: str
   sample: oidc
@@ -71,7 +71,7 @@ account:
   type: dict
   sample: {"name": "mlflow-admin", "admin": true}
 users:
-  description: Accounts of people and programs.
+  description: Accounts of users and programs.
   returned: when O(gather) has V(users)
   type: list
   elements: dict

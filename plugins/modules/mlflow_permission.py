@@ -15,9 +15,9 @@ description:
   - Ensures the permissions of groups, users and service accounts, and with O(exclusive) that there are no others, all
     in one call.
   - Groups are mlflow-oidc-auth's groups, or with MLflow's basic-auth roles of that name in its default workspace.
-  - Whoever makes an experiment, a model or another thing has MANAGE on it. Neither plugin keeps who made a thing, and
+  - Who creates an experiment, a model or another thing has MANAGE on it. Neither plugin keeps who created it, and
     this permission looks like any other. So O(exclusive) leaves a user's MANAGE on a name alone, but on what
-    M(mlops.mlflow.mlflow_experiment) and M(mlops.mlflow.mlflow_registered_model) made, which is nobody's own.
+    M(mlops.mlflow.mlflow_experiment) and M(mlops.mlflow.mlflow_registered_model) made, which no user owns.
   - Everything is checked before the first change, such as the names of groups and users and of what they may use.
 extends_documentation_fragment:
   - mlops.mlflow.mlflow
@@ -82,7 +82,7 @@ options:
         default: present
   groups:
     description:
-      - Groups that must be there. mlflow-oidc-auth makes one at the first login of somebody in it; before, nothing can
+      - Groups that must be there. mlflow-oidc-auth makes one at the first login of a member; before, nothing can
         be granted to it.
     type: list
     elements: dict

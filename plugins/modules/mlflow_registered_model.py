@@ -14,7 +14,7 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures that registered models are there with their tags and aliases, or that they are not, all in one call.
   - What it makes has the tag C(mlops.mlflow.created_by) with the value C(ansible), by which
-    M(mlops.mlflow.mlflow_permission) knows that it is nobody's own.
+    M(mlops.mlflow.mlflow_permission) knows that no user owns it.
 notes:
   - Tags and aliases that are not declared are left alone.
   - A model of which there are versions is deleted only with O(models[].delete_versions), since MLflow keeps nothing
@@ -35,7 +35,7 @@ options:
         type: str
         required: true
       description:
-        description: What people read above its versions.
+        description: The text that MLflow shows above its versions.
         type: str
       tags:
         description: Tags that it must have. Values become strings, as MLflow keeps them.

@@ -343,7 +343,7 @@ class Resealer:
                 if error.status not in (404, 409):
                     raise
                 raise SealingError(
-                    f"SealedSecret {namespace}/{name} was written by somebody else while it was sealed again: run again"
+                    f"SealedSecret {namespace}/{name} was changed by another writer during the resealing: run again"
                 ) from None
             except KubeError as error:  # the controller's refusal is about this one only
                 raise SealingError(str(error)) from None

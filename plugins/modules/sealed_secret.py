@@ -104,7 +104,7 @@ options:
       - Without it, such a run seals all values again, and warns.
     type: dict
   keep_secret:
-    description: Whether O(state=absent) leaves the Secret as it is, owned by nobody.
+    description: Whether O(state=absent) leaves the Secret as it is, without an owner.
     type: bool
     default: false
   wait:
@@ -146,7 +146,7 @@ EXAMPLES = r"""
       app: reports
     path: sealed/reports/reports-login.yaml
 
-- name: Take over a Secret that somebody made by hand, with all its keys
+- name: Take over a Secret that was made by hand, with all its keys
   mlops.mlflow.sealed_secret:
     name: made-by-hand
     namespace: reports

@@ -57,7 +57,7 @@ options:
     type: str
     default: sealed-secrets-controller
   wait:
-    description: Whether V(imported) waits until a controller that was started again hands out its certificate.
+    description: Whether V(imported) waits until a controller that was started again serves its certificate.
     type: bool
     default: true
   wait_timeout:
@@ -99,7 +99,7 @@ EXAMPLES = r"""
     namespace_labels:
       pod-security.kubernetes.io/enforce: restricted
 
-- name: Back the keys of a controller up that somebody else has deployed
+- name: Back up the keys of an existing controller
   mlops.mlflow.sealing_keys:
     state: exported
     path: ~/their-sealing-keys.vault.yml

@@ -47,7 +47,7 @@ class BuildError(Exception):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people write them: 9s, 2m10s, 1h05m."""
+    """A time as units are written: 9s, 2m10s, 1h05m."""
     seconds = int(seconds)
     if seconds < 60:
         return f"{seconds}s"
@@ -229,7 +229,7 @@ class Builder:
         return self.cache / "out" / f"{name}-{self.digest(name)[:12]}"
 
     def title(self, name: str) -> str:
-        """How a step is called to people."""
+        """The name of a step in messages."""
         step = self.steps[name]
         return f"{step.get('title', name)} {step.get('version', '')}".strip()
 
@@ -260,7 +260,7 @@ class Builder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One build at a time: two playbooks that want the same thing would only take its time twice."""
+        """One build at a time: two playbooks that want the same thing would only do the same work two times."""
         for directory in ("out", "logs", "tmp"):
             (self.cache / directory).mkdir(parents=True, exist_ok=True)
         with open(self.cache / "lock", "w", encoding="utf-8") as stream:

@@ -91,7 +91,7 @@ class EnsuredSecret:
 
 
 def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
-    """Give all values that a person supplies, by Secret and key: those of other calls are checked too, and early.
+    """Give all values that a user supplies, by Secret and key: those of other calls are checked too, and early.
 
     Raises:
         WrongInputError: One of them is not as documented, or is not there.
@@ -156,7 +156,7 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
         given = supplied.get(name) or {}
         if given and each["existing"]:
             raise WrongInputError(
-                f"platform_credentials.{name} supplies values of a Secret that is declared as somebody else's"
+                f"platform_credentials.{name} supplies values of a Secret that is declared as an existing one"
             )
         unknown = sorted(set(given) - {key.name for key in keys})
         if unknown:
@@ -284,7 +284,7 @@ class Ensurer:
             generated: What was generated in earlier attempts, and is used again.
 
         Raises:
-            Conflict: Somebody else wrote meanwhile.
+            Conflict: Another writer wrote meanwhile.
         """
         central = self._store.central(wanted.name, [key.name for key in wanted.keys])
         stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
@@ -331,7 +331,7 @@ class Ensurer:
                 outcome.after = [key.name for key in wanted.keys]
 
     def _verify(self, wanted: SecretRequest) -> list[EnsuredSecret]:
-        """Verify somebody else's Secret."""
+        """Verify an existing Secret."""
         outcomes = []
         whose = f"{wanted.variable} is '{wanted.name}': " if wanted.variable else ""
         names = [key.name for key in wanted.keys]

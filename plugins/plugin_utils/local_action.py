@@ -27,7 +27,7 @@ class LocalAction(ActionBase):
     As for a module, what secret options hold is hidden in the result.
 
     :cvar ARGUMENTS: the options, as a module's argument_spec
-    :cvar ERRORS: exceptions that are sentences for a person already
+    :cvar ERRORS: exceptions whose text is a sentence for a user already
     :cvar ELSEWHERE: why no other connection than local will do, up to the colon
     :cvar INSTEAD: what to do about it
     :ivar params: the options that were given, with defaults

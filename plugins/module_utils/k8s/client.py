@@ -82,7 +82,7 @@ def secret_option(*keys: str, **defaults: str) -> dict[str, Any]:
 
 
 class KubeError(Exception):
-    """What went wrong with the cluster, in one sentence for a person."""
+    """What went wrong with the cluster, in one sentence for a user."""
 
 
 class ApiError(KubeError):
@@ -457,9 +457,7 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     try:
         context = tls_context(settings.verify, settings.ca_file, settings.ca_data)
     except (OSError, ValueError) as error:
-        raise KubeError(
-            f"the certificate authority of {settings.source} cannot be loaded: {_one_line(str(error))}"
-        ) from None
+        raise KubeError(f"the CA certificate of {settings.source} cannot be loaded: {_one_line(str(error))}") from None
     cert, key = settings.cert_file, settings.key_file
     if not cert and not settings.cert_data:
         return context

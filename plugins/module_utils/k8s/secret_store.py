@@ -66,7 +66,7 @@ class Store(ABC):
             write: False only says what would be done.
 
         Raises:
-            Conflict: Somebody else has written there since.
+            Conflict: Another writer has written there since.
         """
         return None
 
@@ -216,7 +216,7 @@ class KubernetesStore(Store):
         try:
             found = self._api.find(f"/api/v1/namespaces/{quoted(namespace)}")
         except ApiError as error:
-            if error.status == 403:  # who works in namespaces that somebody else made may not see them
+            if error.status == 403:  # an account that works in existing namespaces may not be allowed to read them
                 return "Active"
             raise
         if found is None:

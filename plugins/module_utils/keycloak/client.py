@@ -423,7 +423,7 @@ class Reconciler:
         self._admin.put("record the first passwords", self._path, realm)
 
     def _remove_undeclared(self, known: set[str], groups: dict[str, str | None]) -> None:
-        """Takes those out of the declared groups whom nobody declared."""
+        """Removes members that are not declared from the declared groups."""
         for name, members in self._members.items():
             undeclared = {user: its for user, its in members.items() if its.lower() not in known}
             if not undeclared:

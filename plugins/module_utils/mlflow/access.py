@@ -48,7 +48,7 @@ class GrantKey(NamedTuple):
     subject: str  # of the call's kind, user or group
     resource: str
     form: str  # NAME or PATTERN
-    target: str  # as people name it
+    target: str  # by the name that users know
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class OidcServer(Server):
                 for subject in self.existing()
                 for resource, its in RESOURCES.items()
                 for form in (NAME, PATTERN)
-                # Nobody has a grant on a name where there is no name.
+                # Where there is no name, there is no grant on a name.
                 if (its.patterns if form == PATTERN else resource == "scorer" or self.catalogue.ids(resource))
             }
         order = sorted(asked)
@@ -528,7 +528,7 @@ def server(accounts: Accounts, catalogue: Catalogue, kind: str) -> Server:
 
 
 def is_personal(catalogue: Catalogue, kind: str, key: GrantKey, grant: Grant) -> bool:
-    """Whether a grant may be what somebody has for having made the thing.
+    """Whether a grant may be the one that a user has for having created the thing.
 
     Neither plugin keeps who made a thing: the maker's grant is a row like any other. So a user's MANAGE on a name
     counts as the maker's, but for what was made by a declaration.
@@ -598,7 +598,7 @@ def plan(server: Server, entries: list[dict[str, Any]], *, exclusive: bool, new:
 
 
 def carry_out(server: Server, planned: Plan) -> None:
-    """Do what was planned. What is taken away goes first, so that nobody has more for a moment than before or after."""
+    """Do what was planned. Removals come first, so that no user has more for a moment than before or after."""
     for key, before in planned.removals:
         if server.changes.turn(describe(server.kind, key), before, None):
             server.writes.add(key.subject, partial(server.remove, key=key, before=before))

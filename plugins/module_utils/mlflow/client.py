@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """MLflow's REST API, as the modules mlflow_* call it: by its URL, or by a port-forward to its Service.
 
-Two plugins let people and programs in, and their APIs differ: C(oidc) is mlflow-oidc-auth, C(basic) is MLflow's own
+Two plugins authenticate callers, and their APIs differ: C(oidc) is mlflow-oidc-auth, C(basic) is MLflow's own
 basic-auth. Values of credentials stay in the process: no error of this file holds one.
 """
 
@@ -306,7 +306,7 @@ class MlflowApi(Client):
             body: what is sent as JSON; None sends nothing.
             query: parameters of the URL; those that are None are left out, booleans become C(true) and C(false).
             what: the deed in words, for the sentence of a refusal: "MLflow refused to <what>".
-            authorization: another header than the session's; for a look at somebody else's credentials.
+            authorization: another header than the session's; to check the credentials of another account.
 
         Raises:
             MlflowError: the server answers with other than success.

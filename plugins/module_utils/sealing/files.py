@@ -6,7 +6,7 @@
 Nothing in a sealed value tells which key sealed it, nor what it holds. So what was known at the time of sealing is kept
 in files of our own: beside a sealed file a keyed digest of its values (C(NAME.yaml.digest)), and in the directory that
 was resealed the certificates of its files (C(.resealed)). Each entry has a hash of the sealed value that it is about,
-and counts for nothing once somebody else has written another one. Losing them costs a sealing again, and nothing else.
+and counts for nothing once another writer has replaced that. Losing them costs a sealing again, and nothing else.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read(path: str, what: str = "the file") -> str | None:
 
 
 def write(path: str, text: str, what: str = "the file") -> None:
-    """Write a file that anybody may read, whole or not at all, and make its folder.
+    """Write a file that all users may read, whole or not at all, and make its folder.
 
     Args:
         what: What to call it in messages.

@@ -425,7 +425,7 @@ class ClusterSealing(Sealing):
         try:
             found = self._api.find(f"/api/v1/namespaces/{quoted(namespace)}")
         except ApiError as error:
-            if error.status != 403:  # who works in a namespace that somebody else made may not see it
+            if error.status != 403:  # an account that works in an existing namespace may not be allowed to read it
                 raise
             return
         if found is not None and not found["metadata"].get("deletionTimestamp"):
@@ -462,7 +462,7 @@ class ClusterSealing(Sealing):
             if self._revived:
                 raise KubeError(
                     f"SealedSecret {wanted.where} was unsealed, and its Secret lacks keys of it all the same: does "
-                    "somebody else write or delete it?"
+                    "another writer change or delete it?"
                 )
         self._revived = True
         self._bring_back(sealed, sealed, "Secret made again")

@@ -36,7 +36,7 @@ OPENBAO_NAMESPACES = (2, 3)  # the first version of OpenBao that has them
 
 
 class VaultError(Exception):
-    """What went wrong with Vault, in one sentence for a person."""
+    """What went wrong with Vault, in one sentence for a user."""
 
 
 def vault_argument_spec() -> dict[str, Any]:
@@ -163,7 +163,7 @@ class VaultKV:
             version: What C(read) gave.
 
         Raises:
-            Conflict: Somebody else has written since.
+            Conflict: Another writer has written since.
             VaultError: In one sentence, why it cannot be written.
         """
         texts: dict[str, str] = {}
@@ -565,8 +565,7 @@ class VaultKV:
                 )
             by = f"by vault_ca_path '{self._verify}'" if isinstance(self._verify, str) else "here"
             return VaultError(
-                f"{at} shows a certificate that is not trusted {by} ({why}): "
-                "name its certificate authority in vault_ca_path"
+                f"{at} shows a certificate that is not trusted {by} ({why}): name its CA in vault_ca_path"
             )
         if isinstance(root, ssl.SSLError):
             return VaultError(f"{at} does not agree on TLS ({root.reason or 'no reason given'}): is it https:// there?")

@@ -4,7 +4,7 @@
 """Credentials whose values live in Vault, and are delivered to a cluster.
 
 One entry holds the values of a Secret, whatever the number of its namespaces. They are delivered either as Secrets, by
-the store of k8s/secret_store.py, or as ExternalSecrets, of which somebody else's operator makes Secrets.
+the store of k8s/secret_store.py, or as ExternalSecrets, of which an existing operator makes Secrets.
 """
 
 from __future__ import annotations

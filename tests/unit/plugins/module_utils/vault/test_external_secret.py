@@ -130,7 +130,7 @@ def test_release(cluster, secrets):
     assert cluster.requests[:2] == [f"GET {PATH}", f"DELETE {PATH}"]
 
 
-def test_release_that_nobody_grants(cluster, secrets):
+def test_release_that_is_not_granted(cluster, secrets):
     cluster.store(PATH, wanted())
     cluster.answers[f"DELETE {PATH}"] = (200, {})
     with pytest.raises(
