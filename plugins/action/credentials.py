@@ -139,7 +139,7 @@ class ActionModule(LocalAction):
 def build_store(
     api: Api, params: dict[str, Any], wanted: list[SecretRequest], stack: contextlib.ExitStack
 ) -> tuple[Store, Controller | None, VaultKV | None]:
-    """Give the store of the backend that is asked for, and whom it stands on.
+    """Give the store of the requested backend, and whom it stands on.
 
     Raises:
         WrongInputError, VaultError: Vault's settings are wrong, or it does not serve; nothing was changed then.
@@ -166,7 +166,7 @@ def build_store(
 
 
 def without_backup(controller: Controller) -> list[str]:
-    """Name the sealing keys without a backup; none where they cannot be looked at: the credentials are ensured."""
+    """Name the sealing keys without a backup; none where they cannot be read: the credentials are ensured."""
     try:
         return controller.keys_without_backup()
     except KubeError:

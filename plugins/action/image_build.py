@@ -163,7 +163,7 @@ class ActionModule(local_action.LocalAction):
         try:
             machine.find_engine(options["engine"], options["engine_url"], options["cache_directory"])
         except machine.MachineError:
-            # An engine that is there but does not work is not mended by installing it again.
+            # An engine that is there but does not work is not repaired by installing it again.
             if options["engine"] == "docker" or options["engine_url"] or shutil.which("podman"):
                 raise
             missing += options["system_packages"].get("engine", [])

@@ -8,7 +8,7 @@ from __future__ import annotations
 _MADE = r"""
 attributes:
   check_mode:
-    description: Can run in check mode. Where MLflow does not run yet, all that is declared counts as to be made.
+    description: Can run in check mode. Before MLflow runs, all that is declared is reported as to be created.
     support: full
   diff_mode:
     description: %s
@@ -41,7 +41,7 @@ options:
         type: str
         required: true
       port:
-        description: Number or name of its port. Its first port, if not given.
+        description: Number or name of its port. The default is its first port.
         type: str
   admin_secret:
     description:
@@ -72,19 +72,19 @@ options:
     description: The password or access token of O(username). The cluster's own is E(K8S_AUTH_PASSWORD).
     type: str
   token:
-    description: A bearer token to call MLflow with, such as the identity provider gives.
+    description: A bearer token to call MLflow with, such as one of the identity provider.
     type: str
   validate_certs:
     description:
       - Whether to verify MLflow's certificate.
-      - The cluster's is verified as the kubeconfig or E(K8S_AUTH_VERIFY_SSL) says.
+      - Whether the cluster's is verified depends on the kubeconfig or E(K8S_AUTH_VERIFY_SSL).
     type: bool
     default: true
   ca_path:
     description: A file with the CA certificate to trust in O(url). By default those of the system.
     type: path
   timeout:
-    description: Seconds that MLflow may be silent.
+    description: How many seconds MLflow may take to answer.
     type: int
     default: 30
   auth_plugin:
@@ -98,7 +98,7 @@ requirements:
   - python >= 3.11
   - PyYAML, only where a kubeconfig is used
 notes:
-  - An MLflow that is unavailable for a moment (HTTP 503), or has no ready pod, is asked again for some seconds.
+  - If MLflow is unavailable (HTTP 503) or has no ready pod, requests are repeated for some seconds.
 """
 
     # Attributes of the modules that make what is declared.

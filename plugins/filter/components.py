@@ -18,7 +18,7 @@ def secrets_of_components(components: list[dict[str, Any]]) -> list[dict[str, An
     """List the Secrets of components, each once with the namespaces of all that name it with the same keys.
 
     Args:
-        components: components in dependency order. The component that makes a Secret stands before those that read it.
+        components: components in dependency order. The component that makes a Secret comes before those that read it.
 
     Returns:
         Secrets as module C(credentials) takes them. The first namespace is that of the component that makes it.
@@ -59,7 +59,7 @@ def places_of_secrets(secrets: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def fill_in(lists: list[Any], home: str, secret: str, defaults: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Join lists of items, and fill in what an item may leave out: the name of its Secret, and where that goes.
+    """Join lists of items, and fill in what an item may leave out: the name of its Secret, and its namespaces.
 
     What is no list or no item is left out, since the lists are also read before they were checked.
 
@@ -91,7 +91,7 @@ def given(secrets: list[dict[str, Any]], homes: list[str], own: list[str]) -> li
 
     Args:
         secrets: what C(fill_in) completed.
-        homes: namespaces of the stack whose credentials are asked for.
+        homes: namespaces of the stack whose credentials are meant.
         own: all namespaces of the stack.
     """
     return [

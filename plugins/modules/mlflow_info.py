@@ -56,7 +56,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 version:
-  description: MLflow's version. Empty where the server does not tell.
+  description: MLflow's version. Empty if the server does not return it.
   returned: success
   type: str
   sample: 3.17.2
@@ -193,7 +193,7 @@ def pages(api: MlflowApi, path: str, key: str, most: int) -> list[dict[str, Any]
 
 
 def gather(api: MlflowApi, what: list[str], most: int) -> dict[str, Any]:
-    """Read what is asked for."""
+    """Read what is requested."""
     me = api.whoami()
     result: dict[str, Any] = {"version": version(api), "auth_plugin": api.plugin, "account": me}
     accounts = Accounts(api, Changes(check_mode=True))

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds programs and container images in steps, each of which is skipped when nothing it depends on changed.
 
-A step is a dictionary with a title, a version and exactly one of the keys in KINDS. Its digest covers that
-dictionary, the files it reads and the digests of the steps it needs; what it makes is stored under that digest, in one
+A step is a dictionary with a title, a version and exactly one of the keys in KINDS. Its hash covers that
+dictionary, the files it reads and the hashes of the steps it needs; what it makes is stored under that hash, in one
 rename or one tag at the very end, so that a build that was killed leaves nothing that looks finished.
 """
 
@@ -36,7 +36,7 @@ PREFIX = "localhost/mlops-mlflow"
 TAIL = 25
 # A kind whose way of building changed here, so that what was built the old way is out of date: its number goes up.
 RECIPES: dict[str, int] = {}
-# How many results of a step are kept, the newest among them: who goes back a commit need not build again.
+# How many results of a step are kept, the newest among them: after going back a commit, nothing is built again.
 KEPT = 2
 # Files that a run of the code leaves beside it; no part of what is built.
 IGNORED = ("__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", "build", "*.egg-info", "*.pyc")
@@ -174,7 +174,7 @@ class Builder:
         return base.get(self.source, "") if isinstance(base, dict) else base
 
     def suite(self, name: str) -> str:
-        """The release of Debian that a step's image stands on, "" where that was not built here."""
+        """The release of Debian that a step's image is based on, "" where that was not built here."""
         while name in self.steps and self.kind(name) == "image":
             name = self.base(name)
         return self.spec(name)["suite"] if name in self.steps else ""

@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets that hold their keys: what is asked for, and what is done about it."""
+"""Secrets that hold their keys: what is requested, and what is done about it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Key:
 
     @property
     def declared(self) -> bytes | None:
-        """The value that wins over what is there; None where what is there stays."""
+        """The value that replaces the existing one; None where that stays."""
         return self.literal if self.supplied is None else self.supplied
 
 
 @dataclass
 class SecretRequest:
-    """A Secret that is asked for, in all its namespaces."""
+    """A requested Secret, in all its namespaces."""
 
     name: str
     namespaces: list[str]
@@ -87,7 +87,7 @@ class EnsuredSecret:
         return self.created or self.relabelled or bool(self.updated or self.converted)
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- what is requested ------------------------------------------------------------------------------------------------
 
 
 def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
@@ -184,7 +184,7 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
 
 
 def fingerprint(namespace: str, name: str, values: dict[str, bytes]) -> str:
-    """Give a digest of 16 hexadecimal digits that tells nothing of short values: salted by the place, and slow."""
+    """Give a hash of 16 hexadecimal digits that reveals nothing about short values: salted by the place, and slow."""
     canonical = json.dumps(sorted((key, value.hex()) for key, value in values.items())).encode()
     salt = f"mlops.mlflow/{namespace}/{name}".encode()
     return hashlib.scrypt(canonical, salt=salt, n=2**14, r=8, p=1, dklen=8).hex()

@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A kind cluster of one node: create, look at, mend, delete, and give it images."""
+"""A kind cluster of one node: create, check, repair, delete, and load images into it."""
 
 from __future__ import annotations
 

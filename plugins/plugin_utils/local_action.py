@@ -65,7 +65,7 @@ class LocalAction(ActionBase):
         return result
 
     def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Do what was asked for, and give the result."""
+        """Do the task, and give the result."""
         raise NotImplementedError
 
     def connect(self, options: dict[str, Any]) -> Api:

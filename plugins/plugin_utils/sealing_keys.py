@@ -79,7 +79,7 @@ class SealingKey:
 
     Attributes:
         data: its values in base64, as the API server gives them
-        content: digest of the certificate and the public key, equal for equal keys
+        content: hash of the certificate and the public key, equal for equal keys
     """
 
     name: str

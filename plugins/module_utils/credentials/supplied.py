@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-HIDDEN = 16  # characters; a value that is longer stands for nothing else, and is hidden wherever it shows up
+HIDDEN = 16  # characters; a longer value can be nothing else, and is hidden wherever it occurs
 NOT_SHOWN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"  # Ansible's own words
 
 

@@ -71,7 +71,7 @@ class Store(ABC):
         return None
 
     def recoverable(self, namespace: str, name: str) -> bool:
-        """Say whether a Secret that is not in the cluster can be had from what this store keeps of it."""
+        """Say whether a Secret that is not in the cluster can be restored from what this store keeps of it."""
         return False
 
     def recover(self, namespace: str, name: str) -> Secret:
@@ -112,7 +112,7 @@ class Store(ABC):
 
     @abstractmethod
     def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
-        """Write some keys and labels of a Secret, keep all others, and mend what C(drift) says.
+        """Write some keys and labels of a Secret, keep all others, and correct what C(drift) says.
 
         Args:
             secret: What was read.
@@ -243,7 +243,7 @@ class KubernetesStore(Store):
 
 
 def made_by(secret: Secret) -> str:
-    """Give the kind that makes a Secret, SealedSecret or ExternalSecret; empty where it stands alone."""
+    """Give the kind that makes a Secret, SealedSecret or ExternalSecret; empty where none does."""
     if owned({"metadata": secret.metadata}):
         return SEALED_SECRET
     return EXTERNAL_SECRET if EXTERNALLY_MANAGED in secret.labels else ""

@@ -4,7 +4,7 @@
 """Secrets of a cluster: their type, and what reads and writes them.
 
 Values stay in the process. No error of this file holds one: what an API server answers to a write is passed on only
-where no value stands in it.
+where it has no value.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class SecretValues:
 
 
 def _placed(secret: Secret, namespace: str, name: str) -> Secret:
-    """Give a Secret the place that it was asked for by."""
+    """Give a Secret the place by which it was requested."""
     secret.namespace, secret.name = namespace, name
     return secret
 

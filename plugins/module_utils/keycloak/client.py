@@ -398,7 +398,7 @@ class Reconciler:
         others = [name for name in names if name not in self._users]
         if not others or not self._get("read the directories", "/components", type=DIRECTORY):
             return
-        # One of a directory such as LDAP may be in no list until it is asked for by name.
+        # One of a directory such as LDAP may be in no list until it is requested by name.
         paths = [f"{self._path}/users?{urlencode({'username': name, 'exact': 'true'})}" for name in others]
         found = self._admin.get_all([(f"read the user {name}", path) for name, path in zip(others, paths, strict=True)])
         self._users |= {name: users[0] for name, users in zip(others, found, strict=True) if users}
@@ -486,7 +486,7 @@ class Reconciler:
             return
         before, after = differing(settings, have)
         if after and self._note(thing, f"{_listed(after)} changed", before, after):
-            # The whole representation goes back: where fields lack, Keycloak resets some (those of CIBA and of PAR).
+            # The whole representation is sent: Keycloak resets some missing fields (those of CIBA and of PAR).
             self._admin.put(f"change {_listed(after)} of the {thing}", self._path, merged(have, settings))
             self._verify(thing, settings, self._get(f"read the {thing}", ""))
 

@@ -51,7 +51,7 @@ WHO_AM_I = "/api/2.0/mlflow/users/current"
 """Answered by both plugins, and differently: {"username": ...} by mlflow-oidc-auth, {"user": ...} by basic-auth."""
 
 SEARCH = "/api/2.0/mlflow/experiments/search"
-"""A list, although it is asked for by POST."""
+"""A list, although it is requested by POST."""
 
 Query: TypeAlias = "dict[str, Any] | list[tuple[str, Any]] | None"
 """Parameters of a URL."""
@@ -165,7 +165,7 @@ class MlflowApi(Client):
         account: how messages call the account.
         plugin: C(oidc), C(basic), or C(auto) to ask the server when it matters.
         path: the path that the server's URL begins with.
-        kube: gives a client of the cluster's API server, which is asked for only where a Secret is read or written.
+        kube: gives a client of the cluster's API server, which is needed only where a Secret is read or written.
         another: gives a further connection, for a thread of its own.
     """
 
@@ -244,7 +244,7 @@ class MlflowApi(Client):
         pairs = list(query.items()) if isinstance(query, dict) else list(query or [])
         pairs = [(k, str(v).lower() if isinstance(v, bool) else v) for k, v in pairs if v is not None]
         target = self._path + path + (f"?{urlencode(pairs)}" if pairs else "")
-        # localhost is a Host that MLflow answers to whatever names it was given.
+        # MLflow answers to the Host localhost, with any names that it was given.
         headers = {"Accept": "application/json", "User-Agent": "mlops.mlflow"}
         if self._is_forwarded:
             headers["Host"] = "localhost:5000"

@@ -4,10 +4,10 @@
 """Access tokens of MLflow's accounts, and the Secrets of the cluster that they are delivered in.
 
 mlflow-oidc-auth has tokens: several an account, each with a name and an end. A renewed one is another token, so that
-the old one is honoured for as long as programs may still hold it. MLflow's basic-auth has one password an account: a
+the old one remains valid for as long as programs may still hold it. MLflow's basic-auth has one password an account: a
 renewed one replaces it at once, in MLflow first and in all its Secrets right after.
 
-A Secret of ours is known by its labels and annotations, never by its name alone.
+A Secret of ours is identified by its labels and annotations, never by its name alone.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _issued(secret: Secret) -> IssuedSecret:
 
 
 def _digest(value: str) -> str:
-    # Of a value that is long and random, so that its digest tells nothing.
+    # Of a value that is long and random, so that its hash reveals nothing.
     return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 
@@ -213,7 +213,7 @@ class Wanted:
         absent: whether some are to be absent.
         revoked: accounts and names of tokens that are to be revoked wherever they are.
         exclusive: whether the Secrets of others go.
-        remove_accounts: whether an account goes with its last Secret.
+        remove_accounts: whether an account is removed with its last Secret.
     """
 
     kind: str
@@ -325,7 +325,7 @@ class Tokens:
 
     Args:
         accounts: the accounts of the server, and where changes are noted.
-        kind: which Secrets are looked at.
+        kind: which Secrets are read.
         instance: which MLflow it is, as the Secrets' label has it.
         former: what that label was before, for Secrets that are taken over where they are declared.
         now: gives the time; for tests.
@@ -387,7 +387,7 @@ class Tokens:
 
         Args:
             places: namespace/name of those that are declared.
-            owners: whose are looked at; None are those of all.
+            owners: whose are read; None are those of all.
         """
         return [
             each
@@ -460,7 +460,7 @@ class Tokens:
     # What is declared
 
     def ensure(self, deliveries: list[Delivery]) -> list[dict[str, Any]]:
-        """See that each Secret that was looked at holds a token that is good for long enough.
+        """See that each Secret that was read holds a token that is valid for long enough.
 
         Returns:
             for each, its names and dates.

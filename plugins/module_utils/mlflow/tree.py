@@ -93,7 +93,7 @@ class Surroundings:
         admin_group: whose members administer MLflow.
         claim: by which MLflow names users.
         namespaces: those whose pods MLflow lets in; None where that is not known.
-        exclusive: whether what is not declared is taken away.
+        exclusive: whether what is not declared is revoked.
     """
 
     auth: str = "oidc"
@@ -277,7 +277,7 @@ class _Checks:
             elif permission not in allowed:
                 self.found.append(f"{where}: {name} has the permission '{permission}': one of {', '.join(allowed)}")
             elif isinstance(given, dict) and not isinstance(given.get("priority", 0), int):
-                self.add(f"{where}: {name}.priority", given["priority"], "a number, of which the lowest wins")
+                self.add(f"{where}: {name}.priority", given["priority"], "a number, of which the lowest applies")
             if pattern:
                 try:
                     re.compile(str(name))
@@ -499,7 +499,7 @@ def declaration(
 def converge(api: MlflowApi, wanted: Declaration, check_mode: bool) -> dict[str, Any]:
     """Apply what is declared to MLflow and to the Secrets of programs.
 
-    All of it is gone through in check mode first, so that whatever is wrong is found before the first change.
+    All of it runs in check mode first, so that each error is found before the first change.
 
     Raises:
         MlflowError: what is declared cannot be, or MLflow refuses something.

@@ -35,7 +35,7 @@ SERVICE = "sealed-secrets-controller"
 KEY_LABEL = "sealedsecrets.bitnami.com/sealed-secrets-key"  # on the Secrets that hold sealing keys
 BACKED_UP = "mlops.mlflow/backed-up"  # annotation of a sealing key that was backed up: when
 SYNC_TIMEOUT = 60.0  # seconds that the controller may take to unseal
-SETTLED = 3.0  # seconds after which a refusal stands: the controller tries five times within one
+SETTLED = 3.0  # seconds after which a refusal is final: the controller tries five times within one
 BUSY_ATTEMPTS = 60  # its default is two requests a second
 DEPLOYMENTS = "/apis/apps/v1/deployments"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -175,7 +175,7 @@ class Controller:
         return rotated
 
     def keys_without_backup(self) -> list[str]:
-        """Name the sealing keys that no backup is known of; empty where they may not be looked at."""
+        """Name the sealing keys without a known backup; empty where they may not be read."""
         try:
             found = self._api.json(
                 "GET",
@@ -227,7 +227,7 @@ class Controller:
         return self._write("PUT", path, {**sealed, "metadata": metadata})
 
     def delete(self, namespace: str, name: str) -> None:
-        """Delete a SealedSecret, and with it the Secret that it owns; one that is gone by now is as good."""
+        """Delete a SealedSecret, and with it the Secret that it owns; one that is absent by now is as good."""
         try:
             self._api.request("DELETE", self._path(namespace, name))
         except ApiError as error:
@@ -280,7 +280,7 @@ class Controller:
         while True:
             sealed = self.find(namespace, name)
             if sealed is None:
-                raise KubeError(f"SealedSecret {namespace}/{name} is gone while it was waited for")
+                raise KubeError(f"SealedSecret {namespace}/{name} was deleted while it was waited for")
             state, why = synced(sealed)
             now = self._clock()
             if state == "True":

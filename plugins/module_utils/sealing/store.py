@@ -250,7 +250,7 @@ class SealedStore(Store):
         return sealed
 
     def opened(self, sealed: dict[str, Any]) -> bool:
-        """Say whether sealed values may stay: the scope is the one that is asked for, and the controller opens them."""
+        """Say whether sealed values may stay: the scope is the requested one, and the controller opens them."""
         return scope_of(sealed) == self._scope and synced(sealed)[0] != "False"
 
     def check(self) -> None:

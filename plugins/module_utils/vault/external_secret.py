@@ -77,7 +77,7 @@ def manifest(
 def readiness(found: dict[str, Any]) -> tuple[bool, str]:
     """Say whether the operator has done what an ExternalSecret of this generation asks for; and if not, why.
 
-    The reason is empty where the operator has not looked at it yet.
+    The reason is empty where the operator has not processed it yet.
     """
     metadata, status = found.get("metadata") or {}, found.get("status") or {}
     ready: dict[str, Any] = next((each for each in status.get("conditions") or [] if each.get("type") == "Ready"), {})
@@ -193,7 +193,7 @@ class ExternalSecrets:
                     why = "it is Ready, but the Secret has not the values that are in Vault: is it the same Vault?"
                 raise KubeError(
                     f"ExternalSecret {namespace}/{name} has not made its Secret within {timeout:g} s: "
-                    + (why or "no operator has looked at it, is the External Secrets operator running?")
+                    + (why or "no operator has processed it, is the External Secrets operator running?")
                 )
             self._sleep(pause)
             pause = min(pause * 1.5, 2.0)

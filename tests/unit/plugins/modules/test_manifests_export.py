@@ -310,7 +310,7 @@ def test_a_secret_without_a_sealed_form(cluster, export, folder):
 @pytest.mark.parametrize(
     ("conditions", "why"),
     [
-        ([], "Synced is not set: it was not looked at yet"),
+        ([], "Synced is not set: it was not processed yet"),
         ([{"type": "Synced", "status": "False", "message": "no key\ncould"}], "Synced is False: no key could"),
     ],
 )
@@ -392,7 +392,7 @@ def test_a_folder_that_cannot_be_written(export):
     result = export(directory="/proc/no-such")
     assert result["msg"] == (
         "The stack is not exported: /proc/no-such cannot be used (No such file or directory), "
-        "run it again once that is mended"
+        "repair that and run it again"
     )
 
 

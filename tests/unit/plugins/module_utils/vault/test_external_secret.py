@@ -104,7 +104,7 @@ def test_wait_until_it_is_ready_and_the_secret_is_as_meant(cluster, secrets):
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        ({}, "no operator has looked at it, is the External Secrets operator running?"),
+        ({}, "no operator has processed it, is the External Secrets operator running?"),
         ({"conditions": [REFUSED]}, "SecretSyncedError: could not get secret data"),
         (
             {"conditions": [READY], "syncedResourceVersion": "1-x"},

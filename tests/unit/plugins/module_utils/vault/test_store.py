@@ -372,7 +372,7 @@ def test_one_that_another_writer_changed_is_brought_in_line(world, ensure):
 
 def test_an_operator_that_sleeps(world, ensure):
     world.down = True
-    with pytest.raises(KubeError, match="no operator has looked at it"):
+    with pytest.raises(KubeError, match="no operator has processed it"):
         ensure("external_secrets")
     password = world.vault.values()["password"]
     world.down = False
