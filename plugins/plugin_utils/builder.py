@@ -57,7 +57,9 @@ def duration(seconds: float) -> str:
 
 
 def tree_files(directory: str | Path) -> list[tuple[str, Path]]:
-    """All files under a directory that count, as sorted (relative path, path)."""
+    """All files under a directory that count, as sorted (relative path, path); a file is a tree of one."""
+    if Path(directory).is_file():
+        return [("", Path(directory))]
     found = []
     for path in Path(directory).rglob("*"):
         relative = path.relative_to(directory)
@@ -76,6 +78,14 @@ def tree_digest(directory: str | Path) -> str:
         executable = bool(path.lstat().st_mode & stat.S_IXUSR)
         total.update(f"{name}\0{executable}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def copy_tree(source: str | Path, target: Path) -> None:
+    """Copy the files of a directory that count into another one, or a file to a path."""
+    for relative, path in tree_files(source):
+        place = target / relative
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, place, follow_symlinks=False)
 
 
 def file_digest(path: str | Path) -> str:
@@ -207,7 +217,7 @@ class Builder:
                 "spec": spec,
                 "version": str(step.get("version", "")),
                 "files": [tree_digest(directory) for directory in self.directories(name)]
-                + [file_digest(self.files / path) for path in spec.get("extra", [])],
+                + [tree_digest(self.files / path) for path in spec.get("extra", {}).values()],
                 "needs": {needed: self.digest(needed) for needed in self.needs(name)},
             }
             if kind in RECIPES:
@@ -514,12 +524,9 @@ class Builder:
         context = work / "context"
         context.mkdir()
         for directory in self.directories(name):
-            for relative, path in tree_files(directory):
-                target = context / relative
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, target, follow_symlinks=False)
-        for path in spec.get("extra", []):
-            shutil.copy2(self.files / path, context / Path(path).name)
+            copy_tree(directory, context)
+        for target, path in spec.get("extra", {}).items():
+            copy_tree(self.files / path, context / target)
         for item in spec.get("take", []):
             target = context / item["to"]
             target.parent.mkdir(parents=True, exist_ok=True)
