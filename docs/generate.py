@@ -25,7 +25,7 @@ START = (
     ("What do you run elsewhere already?", ("platform_components",)),
     ("Where are credentials kept?", ("platform_secrets_backend",)),
     ("How much room is there for data?", ("postgres_storage_size", "minio_storage_size")),
-    ("How do people log in, and who are they?", ("mlflow_auth", "keycloak_users")),
+    ("How do users log in, and who are they?", ("mlflow_auth", "keycloak_users")),
     ("Who may do what?", ("mlflow_access", "mlflow_clients")),
 )
 MARKUP = re.compile(r"\b([A-Z])\((?:[\w.]+#role:main:)?([^)]*)\)")

@@ -52,7 +52,7 @@ def default_class(classes: list[dict[str, Any]]) -> str:
     defaults = [
         each["metadata"] for each in classes if (each["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
     ]
-    # The newest wins, and of those of the same second the first by name.
+    # The newest takes precedence, and of those of the same second the first by name.
     defaults.sort(key=lambda each: each["name"])
     defaults.sort(key=lambda each: each.get("creationTimestamp") or "", reverse=True)
     return defaults[0]["name"] if defaults else ""

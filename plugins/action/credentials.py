@@ -100,13 +100,18 @@ class ActionModule(LocalAction):
         values = [key.supplied.decode("utf-8", "replace") for each in wanted for key in each.keys if key.supplied]
         unmask(self, *(value for value in values if len(value) > HIDDEN))
         store, controller, vault = build_store(self.connect(options), options, wanted, stack)
+
+        def another_store() -> Store:
+            return build_store(self.connect(options), options, wanted, stack)[0]
+
         ensurer = Ensurer(
             store,
             check_mode=self._task.check_mode,
             create_namespaces=options["create_namespaces"],
             namespace_labels={label: str(value) for label, value in options["namespace_labels"].items()},
+            another_store=None if vault else another_store,  # a session of Vault is for one thread
         )
-        outcomes = [outcome for each in wanted for outcome in ensurer.ensure(each)]
+        outcomes = ensurer.ensure_all(wanted)
         unmask(self, *(vault.secrets if vault else ()))
         changes = changes_of(ensurer, outcomes)
         return {
@@ -134,7 +139,7 @@ class ActionModule(LocalAction):
 def build_store(
     api: Api, params: dict[str, Any], wanted: list[SecretRequest], stack: contextlib.ExitStack
 ) -> tuple[Store, Controller | None, VaultKV | None]:
-    """Give the store of the backend that is asked for, and whom it stands on.
+    """Give the store of the requested backend, and whom it stands on.
 
     Raises:
         WrongInputError, VaultError: Vault's settings are wrong, or it does not serve; nothing was changed then.
@@ -161,7 +166,7 @@ def build_store(
 
 
 def without_backup(controller: Controller) -> list[str]:
-    """Name the sealing keys without a backup; none where they cannot be looked at: the credentials are ensured."""
+    """Name the sealing keys without a backup; none where they cannot be read: the credentials are ensured."""
     try:
         return controller.keys_without_backup()
     except KubeError:

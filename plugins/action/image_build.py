@@ -116,7 +116,7 @@ class ActionModule(local_action.LocalAction):
         }
 
     def _show_names(self, pushed: dict[str, str]) -> None:
-        """Show the names of pushed images as lines to copy: nobody could guess the digits that a tag ends in."""
+        """Show the names of pushed images as lines to copy: the digits that a tag ends in cannot be guessed."""
         if not pushed:
             return
         self.say("for the inventory:")
@@ -125,7 +125,7 @@ class ActionModule(local_action.LocalAction):
 
     @staticmethod
     def _programs(build: building.Builder, offered: dict[str, Any], extra: list[str]) -> dict[str, str]:
-        """Programs for people and tests, by name: those that the source's steps make anyway."""
+        """Programs for users and tests, by name: those that the source's steps make anyway."""
         programs = {"kind": str(build.output("kind") / "kind")}
         if offered["node"]:
             programs["kubectl"] = str(build.output("kubernetes") / "kubectl")
@@ -163,7 +163,7 @@ class ActionModule(local_action.LocalAction):
         try:
             machine.find_engine(options["engine"], options["engine_url"], options["cache_directory"])
         except machine.MachineError:
-            # An engine that is there but does not work is not mended by installing it again.
+            # An engine that is there but does not work is not repaired by installing it again.
             if options["engine"] == "docker" or options["engine_url"] or shutil.which("podman"):
                 raise
             missing += options["system_packages"].get("engine", [])

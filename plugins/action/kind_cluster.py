@@ -38,7 +38,7 @@ class ActionModule(local_action.LocalAction):
     ELSEWHERE = "a kind cluster runs on the control node"
 
     def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Bring a kind cluster into the state that was asked for."""
+        """Bring a kind cluster into the requested state."""
         directory = Path(options["directory"])
         notes = _read(directory / "cluster.json")
         try:

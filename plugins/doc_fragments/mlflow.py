@@ -8,7 +8,7 @@ from __future__ import annotations
 _MADE = r"""
 attributes:
   check_mode:
-    description: Can run in check mode. Where MLflow does not run yet, all that is declared counts as to be made.
+    description: Can run in check mode. Before MLflow runs, all that is declared is reported as to be created.
     support: full
   diff_mode:
     description: %s
@@ -27,7 +27,7 @@ options:
     type: str
   service:
     description:
-      - MLflow's Service, reached by a port-forward through the API server, so that it has to be exposed to nobody.
+      - MLflow's Service, reached by a port-forward through the API server, so that it need not be exposed.
       - The account that the kubeconfig names needs C(get) on the Service, C(list) on pods, and C(get) and C(create) on
         pods/portforward.
     type: dict
@@ -41,7 +41,7 @@ options:
         type: str
         required: true
       port:
-        description: Number or name of its port. Its first port, if not given.
+        description: Number or name of its port. The default is its first port.
         type: str
   admin_secret:
     description:
@@ -72,24 +72,24 @@ options:
     description: The password or access token of O(username). The cluster's own is E(K8S_AUTH_PASSWORD).
     type: str
   token:
-    description: A bearer token to call MLflow with, such as the identity provider gives.
+    description: A bearer token to call MLflow with, such as one of the identity provider.
     type: str
   validate_certs:
     description:
       - Whether to verify MLflow's certificate.
-      - The cluster's is verified as the kubeconfig or E(K8S_AUTH_VERIFY_SSL) says.
+      - Whether the cluster's is verified depends on the kubeconfig or E(K8S_AUTH_VERIFY_SSL).
     type: bool
     default: true
   ca_path:
     description: A file with the CA certificate to trust in O(url). By default those of the system.
     type: path
   timeout:
-    description: Seconds that MLflow may be silent.
+    description: How many seconds MLflow may take to answer.
     type: int
     default: 30
   auth_plugin:
     description:
-      - What lets people and programs into MLflow, V(oidc) for mlflow-oidc-auth or V(basic) for MLflow's basic-auth.
+      - MLflow's authentication plugin, V(oidc) for mlflow-oidc-auth or V(basic) for MLflow's basic-auth.
       - V(auto) asks the server.
     type: str
     choices: [auto, oidc, basic]
@@ -98,7 +98,7 @@ requirements:
   - python >= 3.11
   - PyYAML, only where a kubeconfig is used
 notes:
-  - An MLflow that is unavailable for a moment (HTTP 503), or has no ready pod, is asked again for some seconds.
+  - If MLflow is unavailable (HTTP 503) or has no ready pod, requests are repeated for some seconds.
 """
 
     # Attributes of the modules that make what is declared.

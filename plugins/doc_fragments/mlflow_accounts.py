@@ -13,7 +13,7 @@ _ACCOUNTS = r"""
     default: []
     suboptions:
       display_name:
-        description: The name that people see, for a new account. Kept by mlflow-oidc-auth only.
+        description: The name that is displayed, for a new account. Kept by mlflow-oidc-auth only.
         type: str
       password_secret:
         description:
@@ -29,17 +29,17 @@ _ACCOUNTS = r"""
             type: str
             required: true
           key:
-            description: The key of the password. The account's name, if not given.
+            description: The key of the password. The default is the account's name.
             type: str
       update_password:
         description:
           - With V(on_create), only a new account gets the password of O(%(option)s[].password_secret).
-          - With V(always), an account is also given it where it no longer holds, which takes a login each to find out.
+          - With V(always), an existing account with another password gets it too, which takes a login for each account.
         type: str
         choices: [on_create, always]
         default: on_create
       state:
-        description: Whether the account is there. With it go its tokens and what was granted to it, but not its runs.
+        description: Whether the account exists. V(absent) also removes its tokens and permissions, but not its runs.
         type: str
         choices: [present, absent]
         default: present
@@ -52,17 +52,17 @@ _USERS = r"""
         type: str
         required: true
       create:
-        description: Whether the account is made where it is not there. Else only an account that is there is changed.
+        description: Whether a missing account is created. If not, only an existing account is changed.
         type: bool
         default: true
       admin:
-        description: Whether the person is an administrator. A new one is not.
+        description: Whether the user is an administrator. A new one is not.
         type: bool
       active:
         description:
           - Whether the account may be used. Deactivating it ends its sessions and access tokens, and keeps what was
             granted to it.
-          - MLflow's basic-auth knows no such thing.
+          - MLflow's basic-auth does not support this.
         type: bool
 """
 
@@ -77,18 +77,17 @@ _SERVICE_ACCOUNTS = r"""
       active:
         description:
           - Whether the account may be used. Deactivating it ends its access tokens, and keeps what was granted to it.
-          - MLflow's basic-auth knows no such thing.
+          - MLflow's basic-auth does not support this.
         type: bool
       source:
         description:
-          - How the program gets in. V(internal) is by access tokens, and is what a new account has.
-          - The id of an OpenID Connect provider, such as V(default), is by that provider's bearer tokens only. It ends
-            the account's access tokens.
+          - How the program authenticates. V(internal), the default of a new account, is by access tokens.
+          - The id of an OpenID Connect provider, such as V(default), is by that provider's bearer tokens only,
+            which revokes the account's access tokens.
         type: str
       subject:
         description:
-          - The claim C(sub) of the provider's tokens to bind the account to. Without it, the first token binds its
-            own.
+          - The claim C(sub) of the provider's tokens to bind the account to. Without it, the first token sets it.
         type: str
 """
 
@@ -100,7 +99,7 @@ class ModuleDocFragment:
         "options:\n"
         + (
             _ACCOUNTS
-            % {"option": "users", "about": "Accounts of people.", "otherwise": "Needed for a new account there."}
+            % {"option": "users", "about": "Accounts of users.", "otherwise": "Needed for a new account there."}
         ).lstrip("\n")
         + _USERS.lstrip("\n")
         + (
@@ -108,7 +107,7 @@ class ModuleDocFragment:
             % {
                 "option": "service_accounts",
                 "about": "Accounts of programs.",
-                "otherwise": "Without it, a new account has one that nobody knows.",
+                "otherwise": "Without it, a new account has a random one that is kept nowhere.",
             }
         ).lstrip("\n")
         + _SERVICE_ACCOUNTS.lstrip("\n")

@@ -8,17 +8,17 @@ from __future__ import annotations
 # Ansible takes an option's suboptions from one place as a whole: a module's own ones stand below these.
 _DELIVERIES = r"""
 notes:
-  - mlflow-oidc-auth issues tokens to nobody who calls it with a token. This collection's image lets the account of the
-    environment variable E(MLOPS_ADMIN_ACCOUNT) issue them for service accounts. Elsewhere give an administrator's
+  - mlflow-oidc-auth issues no token to a caller that authenticates by one. This collection's image lets the account of
+    the environment variable E(MLOPS_ADMIN_ACCOUNT) issue them for service accounts. Elsewhere give an administrator's
     bearer token in O(token).
-  - MLflow's basic-auth has no tokens. There the account's password is generated, and renewed as a token is; all
-    Secrets of an account hold the same one; and the old one ends with the renewal.
-  - Programs read a Secret's variables as they start. Restart those that run for longer than O(%(option)s[].grace_days).
+  - MLflow's basic-auth has no tokens. There the account's password is generated, and renewed like a token. All Secrets
+    of an account have the same password, and the old one ends with the renewal.
+  - Programs read a Secret's variables when they start. Restart those that run longer than O(%(option)s[].grace_days).
   - The account that the kubeconfig names needs C(get), C(list), C(create), C(patch) and C(delete) on Secrets, and
     C(get) on namespaces.
 attributes:
   check_mode:
-    description: Can run in check mode. Where MLflow does not run yet, all that is declared counts as to be issued.
+    description: Can run in check mode. Before MLflow runs, all that is declared is reported as to be issued.
     support: full
   diff_mode:
     description: Shows names and dates. Tokens and passwords are never shown.
@@ -32,7 +32,7 @@ options:
   %(option)s:
     suboptions:
       lifetime_days:
-        description: For how long a token is good, in days, at most 365.
+        description: How long a token is valid, in days, at most 365.
         type: int
         default: 90
       renew_before_days:
@@ -41,15 +41,15 @@ options:
         default: 30
       grace_days:
         description:
-          - For how many days after a renewal the old token is honoured, unless it ends before. The first call after
+          - How many days after a renewal the old token remains valid, unless it expires before. The first call after
             them revokes it.
           - With basic-auth the old password ends with the renewal.
         type: int
         default: 7
       take_over:
         description:
-          - With basic-auth, whether an account that is there already, and whose password no Secret of this module's
-            holds, gets another password. Whoever has the old one is locked out.
+          - With basic-auth, whether an existing account whose password is in no Secret of this module
+            gets another password. Programs that use the old one are locked out.
         type: bool
         default: false
 """
@@ -62,19 +62,19 @@ class ModuleDocFragment:
         _DELIVERIES % {"option": "tokens"}
         + r"""
       user:
-        description: The service account. It must be there.
+        description: The service account. It must exist.
         type: str
         required: true
       name:
-        description: The token's name. In MLflow, the date of its issue stands behind it.
+        description: The token's name. In MLflow, its date of issue is appended.
         type: str
         required: true
       secret:
-        description: The Secret to keep it in. Needed where the token is to be there.
+        description: The Secret to keep it in. Required unless the token is absent.
         type: dict
         suboptions:
           namespace:
-            description: Its namespace, which must be there.
+            description: Its namespace, which must exist.
             type: str
             required: true
           name:
@@ -90,7 +90,7 @@ class ModuleDocFragment:
             type: str
             default: password
       state:
-        description: Whether the token is there. V(absent) revokes it, then removes its Secret.
+        description: Whether the token exists. V(absent) revokes it, then removes its Secret.
         type: str
         choices: [present, absent]
         default: present
@@ -104,10 +104,10 @@ class ModuleDocFragment:
         type: str
         required: true
       user:
-        description: The service account. It is made if it is not there. By default O(clients[].name).
+        description: The service account. It is created if missing. The default is O(clients[].name).
         type: str
       namespaces:
-        description: The namespaces that get the Secret. They must be there.
+        description: The namespaces that get the Secret. They must exist.
         type: list
         elements: str
         default: []
@@ -119,7 +119,7 @@ class ModuleDocFragment:
         description: The URL at which the client reaches MLflow. By default O(tracking_uri).
         type: str
       state:
-        description: Whether the client is there.
+        description: Whether the client exists.
         type: str
         choices: [present, absent]
         default: present

@@ -14,7 +14,7 @@ options:
   vault:
     description:
       - How to reach HashiCorp Vault or OpenBao. Needed with O(backend=vault) only.
-      - What is secret is a dictionary with one of V(env), the name of an environment variable, V(file), the path of a
+      - A secret value is a dictionary with one of V(env), the name of an environment variable, V(file), the path of a
         file, or V(value), the value itself. Environment and files are those of the control node.
     type: dict
     suboptions:
@@ -22,7 +22,7 @@ options:
         description: The server's URL. By default the environment variable E(VAULT_ADDR).
         type: str
       namespace:
-        description: The namespace, where the server has such. By default the environment variable E(VAULT_NAMESPACE).
+        description: The namespace, if the server has any. By default the environment variable E(VAULT_NAMESPACE).
         type: str
       mount:
         description: The mount of the key-value store, version 2.
@@ -41,7 +41,7 @@ options:
         type: bool
         default: true
       timeout:
-        description: Seconds that the server may be silent.
+        description: How many seconds the server may take to answer.
         type: int
         default: 30
       auth_method:

@@ -22,7 +22,7 @@ def access_people(
         tree: the variable mlflow_access.
         namespace: where secret is.
         secret: the Secret of first passwords.
-        claim: by which MLflow, and so the tree, calls people.
+        claim: by which MLflow, and so the tree, names users.
     """
     members = memberships(tree)
     found = []

@@ -18,7 +18,7 @@ def secrets_of_components(components: list[dict[str, Any]]) -> list[dict[str, An
     """List the Secrets of components, each once with the namespaces of all that name it with the same keys.
 
     Args:
-        components: components in dependency order. The component that makes a Secret stands before those that read it.
+        components: components in dependency order. The component that makes a Secret comes before those that read it.
 
     Returns:
         Secrets as module C(credentials) takes them. The first namespace is that of the component that makes it.
@@ -59,7 +59,7 @@ def places_of_secrets(secrets: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def fill_in(lists: list[Any], home: str, secret: str, defaults: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Join lists of items, and fill in what an item may leave out: the name of its Secret, and where that goes.
+    """Join lists of items, and fill in what an item may leave out: the name of its Secret, and its namespaces.
 
     What is no list or no item is left out, since the lists are also read before they were checked.
 
@@ -91,7 +91,7 @@ def given(secrets: list[dict[str, Any]], homes: list[str], own: list[str]) -> li
 
     Args:
         secrets: what C(fill_in) completed.
-        homes: namespaces of the stack whose credentials are asked for.
+        homes: namespaces of the stack whose credentials are meant.
         own: all namespaces of the stack.
     """
     return [
@@ -151,7 +151,7 @@ def secrets_of_dependencies(
         supplied: credentials that the inventory supplies, by the names of their Secrets.
 
     Returns:
-        Secrets as module C(credentials) takes them. One that nobody here makes or supplies has to exist.
+        Secrets as module C(credentials) takes them. One that is neither made nor supplied here has to exist.
     """
     first = {each["name"]: each for each in reversed(dependencies)}
     return [
@@ -195,28 +195,36 @@ def references(objects: list[dict[str, Any]]) -> list[Reference]:
     ]
 
 
-def removals(manifests: list[list[dict[str, Any]]], components: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Pick what goes when components are removed, in the reverse of the order in which it was applied.
+def removals(
+    manifests: list[list[dict[str, Any]]], components: list[dict[str, Any]], others: list[dict[str, Any]] | None = None
+) -> list[list[dict[str, Any]]]:
+    """Pick what goes when components are removed: first the workloads, and the rest once they are gone.
 
-    With its data, a component's namespace goes as a whole, and what the component made outside of it. Without, all but
-    the namespace, volume claims and definitions goes: claims are the data, and with a definition all objects of its
-    kind would go.
+    Both are in the reverse of the order in which they were applied. With its data, a component's namespace goes as a
+    whole, and what the component made outside of it. Without, all but the namespace, volume claims and definitions
+    goes: claims are the data, and with a definition all objects of its kind would go.
+
+    A namespace in which pods still end is looked at again only after half of their grace period (the namespace
+    controller of Kubernetes, ResourcesRemainingError), so it goes sooner once they have ended.
 
     Args:
         manifests: for each component, the objects that its templates render.
         components: the components, each with C(namespace), C(delete_data), and perhaps C(kept_kinds) that stay in any
             case.
+        others: objects that go as well.
     """
-    gone = []
+    workloads, gone = [], list(others or [])
     for objects, component in reversed(list(zip(manifests, components, strict=True))):
         kept = set(component.get("kept_kinds") or [])
         if not component["delete_data"]:
             kept |= {"Namespace", "CustomResourceDefinition", "PersistentVolumeClaim"}
         for each in reversed(objects):
             inside = each["metadata"].get("namespace") == component["namespace"]
-            if each["kind"] not in kept and not (component["delete_data"] and inside):
+            if each["kind"] in ("Deployment", "StatefulSet"):
+                workloads.append(each)
+            elif each["kind"] not in kept and not (component["delete_data"] and inside):
                 gone.append(each)
-    return gone
+    return [workloads, gone]
 
 
 def program_clients(programs: list[dict[str, Any]], home: str, mappers: list[dict[str, Any]]) -> list[dict[str, Any]]:

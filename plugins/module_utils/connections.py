@@ -90,6 +90,30 @@ class Wire:
                 kept = False
 
 
+class Client:
+    """A client of one server over one kept connection.
+
+    Args:
+        connection: an `http.client.HTTPConnection`, or what behaves like one; it is opened again after a failure.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._wire = Wire(connection)
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent, those of other threads included."""
+        return self._wire.requests
+
+    @requests.setter
+    def requests(self, count: int) -> None:
+        self._wire.requests = count
+
+    def close(self) -> None:
+        """Drop the connection; the next request opens another."""
+        self._wire.close()
+
+
 def explain(body: bytes) -> tuple[str, str]:
     """Give the error code and the words of an answer that is an error.
 

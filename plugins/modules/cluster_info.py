@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_info
-short_description: What a playbook must know of a Kubernetes cluster before it changes anything
+short_description: Reads what a playbook must know of a Kubernetes cluster before it changes anything
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
@@ -19,7 +19,8 @@ description:
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.
   - Messages say C(kubeconfig_path) and C(kubeconfig_context), the variables of this collection's roles, for the options
     O(kubeconfig) and O(context).
-  - The user must be able to list namespaces. What else the user may not list is empty, and named in RV(unreadable).
+  - The user must be able to list namespaces. What else the user may not list is returned empty,
+    and named in RV(unreadable).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - mlops.mlflow.api
@@ -56,7 +57,7 @@ minor:
   type: int
   sample: 34
 namespaces:
-  description: Names of the namespaces that are there, without those that are being deleted.
+  description: Names of the existing namespaces, without those that are being deleted.
   returned: success
   type: list
   elements: str
@@ -68,17 +69,17 @@ storage_classes:
   elements: str
   sample: [standard]
 default_storage_class:
-  description: Name of the storage class that a claim gets which names none; empty if there is none.
+  description: Name of the default storage class; empty if there is none.
   returned: success
   type: str
   sample: standard
 node_ports:
-  description: Ports of the nodes that are taken, each with the namespace and name of the Service that has it.
+  description: Node ports that are taken, each with the namespace and name of its Service.
   returned: success
   type: dict
   sample: {"30800": mlflow/mlflow}
 services:
-  description: Services that are there, each as namespace/name.
+  description: Existing Services, each as namespace/name.
   returned: success
   type: list
   elements: str
@@ -87,7 +88,7 @@ volumes:
   description:
     - Volume claims that the roles of this collection have made, by namespace/name, each with its class and its size
       in MiB.
-    - They are known by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
+    - They are identified by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
   returned: success
   type: dict
   sample: {"postgres/postgres-data": {"class": "standard", "mib": 10240}}
@@ -114,7 +115,7 @@ ready:
   elements: str
   sample: [sealed-secrets/sealed-secrets-controller]
 sealed_secrets:
-  description: SealedSecrets that are there, each as namespace/name.
+  description: Existing SealedSecrets, each as namespace/name.
   returned: success
   type: list
   elements: str

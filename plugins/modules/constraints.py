@@ -16,16 +16,16 @@ description:
   - Runs on the control node, and names all values that are wrong.
 options:
   variables:
-    description: The variables to check. By default all that the file names.
+    description: The variables to check. The default is all that the file names.
     type: list
     elements: str
 notes:
   - C(meta/constraints.yml) is a mapping of paths to constraints.
-  - A path is a variable with what leads to its parts. C([]) is each element of a list, C({}) each key of a mapping,
-    C(.*) each of its values, and C(.name) one of them, where it is there.
+  - A path is a variable and what it contains. C([]) is each element of a list, C({}) each key of a mapping,
+    C(.*) each of its values, and C(.name) one of them, if it is present.
   - A constraint has C(format) or C(pattern), or C(min) and C(max) for a number, and C(description), which messages use.
   - C(excluding) lists values that are refused, and C(unique) refuses a value that is there more than once.
-  - C(empty) allows an empty value or refuses an empty list, and C(string) refuses what is no string.
+  - C(empty) allows an empty value or refuses an empty list, and C(string) refuses a value that is not a string.
   - C(no_log) keeps the value out of messages, and C(when) is a condition.
 attributes:
   check_mode:

@@ -14,12 +14,12 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures several Secrets at once, each in one namespace or with the same values in several.
   - A key's value is the one that was supplied, or else the literal one, or else the one that is already there, or else
-    a generated one. A key that is there is never generated again.
+    a generated one. An existing key is never generated again.
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.
   - Values stay within that process. It returns names, never values, in messages and differences too.
   - Keys, labels and annotations of a Secret that are not named are kept.
   - A value that was generated is kept by the first namespace of a Secret before any other gets it, and a write takes
-    place only if nobody else has written since. So the module may be interrupted at any time and run in parallel.
+    place only if no other writer has written since. So the module may be interrupted at any time and run in parallel.
 options:
   secrets:
     description: The Secrets to ensure.
@@ -34,7 +34,7 @@ options:
       namespaces:
         description:
           - Namespaces that get the Secret, with the same values.
-          - Where they differ, the first of these that has a key is the source of it.
+          - If they differ, the value of a key comes from the first of these that has it.
         type: list
         elements: str
         required: true
@@ -48,7 +48,7 @@ options:
         default: {}
       existing:
         description:
-          - Whether the Secret is somebody else's. It is only verified then that it has the keys, none of them empty.
+          - Whether the Secret is an existing one. It is only verified then that it has the keys, none of them empty.
         type: bool
         default: false
       variable:
@@ -59,7 +59,7 @@ options:
         default: ""
       keys:
         description:
-          - Keys by name. Each is a dictionary with V(value), a literal that is no secret, or V(generate), or empty.
+          - Keys by name. Each is a dictionary with V(value), a literal that is not secret, or V(generate), or empty.
           - V(generate) is V(password) (letters and digits), V(hex) (hexadecimal digits), or V(fernet) (a key of the
             Python library cryptography).
           - V(length) is the number of characters, from 8 to 1024; by default 32 for V(password) and 64 for V(hex). A
@@ -69,14 +69,14 @@ options:
         required: true
   supplied:
     description:
-      - Values that a person supplies, by the names of Secret and key.
+      - Values that a user supplies, by the names of Secret and key.
       - Each is a dictionary with one of V(env), the name of an environment variable, V(file), the path of a file of
         which one newline at the end is left out, or V(value), the value itself.
       - Environment and files are those of the control node. A relative path begins at the playbook's folder.
       - A supplied value replaces another one.
-      - Secrets that O(secrets) does not name are checked and passed over, so that calls can share one dictionary.
+      - Secrets that O(secrets) does not name are checked and ignored, so that calls can share one dictionary.
       - Any character is kept. A V(value) which holds C({{) must be tagged C(!unsafe), as everywhere in Ansible.
-      - A V(value) belongs into an encrypted variable file. Ansible itself shows the lines of a playbook around a task
+      - Keep a V(value) in an encrypted variable file, since Ansible itself shows the lines of a playbook around a task
         that failed.
     type: dict
     default: {}
@@ -90,14 +90,14 @@ options:
     default: {}
   backend:
     description:
-      - Where values live. To change it of Secrets that are there is a supported move, and changes no value.
+      - Where values are kept. It can be changed for existing Secrets, which changes no value.
       - V(kubernetes) keeps them in Secrets only.
-      - V(sealed_secrets) makes each a SealedSecret, of which the controller makes the Secret. A Secret that is not
-        there is had from its SealedSecret, or from its file in O(sealed_secrets.output_dir), rather than generated.
-      - V(vault) keeps them in entries of a key-value store, version 2, of HashiCorp Vault or OpenBao, one a Secret.
-        What stands there wins over what the cluster has; what it lacks is taken from the cluster, or else generated,
-        and written there with check-and-set before it is delivered.
-      - A Secret that came of a SealedSecret or an ExternalSecret is released from it where another way is asked for.
+      - V(sealed_secrets) creates SealedSecrets, from which the controller creates the Secrets. A missing Secret is
+        restored from its SealedSecret, or from its file in O(sealed_secrets.output_dir), instead of being generated.
+      - V(vault) keeps them in a key-value store, version 2, of HashiCorp Vault or OpenBao, with an entry for each
+        Secret. Values there take precedence over the cluster's. A missing value is taken from the cluster, or else
+        generated, and written there with check-and-set before it is delivered.
+      - A Secret of a SealedSecret or an ExternalSecret is released from it if another backend or delivery is selected.
     type: str
     choices: [kubernetes, sealed_secrets, vault]
     default: kubernetes
@@ -118,7 +118,7 @@ options:
         description:
           - Directory on the control node, for a file C(NAMESPACE/NAME.yaml) for each SealedSecret, to
             be kept in git. Empty writes none.
-          - A file is written again only where a value, the scope, or what the controller can open has changed.
+          - A file is rewritten only if a value or the scope has changed, or if the controller cannot open it.
         type: str
         default: ""
       scope:
@@ -130,14 +130,14 @@ options:
         default: strict
   delivery:
     description:
-      - How values of O(backend=vault) get into the cluster. V(secrets) has this module keep Secrets in step at each
-        run.
-      - V(external_secrets) makes ExternalSecrets, for an External Secrets operator that is already there.
+      - How values of O(backend=vault) get into the cluster. With V(secrets), each run of this module
+        updates the Secrets.
+      - V(external_secrets) creates ExternalSecrets, for an existing External Secrets operator.
     type: str
     choices: [secrets, external_secrets]
     default: secrets
   secret_store:
-    description: The operator's store for O(delivery=external_secrets), which has to be there and read O(vault.mount).
+    description: The operator's store for O(delivery=external_secrets), which must exist and read O(vault.mount).
     type: dict
     default: {}
     suboptions:
@@ -167,7 +167,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Ensure what the database and its client log in with
+- name: Ensure the credentials of a database and its client
   mlops.mlflow.credentials:
     secrets:
       - name: mlflow-db-credentials
@@ -182,7 +182,7 @@ EXAMPLES = r"""
       pod-security.kubernetes.io/enforce: restricted
   register: ensured
 
-- name: Show the digest that a pod carries so that it is replaced when the password changes
+- name: Show the hash with which a pod is annotated, so that it is replaced when the password changes
   ansible.builtin.debug:
     msg: "{{ ensured.fingerprints['mlflow/mlflow-db-credentials'] }}"
 
@@ -198,7 +198,7 @@ EXAMPLES = r"""
         password:
           file: /run/secrets/mlflow-db-password
 
-- name: Verify what another team keeps
+- name: Verify a Secret of another team
   mlops.mlflow.credentials:
     secrets:
       - name: s3-access
@@ -226,19 +226,19 @@ secrets:
       description: Whether it was created.
       type: bool
     key_names:
-      description: Names of the keys that were asked for.
+      description: Names of the requested keys.
       type: list
       elements: str
     generated:
-      description: Names of the keys of which the value was generated now.
+      description: Names of the keys whose value was generated by this call.
       type: list
       elements: str
     updated:
-      description: Names of the keys that were added to a Secret which was there, or changed in it.
+      description: Names of the keys that were added to an existing Secret, or changed in it.
       type: list
       elements: str
     converted:
-      description: What was changed in the way in which the Secret is kept, in a few words each.
+      description: What was changed in how the Secret is kept, in a few words each.
       type: list
       elements: str
       sample: [sealed, file sealed/mlflow/mlflow-db-credentials.yaml]
@@ -255,11 +255,11 @@ vault:
       description: Whether the entry was created.
       type: bool
     updated:
-      description: Names of the keys that were added to an entry which was there, or changed in it.
+      description: Names of the keys that were added to an existing entry, or changed in it.
       type: list
       elements: str
 sealing_keys_without_backup:
-  description: Names of the sealing keys that no backup is known of, with O(backend=sealed_secrets).
+  description: Names of the sealing keys without a known backup, with O(backend=sealed_secrets).
   returned: success
   type: list
   elements: str
@@ -270,7 +270,7 @@ namespaces_created:
   elements: str
 fingerprints:
   description:
-    - A salted, slow digest of the named keys' values, by namespace and name. It changes when one of them does.
+    - A salted, slow hash of the named keys' values, by namespace and name. It changes when one of them does.
     - Empty in check mode, where a value would be generated.
   returned: success
   type: dict

@@ -13,10 +13,9 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Runs on the control node, and shows what it builds and for how long.
-  - A step's digest covers its options, the files it reads and the steps it needs. Its result is stored under that
-    digest, in
-    one rename or one tag at the very end, so that an interrupted build leaves nothing that looks finished.
-  - Installs Debian packages that the build needs, where it may.
+  - A step's hash covers its options, the files it reads and the steps it needs. Its result is stored under that
+    hash, in one rename or one tag at the very end, so that an interrupted build leaves nothing that looks finished.
+  - Installs Debian packages that the build needs, if it is allowed to.
   - Meant for the role P(mlops.mlflow.images#role), which holds the steps.
 options:
   steps:
@@ -35,8 +34,8 @@ options:
     type: dict
     required: true
   sources:
-    description: For C(registry) and for C(packages), what is built (C(node), C(build)), what is built only where it is
-      asked for (C(optional)), and what is published (C(published)).
+    description: For C(registry) and for C(packages), what is built (C(node), C(build)), what is built only on
+      request (C(optional)), and what is published (C(published)).
     type: dict
     required: true
   files:
@@ -53,7 +52,7 @@ options:
     elements: str
     default: []
   extra:
-    description: Components to build besides, of those that each source lists as C(optional).
+    description: Further components to build, of those that each source lists as C(optional).
     type: list
     elements: str
     default: []
@@ -68,7 +67,7 @@ options:
     elements: str
     default: []
   engine:
-    description: The container engine; V(auto) takes docker where its daemon answers, else podman.
+    description: The container engine; V(auto) selects docker if its daemon answers, else podman.
     type: str
     choices: [auto, podman, docker]
     default: auto
@@ -77,7 +76,7 @@ options:
     type: str
     default: ""
   system_packages:
-    description: Debian packages that are installed where missing. C(engine) is a list; each source is a dictionary of
+    description: Debian packages that are installed if missing. C(engine) is a list; each source is a dictionary of
       program to list.
     type: dict
     default: {}
@@ -104,7 +103,7 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Says what would be installed, built and pushed, and does none of it.
+    description: Shows what would be installed, built and pushed, and does none of it.
     support: full
   diff_mode:
     description: There is no text to compare.

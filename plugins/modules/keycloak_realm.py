@@ -14,10 +14,10 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures a realm with settings, groups, confidential OpenID Connect clients and users, all in one call.
   - It owns what is declared and leaves alone what is not, such as settings, clients, mappers, users, groups and
-    memberships that a person made in the admin console. Nothing is deleted but a declared user's membership in a
-    declared group, and with O(exclusive) anybody else's.
+    memberships that a user made in the admin console. Nothing is deleted but a declared user's membership in a
+    declared group, and with O(exclusive) that of any other user.
   - Keycloak is reached by a port-forward through the API server to a ready pod of its Service, so that its admin API
-    has to be exposed to nobody.
+    need not be exposed.
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.
   - It reads passwords and client secrets from Kubernetes Secrets by itself. They pass through no variable, argument,
     log, difference or returned value.
@@ -35,7 +35,7 @@ extends_documentation_fragment:
   - mlops.mlflow.api
 attributes:
   check_mode:
-    description: Can run in check mode. Where Keycloak does not run yet, all that is declared counts as to be made.
+    description: Can run in check mode. Before Keycloak runs, all that is declared is reported as to be created.
     support: full
   diff_mode:
     description: Shows the declared fields that differ. Secrets are named, never shown.
@@ -55,7 +55,7 @@ options:
         type: str
         required: true
       port:
-        description: Number or name of its port. Its first port, if not given.
+        description: Number or name of its port. The default is its first port.
         type: str
   admin_secret:
     description: The Secret that holds an administrator's account of the realm C(master).
@@ -90,12 +90,12 @@ options:
     type: dict
     default: {}
   groups:
-    description: Names of groups at the top level that must be there.
+    description: Names of groups at the top level that must exist.
     type: list
     elements: str
     default: []
   clients:
-    description: Confidential OpenID Connect clients that must be there.
+    description: Confidential OpenID Connect clients that must exist.
     type: list
     elements: dict
     default: []
@@ -105,7 +105,7 @@ options:
         type: str
         required: true
       name:
-        description: The name that people see.
+        description: The name that is displayed.
         type: str
       secret:
         description: The Secret that holds the client's secret. Without it, Keycloak makes one at creation.
@@ -143,7 +143,7 @@ options:
         type: dict
         default: {}
       mappers:
-        description: Protocol mappers that must be there, by name.
+        description: Protocol mappers that must exist, by name.
         type: list
         elements: dict
         default: []
@@ -166,7 +166,7 @@ options:
         choices: [S256, plain, none]
         default: S256
       standard_flow:
-        description: Whether people log in with a browser (authorization code).
+        description: Whether users log in with a browser (authorization code).
         type: bool
         default: true
       implicit_flow:
@@ -182,7 +182,7 @@ options:
         type: bool
         default: false
   users:
-    description: Users that must be there.
+    description: Users that must exist.
     type: list
     elements: dict
     default: []
@@ -206,7 +206,7 @@ options:
       groups:
         description:
           - The groups among O(groups) of which the user is a member, exactly; other memberships are left alone.
-          - If it is not given, all memberships are left alone, but with O(exclusive) those in O(groups).
+          - Without it, all memberships are left alone, except that O(exclusive) removes those in O(groups).
         type: list
         elements: str
       password_secret:
@@ -225,7 +225,7 @@ options:
             type: str
             required: true
           key:
-            description: The key of the password. The user's name, if not given.
+            description: The key of the password. The default is the user's name.
             type: str
       temporary:
         description: Whether the first password must be changed at the first login.
@@ -233,9 +233,9 @@ options:
         default: true
   exclusive:
     description:
-      - Whether O(groups) have no other members than those of O(users) who name them. Others are taken out, also users
-        of a directory and service accounts of clients; their accounts stay.
-      - Groups that a directory fills are not to be among them, since it would put its users back.
+      - Whether to remove all other members from O(groups), that is, those that O(users) does not declare. This includes
+        users of a directory and service accounts of clients; their accounts stay.
+      - Do not list groups that a directory fills, since it would add its users again.
     type: bool
     default: false
   timeout:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kind_cluster
-short_description: Creates, mends, reuses or deletes a kind cluster of one node
+short_description: Creates, repairs, reuses or deletes a kind cluster of one node
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
@@ -27,12 +27,12 @@ options:
     type: path
     required: true
   state:
-    description: V(checked) only looks whether V(present) could be had, at its ports above all.
+    description: V(checked) only checks whether V(present) is possible, mainly whether its ports are free.
     type: str
     choices: [present, absent, checked]
     default: present
   engine:
-    description: The container engine; V(auto) takes the one that the cluster was made by, else docker where its
+    description: The container engine; V(auto) selects the one that created the cluster, else docker if its
       daemon answers, else podman.
     type: str
     choices: [auto, podman, docker]
@@ -59,8 +59,8 @@ options:
     type: dict
     default: {}
   images:
-    description: Dictionary of component to image. Those that were built here are loaded into the node, if it lacks
-      them.
+    description: Dictionary of component to image. Those that were built on this machine are loaded into the node, if it
+      lacks them.
     type: dict
     default: {}
   programs:
@@ -73,7 +73,7 @@ options:
     default: 300
 attributes:
   check_mode:
-    description: Says what would be done, and does nothing.
+    description: Shows what would be done, and does nothing.
     support: full
   diff_mode:
     description: There is no text to compare.
@@ -81,7 +81,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Have a cluster
+- name: Create a cluster
   mlops.mlflow.kind_cluster:
     name: trial
     directory: "{{ playbook_dir }}/build/trial"

@@ -13,8 +13,8 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Applies objects server-side by M(kubernetes.core.k8s), which for a list shows no difference and returns each object
-    whole. This shows the difference of each object, and returns names only.
-  - An object that the cluster refuses does not keep the others from being applied. The task fails afterwards, and
+    whole. This module shows the difference of each object, and returns names only.
+  - An object that the cluster refuses does not prevent the others from being applied. The task fails afterwards, and
     names each refused object with the reason.
 options:
   manifests:
@@ -27,14 +27,14 @@ options:
     type: str
     required: true
   kubeconfig:
-    description: As of M(kubernetes.core.k8s).
+    description: As in M(kubernetes.core.k8s).
     type: raw
   context:
-    description: As of M(kubernetes.core.k8s).
+    description: As in M(kubernetes.core.k8s).
     type: str
 attributes:
   check_mode:
-    description: Has the API server try the objects. Their namespaces must be there.
+    description: Sends the objects to the API server as a dry run. Their namespaces must exist.
     support: full
   diff_mode:
     description: Shows the difference of each object that is changed.

@@ -12,19 +12,19 @@ short_description: Writes manifests to a folder for GitOps, sealed ones in place
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Writes one file an object, in one folder a namespace, with a C(kustomization.yaml) in each folder and on top, so
-    that C(kubectl apply -k), Argo CD or Flux can take them over. Objects without a namespace are in C(_cluster).
+  - Writes a file for each object, in a folder for each namespace, with a C(kustomization.yaml) in each folder and on
+    top, so that C(kubectl apply -k), Argo CD or Flux can apply them. Objects without a namespace are in C(_cluster).
   - In place of each Secret it writes the SealedSecret or ExternalSecret of the same name, as it is in the cluster.
     Where a Secret has neither, it fails before anything is written. It never reads a Secret, and refuses to write one.
-  - The same input gives the same bytes. A file is written only where it differs, and as a whole or not at all, so that
-    a run that was interrupted can be run again.
-  - A file of an earlier export that no longer belongs is removed. It is known by its first line, a file without that
-    line is somebody's own and stays. Where such a file is in the way of the export, the module fails beforehand.
+  - The same input gives the same bytes. A file is written only if it differs, and as a whole or not at all, so that
+    an interrupted run can be repeated.
+  - A file of an earlier export that is no longer needed is removed. Such a file is identified by its first line; files
+    without that line are the user's own and stay. If one has the path of an exported file, the module fails first.
 options:
   directory:
     description:
-      - The folder, made where it is missing.
-      - A relative path begins at the playbook's folder where the connection is local, which is Ansible's doing.
+      - The folder, which is created if missing.
+      - A relative path begins at the playbook's folder if the connection is local; Ansible decides that.
     type: path
     required: true
   manifests:
@@ -47,7 +47,7 @@ options:
         type: str
         required: true
       existing:
-        description: Whether the Secret is somebody else's. It is named in RV(prerequisites) then, and not exported.
+        description: Whether the Secret is an existing one. It is named in RV(prerequisites) then, and not exported.
         type: bool
         default: false
 extends_documentation_fragment:
@@ -63,7 +63,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Hand a namespace and its password over to git
+- name: Export a namespace and its password for git
   mlops.mlflow.manifests_export:
     kubeconfig: "{{ kubeconfig_path }}"
     directory: /srv/gitops/reports
@@ -102,7 +102,7 @@ files:
   elements: str
   sample: [kustomization.yaml, mlflow/kustomization.yaml, mlflow/namespace-mlflow.yaml]
 written:
-  description: Those of them that were written, since they were not there or were different.
+  description: Those of them that were written, since they were missing or different.
   returned: success
   type: list
   elements: str
@@ -112,7 +112,7 @@ removed:
   type: list
   elements: str
 prerequisites:
-  description: What the objects need and the export does not hold, Secrets and namespaces that are somebody else's.
+  description: What the objects need and the export does not hold, existing Secrets and namespaces.
   returned: success
   type: list
   elements: str
@@ -139,7 +139,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.manifest import dump
 
 # The first lines by which a later export knows its own files.
-# Folders of former versions are known by these words.
+# Folders of former versions are identified by these words.
 FILE_MARK = "# Written by mlops.mlflow.export: the next one writes it anew, so change the inventory instead."
 STACK_MARK = (
     "# Written by mlops.mlflow.export: a whole stack. To add to it, name this folder in a kustomization.yaml of yours."
@@ -159,7 +159,7 @@ class ExportError(Exception):
 
 @dataclass
 class Form:
-    """A kind of object that stands for a Secret: where it is, and which condition says that it does its work."""
+    """A kind of object that replaces a Secret: where it is, and which condition says that it does its work."""
 
     kind: str
     path: str
@@ -176,7 +176,7 @@ FORMS = (
 
 
 def title(thing: dict[str, Any]) -> str:
-    """Name an object for a person."""
+    """Name an object for a user."""
     namespace = thing["metadata"].get("namespace")
     return f"{thing['kind']} {namespace + '/' if namespace else ''}{thing['metadata']['name']}"
 
@@ -226,7 +226,7 @@ def stand_in(api: Api, namespace: str, name: str) -> dict[str, Any] | None:
         conditions = (found.get("status") or {}).get("conditions") or []
         state: dict[str, Any] = next((each for each in conditions if each.get("type") == form.condition), {})
         if state.get("status") != "True":
-            message = " ".join(str(state.get("message") or state.get("reason") or "it was not looked at yet").split())
+            message = " ".join(str(state.get("message") or state.get("reason") or "it was not processed yet").split())
             raise ExportError(
                 f"{form.kind} {namespace}/{name} does not deliver its Secret ({form.condition} is "
                 f"{state.get('status') or 'not set'}: {message}): run site.yml until it does, then export again"
@@ -236,7 +236,7 @@ def stand_in(api: Api, namespace: str, name: str) -> dict[str, Any] | None:
 
 
 def stand_ins(api: Api, secrets: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Give what stands for the Secrets.
+    """Give what replaces the Secrets.
 
     Args:
         secrets: Namespace and name of each.
@@ -293,7 +293,7 @@ def prerequisites(things: list[dict[str, Any]], secrets: list[tuple[str, str]]) 
 
 
 def file_names(things: list[dict[str, Any]]) -> list[str]:
-    """Give the objects of one folder a file each, named by kind and name; what would be the same gets a digest."""
+    """Give the objects of one folder a file each, named by kind and name; names that would be the same get a hash."""
     names = []
     for each in things:
         name = f"{each['kind']}-{each['metadata']['name']}".lower()
@@ -319,7 +319,7 @@ def place_of(thing: dict[str, Any]) -> str:
 
 
 def rank(thing: dict[str, Any]) -> int:
-    """Say how early an object comes: what others are in or of, then what stands for Secrets, then the rest."""
+    """Say how early an object comes: what others are in or of, then what replaces Secrets, then the rest."""
     if thing["kind"] in ("Namespace", "CustomResourceDefinition"):
         return 0
     return 1 if thing["kind"] in [form.kind for form in FORMS] else 2
@@ -371,7 +371,7 @@ class Folder:
         """Check that only files of an earlier export are in the way.
 
         Raises:
-            ExportError: A file or folder of somebody's own is.
+            ExportError: A file or folder of the user's own is.
         """
         for relative, content in files.items():
             path = self._path / relative
@@ -493,7 +493,7 @@ def main() -> None:
     except OSError as error:
         what = error.filename or module.params["directory"]
         module.fail_json(
-            msg=f"The stack is not exported: {what} cannot be used ({error.strerror}), run it again once that is mended"
+            msg=f"The stack is not exported: {what} cannot be used ({error.strerror}), repair that and run it again"
         )
     module.exit_json(**result)
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mlflow_access
-short_description: Who may do what in MLflow, in one call
+short_description: Applies who may do what in MLflow, in one call
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Makes experiments, registered models, groups, users, service accounts, their permissions and tokens as the variables
-    C(mlflow_access) and C(mlflow_clients) of the role C(mlflow) declare them.
-  - Everything is checked before the first change, such as what exists in MLflow and in the cluster, and whose the
-    Secrets are. A second run changes nothing and reads a few lists.
-  - The parts are modules of their own too, M(mlops.mlflow.mlflow_user), M(mlops.mlflow.mlflow_client),
+  - Ensures the experiments, registered models, groups, users, service accounts, permissions and tokens that the
+    variables C(mlflow_access) and C(mlflow_clients) of the role C(mlflow) declare.
+  - Everything is checked before the first change, such as what exists in MLflow and in the cluster, and who made the
+    Secrets. A second run changes nothing and reads a few lists.
+  - Each step is also a module of its own, M(mlops.mlflow.mlflow_user), M(mlops.mlflow.mlflow_client),
     M(mlops.mlflow.mlflow_experiment), M(mlops.mlflow.mlflow_registered_model), M(mlops.mlflow.mlflow_permission) and
     M(mlops.mlflow.mlflow_token), whose documentation says more about each.
 extends_documentation_fragment:
@@ -25,20 +25,20 @@ extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 options:
   mlflow_access:
-    description: Who may do what. What a part leaves out is left alone, unless O(exclusive).
+    description: Who may do what. What is not declared is left alone, unless O(exclusive).
     type: dict
     default: {}
     suboptions:
       experiments:
         description:
-          - Experiments that must be there, each a name, or a mapping with C(name) and perhaps C(description), C(tags),
+          - Experiments that must exist, each a name, or a mapping with C(name) and perhaps C(description), C(tags),
             C(artifact_location) and C(state), see M(mlops.mlflow.mlflow_experiment).
         type: list
         elements: raw
         default: []
       registered_models:
         description:
-          - Registered models that must be there, each a name, or a mapping with C(name) and perhaps C(description),
+          - Registered models that must exist, each a name, or a mapping with C(name) and perhaps C(description),
             C(tags), C(aliases), C(delete_versions) and C(state), see M(mlops.mlflow.mlflow_registered_model).
         type: list
         elements: raw
@@ -53,7 +53,7 @@ options:
         type: dict
         default: {}
       users:
-        description: People by name, each with perhaps C(display_name), C(admin), C(active), and permissions as groups.
+        description: Users by name, each with perhaps C(display_name), C(admin), C(active), and permissions as groups.
         type: dict
         default: {}
       service_accounts:
@@ -74,10 +74,10 @@ options:
         type: str
         required: true
       user:
-        description: The service account. It is made if it is not there. By default O(mlflow_clients[].name).
+        description: The service account. It is created if missing. The default is O(mlflow_clients[].name).
         type: str
       namespaces:
-        description: The namespaces that get the Secret. They must be there.
+        description: The namespaces that get the Secret. They must exist.
         type: list
         elements: str
         default: []
@@ -89,7 +89,7 @@ options:
         description: The URL at which the client reaches MLflow. By default O(tracking_uri).
         type: str
       lifetime_days:
-        description: For how long a token is good, in days, at most 365.
+        description: How long a token is valid, in days, at most 365.
         type: int
         default: 90
       renew_before_days:
@@ -97,11 +97,11 @@ options:
         type: int
         default: 30
       grace_days:
-        description: For how many days after a renewal the old token is honoured. With basic-auth it ends at once.
+        description: How many days after a renewal the old token remains valid. With basic-auth it ends at once.
         type: int
         default: 7
       take_over:
-        description: Whether, with basic-auth, an account gets a new password that was not made by this module.
+        description: Whether, with basic-auth, an existing account that this module did not create gets a new password.
         type: bool
         default: false
       state:
@@ -110,37 +110,37 @@ options:
         choices: [present, absent]
         default: present
   auth:
-    description: How people log in, as C(mlflow_auth) has it. What may be declared depends on it.
+    description: How users log in, the value of C(mlflow_auth). What may be declared depends on it.
     type: str
     choices: [oidc, basic, oauth2_proxy]
     default: oidc
   exclusive:
     description:
-      - Whether permissions and tokens that are not declared are taken away, and with basic-auth memberships and the
-        right to administer. A user's MANAGE on what this module did not make stays.
+      - Whether permissions and tokens that are not declared are revoked, and with basic-auth memberships and the right
+        to administer. A user's MANAGE on what this module did not create stays.
     type: bool
     default: false
   people:
     description:
-      - The users of our Keycloak, as C(keycloak_users) has them. Users and members must be among them, and who may not
-        log in loses sessions and tokens of MLflow.
-      - Without it, people are those of another provider.
+      - The users of our Keycloak, the value of C(keycloak_users). Users and members must be among them. A user who may
+        not log in loses sessions and tokens of MLflow.
+      - Without it, users are those of another identity provider.
     type: list
     elements: dict
   groups:
-    description: The groups of the realm, among which declared groups must be. Without it, any may be declared.
+    description: The groups of the realm, which must include the declared groups. Without it, any may be declared.
     type: list
     elements: str
   admin_group:
-    description: The group of the realm whose members administer MLflow. With O(exclusive), somebody has to be in it.
+    description: The group of the realm whose members administer MLflow. With O(exclusive), a user has to be in it.
     type: str
     default: ""
   claim:
-    description: The claim by which MLflow calls people.
+    description: The claim by which MLflow names users.
     type: str
     default: preferred_username
   namespaces:
-    description: The namespaces whose service accounts MLflow lets in, for groups C(k8s:NAMESPACE).
+    description: The namespaces whose service accounts MLflow accepts, for groups C(k8s:NAMESPACE).
     type: list
     elements: str
   users_secret:
@@ -196,13 +196,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What was changed, or in check mode would be, one thing in an entry.
+  description: What was changed, or in check mode would be, an entry for each change.
   returned: success
   type: list
   elements: str
   sample: ["group data-science: experiment churn: READ -> EDIT"]
 kept:
-  description: With O(exclusive), what is not declared and was left alone as the makers' own.
+  description: With O(exclusive), what is not declared and stays since a user may have it as creator.
   returned: success
   type: list
   elements: str

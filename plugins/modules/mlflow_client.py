@@ -15,10 +15,10 @@ description:
   - Ensures for each client a service account of MLflow, and in each of its namespaces a Secret with a token of its own
     in the variables that MLflow's clients read, C(MLFLOW_TRACKING_URI), C(MLFLOW_TRACKING_USERNAME) and
     C(MLFLOW_TRACKING_PASSWORD).
-  - A token is renewed some time before it ends. The old one is honoured for O(clients[].grace_days) more.
+  - A token is renewed some time before it ends. The old one remains valid for O(clients[].grace_days) more.
   - A namespace that a client no longer declares loses its Secret, and its token is revoked first. So does a client with
     O(clients[].state=absent), and with O(exclusive) every client that is not declared.
-  - Secrets are known by labels and annotations. One that this module did not make is never written.
+  - Its Secrets are identified by labels and annotations. It never changes other Secrets.
   - Tokens pass through no variable, argument, log, difference or returned value.
 extends_documentation_fragment:
   - mlops.mlflow.mlflow_tokens.clients
@@ -39,14 +39,14 @@ options:
     default: false
   remove_accounts:
     description:
-      - Whether the service account goes when the last Secret of a client does, with all that was granted to it.
-      - Else the account is left without a token.
+      - Whether the service account and all its permissions are removed with the last Secret of a client.
+      - Otherwise the account stays, without a token.
     type: bool
     default: false
 """
 
 EXAMPLES = r"""
-- name: Credentials for pipelines in two namespaces, and for CI; nobody else's
+- name: Credentials for pipelines in two namespaces, and for CI, and no others
   mlops.mlflow.mlflow_client:
     service: {namespace: mlflow, name: mlflow}
     admin_secret: {namespace: mlflow, name: mlflow-admin}

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mlflow_experiment
-short_description: Experiments of MLflow
+short_description: Ensures experiments of MLflow
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Ensures that experiments are there with their tags, or are deleted, all in one call.
-  - What it makes has the tag C(mlops.mlflow.created_by) with the value C(ansible), by which
-    M(mlops.mlflow.mlflow_permission) knows that it is nobody's own.
+  - Ensures that experiments exist with their tags, or are deleted, all in one call.
+  - What it creates has the tag C(mlops.mlflow.created_by) with the value C(ansible), by which
+    M(mlops.mlflow.mlflow_permission) knows that no user owns it.
 notes:
-  - MLflow keeps a deleted experiment with its runs, and its name is not free until C(mlflow gc). Declared again, it is
-    restored.
+  - MLflow keeps a deleted experiment with its runs, and its name is taken until C(mlflow gc). If it is declared again,
+    it is restored.
   - Tags that are not declared are left alone.
 extends_documentation_fragment:
   - mlops.mlflow.mlflow
@@ -25,7 +25,7 @@ extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 options:
   experiments:
-    description: Experiments that must be there, or must not.
+    description: Experiments that must exist, or must not.
     type: list
     elements: dict
     default: []
@@ -35,19 +35,19 @@ options:
         type: str
         required: true
       description:
-        description: What people read above its runs.
+        description: The text that MLflow shows above its runs.
         type: str
       tags:
-        description: Tags that it must have. Values become strings, as MLflow keeps them.
+        description: The tags to set. Values become strings, as MLflow stores them.
         type: dict
         default: {}
       artifact_location:
         description:
-          - Where the files of its runs go. The server's own place, if not given.
-          - It is set when the experiment is made, and cannot be changed.
+          - Where the files of its runs are stored. The default is the server's location.
+          - It is set when the experiment is created, and cannot be changed.
         type: str
       state:
-        description: Whether it is to be there.
+        description: Whether it exists.
         type: str
         choices: [present, absent]
         default: present
@@ -68,13 +68,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What was changed, or would be, one thing in an entry.
+  description: What was changed, or would be, an entry for each change.
   returned: success
   type: list
   elements: str
   sample: ["experiment churn: created", "experiment churn: tag team: none -> data-science"]
 experiments:
-  description: The ids of the experiments that are declared and there, by name.
+  description: The ids of the declared experiments that exist, by name.
   returned: success
   type: dict
   sample: {"churn": "7"}

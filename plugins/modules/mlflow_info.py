@@ -56,12 +56,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 version:
-  description: MLflow's version. Empty where the server does not tell.
+  description: MLflow's version. Empty if the server does not return it.
   returned: success
   type: str
   sample: 3.17.2
 auth_plugin:
-  description: What lets people and programs in, V(oidc) or V(basic).
+  description: MLflow's authentication plugin, V(oidc) or V(basic).
   returned: success
   type: str
   sample: oidc
@@ -71,7 +71,7 @@ account:
   type: dict
   sample: {"name": "mlflow-admin", "admin": true}
 users:
-  description: Accounts of people and programs.
+  description: Accounts of users and programs.
   returned: when O(gather) has V(users)
   type: list
   elements: dict
@@ -193,7 +193,7 @@ def pages(api: MlflowApi, path: str, key: str, most: int) -> list[dict[str, Any]
 
 
 def gather(api: MlflowApi, what: list[str], most: int) -> dict[str, Any]:
-    """Read what is asked for."""
+    """Read what is requested."""
     me = api.whoami()
     result: dict[str, Any] = {"version": version(api), "auth_plugin": api.plugin, "account": me}
     accounts = Accounts(api, Changes(check_mode=True))

@@ -8,43 +8,43 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mlflow_permission
-short_description: What groups and single users may do on MLflow's experiments, models, prompts and gateway
+short_description: Ensures what groups and users may do on MLflow's experiments, models, prompts and gateway
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures the permissions of groups, users and service accounts, and with O(exclusive) that there are no others, all
     in one call.
   - Groups are mlflow-oidc-auth's groups, or with MLflow's basic-auth roles of that name in its default workspace.
-  - Whoever makes an experiment, a model or another thing has MANAGE on it. Neither plugin keeps who made a thing, and
-    this permission looks like any other. So O(exclusive) leaves a user's MANAGE on a name alone, but on what
-    M(mlops.mlflow.mlflow_experiment) and M(mlops.mlflow.mlflow_registered_model) made, which is nobody's own.
-  - Everything is checked before the first change, such as the names of groups and users and of what they may use.
+  - Who creates an experiment, a model or another thing has MANAGE on it. Neither plugin keeps who created it, and
+    this permission looks like any other. So O(exclusive) leaves a user's MANAGE on a name alone, except on
+    what M(mlops.mlflow.mlflow_experiment) and M(mlops.mlflow.mlflow_registered_model) created, which no user owns.
+  - Everything is checked before the first change, such as the names of groups, users and objects.
 extends_documentation_fragment:
   - mlops.mlflow.mlflow
   - mlops.mlflow.mlflow.permissions
   - kubernetes.core.k8s_auth_options
 notes:
-  - With mlflow-oidc-auth a pattern is kept as such, and holds for what is made later. basic-auth keeps no patterns but
-    V(.*), so that others are written out for the names there are at the time of the run.
-  - A run that changes nothing reads lists only. A server of our own image gives all permissions in one answer, of
-    another mlflow-oidc-auth a few lists are read for each group or user, and of basic-auth two lists in all.
+  - mlflow-oidc-auth stores patterns, which also apply to objects that are created later. basic-auth stores no pattern
+    but V(.*), so others are replaced by permissions for the names that exist at the time of the run.
+  - A run that changes nothing reads lists only. A server of our own image returns all permissions in one answer. With
+    another mlflow-oidc-auth, a few lists are read for each group or user, and with basic-auth two lists in all.
 options:
   permissions:
-    description: Permissions that must be there, or must not.
+    description: Permissions that must exist, or must not.
     type: list
     elements: dict
     default: []
     suboptions:
       user:
         description:
-          - The user, or the service account. It must be there.
+          - The user, or the service account. It must exist.
           - One of O(permissions[].user) and O(permissions[].group) is needed.
         type: str
       group:
         description: The group.
         type: str
       resource:
-        description: What kind of thing the permission is for.
+        description: What kind of object the permission is for.
         type: str
         choices:
           - experiment
@@ -58,32 +58,31 @@ options:
         default: experiment
       name:
         description:
-          - The name of the thing, which must be there. A scorer is named C(EXPERIMENT/SCORER).
+          - The name of the object, which must exist. A scorer is named C(EXPERIMENT/SCORER).
           - One of O(permissions[].name) and O(permissions[].pattern) is needed.
         type: str
       pattern:
         description:
-          - A regular expression that the names of the things match from their beginning; V($) at its end is that of the
-            name.
+          - A regular expression that matches from the beginning of a name; V($) at its end matches the end of the name.
           - mlflow-oidc-auth has no patterns for MCP servers, and basic-auth none for scorers.
         type: str
       permission:
         description:
           - With mlflow-oidc-auth V(NO_PERMISSIONS), V(READ), V(USE), V(EDIT) or V(MANAGE).
-          - With basic-auth V(DENY), which wins over every other one, V(READ), V(USE), V(EDIT) or V(MANAGE).
+          - With basic-auth V(DENY), which overrides every other one, V(READ), V(USE), V(EDIT) or V(MANAGE).
         type: str
       priority:
-        description: Of two patterns that match, the one with the lower number holds. 100 if not given.
+        description: If two patterns match, the one with the lower number applies. The default is 100.
         type: int
       state:
-        description: Whether the permission is to be there.
+        description: Whether the permission exists.
         type: str
         choices: [present, absent]
         default: present
   groups:
     description:
-      - Groups that must be there. mlflow-oidc-auth makes one at the first login of somebody in it; before, nothing can
-        be granted to it.
+      - Groups that must exist. mlflow-oidc-auth creates a group at the first login of a member, or here, so that
+        something can be granted to it before.
     type: list
     elements: dict
     default: []
@@ -95,34 +94,34 @@ options:
       members:
         description:
           - Users that must be in the group, and with O(exclusive) no others.
-          - Only with basic-auth; with mlflow-oidc-auth the identity provider says who is in a group.
+          - Only with basic-auth; with mlflow-oidc-auth the identity provider decides who is in a group.
         type: list
         elements: str
   admins:
     description:
-      - Users that are to administer MLflow, and with O(exclusive) no others but the account that asks. It is refused
-        if it would leave that account alone.
-      - Only with basic-auth; with mlflow-oidc-auth the identity provider's groups say who does.
+      - The administrators of MLflow, and with O(exclusive) no others but the account of this call. A call that would
+        leave only that account is refused.
+      - Only with basic-auth; with mlflow-oidc-auth the identity provider's groups decide.
     type: list
     elements: str
   exclusive:
     description:
-      - Whether to take away all permissions of O(subjects) that are not in O(permissions), but the makers' own.
-      - With basic-auth also those on what cannot be declared, such as a workspace, on which MANAGE is MANAGE on
-        everything.
+      - Whether to revoke all permissions of O(subjects) that are not in O(permissions), except those of creators.
+      - With basic-auth, this includes permissions that cannot be declared, such as MANAGE on a workspace, which is
+        MANAGE on everything.
     type: bool
     default: false
   subjects:
     description:
-      - Whose permissions O(exclusive) is about. By default groups where O(groups) or a group in O(permissions) is
-        given, and users where O(admins) or a user in O(permissions) is.
+      - To whose permissions O(exclusive) applies. The default is groups if O(groups) or a group in O(permissions) is
+        given, and users if O(admins) or a user in O(permissions) is.
     type: list
     elements: str
     choices: [group, user]
 """
 
 EXAMPLES = r"""
-- name: Let the nightly training log runs, and a reviewer look on
+- name: Let the nightly training log runs, and a reviewer read them
   mlops.mlflow.mlflow_permission:
     kubeconfig: "{{ kubeconfig_path }}"
     service: {namespace: mlflow, name: mlflow}
@@ -133,7 +132,7 @@ EXAMPLES = r"""
       - {user: ada, resource: experiment, pattern: "^churn", permission: READ}
       - {user: bob, resource: experiment, name: churn, state: absent}
 
-- name: Let the data scientists work on their experiments, and others look on
+- name: Let the data scientists edit their experiments, and reviewers read one
   mlops.mlflow.mlflow_permission:
     url: https://mlflow.example.org
     username: "{{ mlflow_admin }}"
@@ -146,7 +145,7 @@ EXAMPLES = r"""
       - {group: data-science, resource: registered_model, name: churn, permission: MANAGE}
       - {group: reviewers, resource: experiment, name: churn, permission: READ}
 
-- name: The same through the API server, and take away all else
+- name: The same through the API server, and revoke all other permissions of groups
   mlops.mlflow.mlflow_permission:
     kubeconfig: "{{ kubeconfig_path }}"
     service: {namespace: mlflow, name: mlflow}
@@ -159,13 +158,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What was changed, or would be, one thing in an entry.
+  description: What was changed, or would be, an entry for each change.
   returned: success
   type: list
   elements: str
   sample: ["user ada: experiment churn: READ -> EDIT"]
 kept:
-  description: With O(exclusive), what is not declared and was left alone as the makers' own.
+  description: With O(exclusive), what is not declared and stays since a user may have it as creator.
   returned: success
   type: list
   elements: str

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mlflow_registered_model
-short_description: Registered models of MLflow, with their tags and aliases
+short_description: Ensures registered models of MLflow, with their tags and aliases
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Ensures that registered models are there with their tags and aliases, or that they are not, all in one call.
-  - What it makes has the tag C(mlops.mlflow.created_by) with the value C(ansible), by which
-    M(mlops.mlflow.mlflow_permission) knows that it is nobody's own.
+  - Ensures that registered models exist with their tags and aliases, or are deleted, all in one call.
+  - What it creates has the tag C(mlops.mlflow.created_by) with the value C(ansible), by which
+    M(mlops.mlflow.mlflow_permission) knows that no user owns it.
 notes:
   - Tags and aliases that are not declared are left alone.
-  - A model of which there are versions is deleted only with O(models[].delete_versions), since MLflow keeps nothing
-    of it.
+  - A model that has versions is deleted only with O(models[].delete_versions), since MLflow cannot restore it.
 extends_documentation_fragment:
   - mlops.mlflow.mlflow
   - mlops.mlflow.mlflow.things
   - kubernetes.core.k8s_auth_options
 options:
   models:
-    description: Registered models that must be there, or must not.
+    description: Registered models that must exist, or must not.
     type: list
     elements: dict
     default: []
@@ -35,31 +34,31 @@ options:
         type: str
         required: true
       description:
-        description: What people read above its versions.
+        description: The text that MLflow shows above its versions.
         type: str
       tags:
-        description: Tags that it must have. Values become strings, as MLflow keeps them.
+        description: The tags to set. Values become strings, as MLflow stores them.
         type: dict
         default: {}
       aliases:
         description:
-          - "Versions by alias, such as C({champion: 3}). A version of null takes the alias away."
-          - The versions must be there.
+          - "Versions by alias, such as C({champion: 3}). A version of null removes the alias."
+          - The versions must exist.
         type: dict
         default: {}
       delete_versions:
-        description: Whether O(models[].state=absent) deletes a model of which there are versions.
+        description: Whether O(models[].state=absent) deletes a model that has versions.
         type: bool
         default: false
       state:
-        description: Whether it is to be there.
+        description: Whether it exists.
         type: str
         choices: [present, absent]
         default: present
 """
 
 EXAMPLES = r"""
-- name: Ensure the model, and say which version is in use
+- name: Ensure the model, and name the version in use
   mlops.mlflow.mlflow_registered_model:
     url: https://mlflow.example.org
     username: "{{ mlflow_admin }}"
@@ -74,7 +73,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What was changed, or would be, one thing in an entry.
+  description: What was changed, or would be, an entry for each change.
   returned: success
   type: list
   elements: str

@@ -13,8 +13,8 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures for each token a Secret of the cluster that holds it, with the account's name.
-  - A token is renewed some time before it ends. The old one is honoured for O(tokens[].grace_days) more.
-  - Secrets are known by labels and annotations. One that this module did not make is never written.
+  - A token is renewed some time before it ends. The old one remains valid for O(tokens[].grace_days) more.
+  - Its Secrets are identified by labels and annotations. It never changes other Secrets.
   - Tokens pass through no variable, argument, log, difference or returned value.
   - M(mlops.mlflow.mlflow_client) does this and more for programs that use MLflow's own client.
 extends_documentation_fragment:
@@ -40,7 +40,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: A token for a program of another cluster's, to be carried there by other means
+- name: A token for a program of another cluster, which other means copy there
   mlops.mlflow.mlflow_token:
     url: https://mlflow.example.com
     admin_secret: {namespace: mlflow, name: mlflow-admin}

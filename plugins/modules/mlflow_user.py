@@ -8,22 +8,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mlflow_user
-short_description: Accounts of people and of programs in MLflow
+short_description: Ensures accounts of users and of programs in MLflow
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Ensures accounts of people and service accounts, all in one call, with mlflow-oidc-auth and with MLflow's
+  - Ensures accounts of users and service accounts, all in one call, with mlflow-oidc-auth and with MLflow's
     basic-auth.
-  - What is not declared is left alone, other accounts as well as fields of a declared one.
-  - With mlflow-oidc-auth a person's account is made at the first login, so that this is needed only to grant something
-    to somebody beforehand, or to deactivate or remove an account.
+  - What is not declared is left alone, both other accounts and other fields of declared ones.
+  - With mlflow-oidc-auth a user's account is created at the first login, so this is needed only to grant something to
+    a user beforehand, or to deactivate or remove an account.
   - A new service account can do nothing until it has an access token (M(mlops.mlflow.mlflow_token),
     M(mlops.mlflow.mlflow_client)) or an identity at a provider, and until something is granted to it.
 notes:
-  - With mlflow-oidc-auth, the provider's groups say at each login whether a person is an administrator.
+  - With mlflow-oidc-auth, the identity provider's groups decide at each login whether a user is an administrator.
   - With mlflow-oidc-auth, names are kept in lower case.
-  - MLflow's basic-auth knows no difference between people and programs. A service account there is an account whose
-    password nobody knows, until one is issued.
+  - MLflow's basic-auth does not distinguish users and programs. A service account there is an account with a random
+    password that is kept nowhere, until one is issued.
 extends_documentation_fragment:
   - mlops.mlflow.mlflow_accounts
   - mlops.mlflow.mlflow
@@ -32,7 +32,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Let ada be known before her first login, and bob no longer in
+- name: Create the account of ada before her first login, and deactivate that of bob
   mlops.mlflow.mlflow_user:
     url: https://mlflow.example.com
     admin_secret: {namespace: mlflow, name: mlflow-admin}
@@ -48,7 +48,7 @@ EXAMPLES = r"""
     admin_secret: {namespace: mlflow, name: mlflow-admin}
     users:
       - name: ada
-        password_secret: {namespace: mlflow, name: mlflow-people}
+        password_secret: {namespace: mlflow, name: mlflow-first-passwords}
 
 - name: Accounts of two programs, one with a token of ours, one with Keycloak's (client credentials)
   mlops.mlflow.mlflow_user:
@@ -68,13 +68,13 @@ changes:
   elements: str
   sample: ["user ada: created"]
 users:
-  description: The declared accounts that are there, as MLflow has them.
+  description: The declared accounts that exist, as MLflow has them.
   returned: success
   type: list
   elements: dict
   sample: [{"name": "ada", "admin": false, "active": true, "service_account": false, "display_name": "Ada Lovelace"}]
 service_accounts:
-  description: The declared service accounts that are there, as MLflow has them.
+  description: The declared service accounts that exist, as MLflow has them.
   returned: success
   type: list
   elements: dict

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sealed_files
-short_description: Seals the files of a directory again with the newest certificate, without having their values
+short_description: Seals the files of a directory again with the newest certificate, without reading their values
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Has the controller seal every SealedSecret in a directory tree again, after it has made a new sealing key. No value
+  - Has the controller seal every SealedSecret in a directory tree again, after it created a new sealing key. No value
     leaves the controller.
-  - In a file only the sealed values are replaced, and all else stays as it is, comments too. Where they are written in
-    a way in which they can't be replaced alone (on several lines), the file is written again, without its comments.
+  - In a file only the sealed values are replaced, and everything else stays, including comments. If they cannot be
+    replaced alone, since they are on several lines, the whole file is rewritten without its comments.
   - A file is replaced as a whole or not at all. One that the controller cannot open stays as it is; the others are
-    still sealed again, and then the module fails and names it.
-  - Where the cluster's SealedSecret has the same sealed values as the file, it gets the new ones too.
-  - Nothing in a sealed value tells which certificate sealed it. So a file C(.resealed) in O(directory) notes which
-    certificate was the newest when the module last sealed which values; commit it with the files. A file which that
-    note is not about is sealed again. Without the note, a run does what need not be done, and no harm.
-  - Files that hold no SealedSecret are passed over, and so are symbolic links and names that begin with a dot.
+    sealed again, and then the module fails with its name.
+  - If the cluster's SealedSecret has the same sealed values as the file, it gets the new ones too.
+  - A sealed value does not show which certificate sealed it. So a file C(.resealed) in O(directory) records which
+    certificate was the newest when the module last sealed which values; commit it with the files. A file that is not
+    recorded there is sealed again, which is harmless.
+  - Files without a SealedSecret, symbolic links, and names that begin with a dot are ignored.
 options:
   directory:
-    description: The directory. Files whose names end in C(.yaml), C(.yml) or C(.json) are looked at.
+    description: The directory. Files whose names end in C(.yaml), C(.yml) or C(.json) are read.
     type: path
     required: true
   apply:
@@ -66,7 +66,7 @@ EXAMPLES = r"""
     directory: sealed
   register: resealed
 
-- name: Tell which ones
+- name: Show which ones
   ansible.builtin.debug:
     msg: "Commit {{ resealed.resealed | join(', ') }}"
 """
@@ -74,31 +74,31 @@ EXAMPLES = r"""
 RETURN = r"""
 certificate:
   description: SHA-256 of the controller's newest certificate.
-  returned: always, unless it could not be had
+  returned: always, unless it could not be fetched
   type: str
 resealed:
   description: Files that were sealed again, relative to the directory.
-  returned: always, unless the certificate could not be had
+  returned: always, unless the certificate could not be fetched
   type: list
   elements: str
 unchanged:
   description: Files that the newest certificate had sealed already.
-  returned: always, unless the certificate could not be had
+  returned: always, unless the certificate could not be fetched
   type: list
   elements: str
 applied:
   description: SealedSecrets in the cluster that got the new sealed values, as namespace/name.
-  returned: always, unless the certificate could not be had
+  returned: always, unless the certificate could not be fetched
   type: list
   elements: str
 rewritten:
   description: Those of O(ignore:resealed) that had to be written again, and lost their comments.
-  returned: always, unless the certificate could not be had
+  returned: always, unless the certificate could not be fetched
   type: list
   elements: str
 failed_files:
   description: Files that could not be sealed again, and why, in a sentence each.
-  returned: always, unless the certificate could not be had
+  returned: always, unless the certificate could not be fetched
   type: list
   elements: str
 """
@@ -343,7 +343,7 @@ class Resealer:
                 if error.status not in (404, 409):
                     raise
                 raise SealingError(
-                    f"SealedSecret {namespace}/{name} was written by somebody else while it was sealed again: run again"
+                    f"SealedSecret {namespace}/{name} was changed by another writer during the resealing: run again"
                 ) from None
             except KubeError as error:  # the controller's refusal is about this one only
                 raise SealingError(str(error)) from None

@@ -13,26 +13,26 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures a SealedSecret, in Python and without C(kubeseal).
-  - Sealing one value again gives another text. This module compares values - with the Secret in the cluster, or with
-    a keyed digest that is kept beside the file - and a key of which the value stays keeps its sealed text.
-  - A Secret that stands alone is taken over. Its labels, annotations and all its keys, named or not, become part of the
-    SealedSecret, since the controller would drop what that lacks.
-  - Where a key was changed in the Secret after the controller had unsealed it, O(keys) decides, and else the changed
-    value is sealed.
+  - Sealing a value again gives another ciphertext. So this module compares values, with the Secret in the cluster or
+    with a keyed hash that is kept beside the file. A key whose value stays keeps its ciphertext.
+  - An existing Secret without a SealedSecret is taken over. Its labels, annotations and all its keys, named or not,
+    become part of the SealedSecret, since the controller would remove what that lacks.
+  - If a key of the Secret was changed after the controller unsealed it, the value in O(keys) is sealed, or without one
+    the changed value.
   - Keys, labels and annotations of a SealedSecret that are not named are kept.
   - Values stay within the module's process. It returns names, never values, in messages and differences too.
 options:
   name:
-    description: Name of the SealedSecret, and of the Secret that comes of it.
+    description: Name of the SealedSecret, and of its Secret.
     type: str
     required: true
   namespace:
-    description: Namespace of both. It must be there, unless O(apply=false).
+    description: Namespace of both. It must exist, unless O(apply=false).
     type: str
     required: true
   state:
     description:
-      - Whether it is to be there.
+      - Whether it exists.
       - V(absent) removes the SealedSecret, with it the Secret that it owns, and the file at O(path).
     type: str
     choices: [present, absent]
@@ -46,12 +46,12 @@ options:
         and the namespace are those that are sealed.
       - V(generate) is V(password) (letters and digits), V(hex) (hexadecimal digits), or V(fernet) (a key of the Python
         library cryptography). V(length) is the number of characters, from 8 to 1024; by default 32 for V(password) and
-        64 for V(hex). A key that is there is never generated again.
-      - Without any, the keys of the Secret that is there are sealed.
+        64 for V(hex). An existing key is never generated again.
+      - Without any, the keys of the existing Secret are sealed.
     type: dict
     default: {}
   type:
-    description: Type of the Secret. It can't be changed later. By default that of the one that is there, or V(Opaque).
+    description: Type of the Secret. It can't be changed later. By default that of the existing one, or V(Opaque).
     type: str
   labels:
     description: Labels that the Secret and the SealedSecret carry.
@@ -92,19 +92,19 @@ options:
     default: true
   path:
     description:
-      - A file to write the SealedSecret to; its folder is made. It is for git, and holds nothing secret.
-      - With O(apply=true) it holds what is in the cluster. Where the cluster has neither the SealedSecret nor the
-        Secret, the file is applied, so that a new cluster gets the values of the old one.
+      - A file to write the SealedSecret to; its folder is created. It is for git, and contains nothing secret.
+      - With O(apply=true) it has the content of the cluster's SealedSecret. If the cluster has neither the SealedSecret
+        nor the Secret, the file is applied, so that a new cluster gets the values of the old one.
     type: path
   digest_key:
     description:
       - A secret of at least 16 bytes, as a dictionary with one of V(env), V(file) and V(value).
-      - With it, digests (HMAC-SHA256) of the values are kept in a file beside O(path), whose name ends in C(.digest),
-        so that a later run without a cluster sees which values stayed.
+      - With it, keyed hashes (HMAC-SHA256) of the values are kept in a file beside O(path), whose name ends in
+        C(.digest), so that a later run without a cluster detects which values changed.
       - Without it, such a run seals all values again, and warns.
     type: dict
   keep_secret:
-    description: Whether O(state=absent) leaves the Secret as it is, owned by nobody.
+    description: Whether O(state=absent) leaves the Secret as it is, without an owner.
     type: bool
     default: false
   wait:
@@ -146,7 +146,7 @@ EXAMPLES = r"""
       app: reports
     path: sealed/reports/reports-login.yaml
 
-- name: Take over a Secret that somebody made by hand, with all its keys
+- name: Take over a Secret that was made by hand, with all its keys
   mlops.mlflow.sealed_secret:
     name: made-by-hand
     namespace: reports
@@ -202,17 +202,17 @@ key_names:
   type: list
   elements: str
 generated:
-  description: Names of the keys of which the value was generated now.
+  description: Names of the keys whose value was generated by this call.
   returned: success and O(state=present)
   type: list
   elements: str
 sealed:
-  description: Names of the keys that were sealed now.
+  description: Names of the keys that were sealed by this call.
   returned: success and O(state=present)
   type: list
   elements: str
 taken_over:
-  description: Whether a Secret that stood alone was taken over.
+  description: Whether an existing Secret was taken over.
   returned: success and O(state=present)
   type: bool
 certificate:
@@ -277,7 +277,7 @@ SOURCES = ("env", "file", "value", "secret", "generate")
 PEM = "-----BEGIN"
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- what is requested ------------------------------------------------------------------------------------------------
 
 
 def parse_key(name: Any, given: Any, namespace: str) -> KeySource:

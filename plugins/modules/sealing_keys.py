@@ -8,25 +8,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sealing_keys
-short_description: Backs the keys of Sealed Secrets up to a file encrypted by ansible-vault, and restores them
+short_description: Backs up the keys of Sealed Secrets to a file encrypted by ansible-vault, and restores them
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
-  - Without its sealing keys a cluster opens no sealed file. This keeps them in one file, and brings them back into the
-    same cluster or another one.
+  - Without its sealing keys a cluster cannot open sealed files. This module keeps them in one file, and restores them
+    into the same cluster or another one.
   - Runs on the control node, and speaks to the API server by itself. Keys pass through no argument, result, fact or
-    log, and are written nowhere but into the encrypted file.
-  - The file is closed and opened with the vault passwords that ansible-playbook was given (C(--vault-password-file),
+    log, and are written only to the encrypted file.
+  - The file is encrypted and decrypted with the vault passwords of ansible-playbook (C(--vault-password-file),
     C(--vault-id), E(ANSIBLE_VAULT_PASSWORD_FILE)).
   - Decrypted, the file is a list of Secrets that C(kubectl create) takes, so that keys can be restored without Ansible.
 options:
   state:
     description:
-      - V(exported) adds to the file the keys that it lacks, retired ones (labelled C(compromised), say) too. No key is
-        ever taken out of it. A file that holds them all is left as it is.
-      - V(exported) notes on each key's Secret when it was backed up (annotation C(mlops.mlflow/backed-up)).
-      - V(imported) creates the keys that the cluster lacks, its namespace too, and has the controller start again if
-        it is there, since it reads keys at its start only. Keys of the cluster are never changed or removed.
+      - V(exported) adds to the file the keys that it lacks, including retired ones (labelled C(compromised), for
+        example). It never removes a key. A file that has all keys is left as it is.
+      - V(exported) annotates each key's Secret with the time of its backup (C(mlops.mlflow/backed-up)).
+      - V(imported) creates the keys that the cluster lacks, and the namespace if it is missing. It restarts a running
+        controller, which reads keys only when it starts. Keys of the cluster are never changed or removed.
     type: str
     choices: [exported, imported]
     required: true
@@ -40,8 +40,8 @@ options:
     required: true
   vault_id:
     description:
-      - The vault identity to encrypt with, where several were given.
-      - Of no use for V(imported), which tries all of them.
+      - The vault identity to encrypt with, if several were given.
+      - V(imported) ignores it and tries all of them.
     type: str
     default: ""
   namespace:
@@ -57,7 +57,7 @@ options:
     type: str
     default: sealed-secrets-controller
   wait:
-    description: Whether V(imported) waits until a controller that was started again hands out its certificate.
+    description: Whether V(imported) waits until a restarted controller serves its certificate.
     type: bool
     default: true
   wait_timeout:
@@ -73,7 +73,7 @@ requirements:
   - kubernetes, only where the kubeconfig logs in by an exec plugin or an auth provider
 attributes:
   check_mode:
-    description: Opens the file and looks at the cluster, and says which keys would be added.
+    description: Reads the file and the cluster, and shows which keys would be added.
     support: full
   diff_mode:
     description: Shows names, dates and the fingerprints of certificates, never keys.
@@ -81,7 +81,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Back the sealing keys up
+- name: Back up the sealing keys
   mlops.mlflow.sealing_keys:
     state: exported
     path: ~/sealing-keys.vault.yml
@@ -99,7 +99,7 @@ EXAMPLES = r"""
     namespace_labels:
       pod-security.kubernetes.io/enforce: restricted
 
-- name: Back the keys of a controller up that somebody else has deployed
+- name: Back up the keys of an existing controller
   mlops.mlflow.sealing_keys:
     state: exported
     path: ~/their-sealing-keys.vault.yml
@@ -136,7 +136,7 @@ sealing_keys:
       type: str
       sample: "2036-01-29T08:00:00Z"
     backed_up:
-      description: When it was backed up; empty where no backup is known of.
+      description: When it was backed up; empty if no backup is known.
       type: str
 added:
   description: Names of the keys that were added to the file or to the cluster.
@@ -154,7 +154,7 @@ only_in_backup:
   type: list
   elements: str
 restarted:
-  description: Whether the controller was started again.
+  description: Whether the controller was restarted.
   returned: when O(state=imported)
   type: bool
 namespace_created:

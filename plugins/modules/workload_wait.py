@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: workload_wait
-short_description: Waits until workloads are ready, and says what is wrong where they are not
+short_description: Waits until workloads are ready, and reports what is wrong with those that are not
 version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
@@ -18,21 +18,21 @@ description:
   - The failure of one workload does not end the wait for the others. The message has a sentence for each workload that
     failed or is not ready (which pod, and why), and then lists for each pod its state, its last events and the end of
     its log, and the command to look further.
-  - A workload fails before the time is up where waiting is of no use. At once, where a Job failed or was deleted, where
-    an image's name is invalid or an image must be there and is not. After 30 seconds, where a container's
-    configuration is wrong (such as a Secret that is missing) or no pod may be created. After O(fail_fast_after)
-    seconds, where an image cannot be pulled, a volume not be mounted, or a container crashes over and over.
+  - A workload fails before the timeout if further waiting is useless. At once, if a Job failed or was deleted, an
+    image's name is invalid, or an image that must be present is missing. After 30 seconds, if a container's
+    configuration is wrong (such as a missing Secret) or no pod may be created. After O(fail_fast_after) seconds, if
+    an image cannot be pulled, a volume cannot be mounted, or a container keeps crashing.
   - A Job that had failed before the wait began is run once more, as a copy of the same name, unless O(rerun=false). So
-    it heals in the next play once the cause is gone, and can be looked at until then.
+    it can be inspected, and the next play repeats it once the cause is fixed.
   - Pods of earlier specifications, which a rollout is about to replace, do not count for that.
-  - An init container whose name begins with C(wait-for-) waits for a dependency. While it runs, and where it ended
-    with exit code 75 since it waited in vain, the pod waits for what the rest of the name says. Any other end but
-    success is a crash. Once a workload has failed and all others do nothing but wait like that, the wait ends.
-  - What waits for a dependency that is ready is waited for, unless a workload has failed whose name begins with the
+  - An init container whose name begins with C(wait-for-) waits for a dependency. While it runs, and if it
+    ended with exit code 75 after it waited in vain, the pod waits for the dependency that the rest of the name names.
+    Any other failure is a crash. Once a workload has failed and all others only wait for dependencies, the wait ends.
+  - A workload whose dependency is ready is still waited for, unless a workload has failed whose name begins with the
     dependency's name and a hyphen, such as the Job C(postgres-provision) of C(postgres).
 options:
   workloads:
-    description: What to wait for. It must be there already, or come within ten seconds.
+    description: What to wait for. It must exist, or appear within ten seconds.
     type: list
     elements: dict
     default: []
@@ -52,7 +52,7 @@ options:
         required: true
   serves:
     description:
-      - What must be served after the workloads are ready. It is asked for through the API server's proxy.
+      - What must be served after the workloads are ready. It is requested through the API server's proxy.
     type: list
     elements: dict
     default: []
@@ -66,7 +66,7 @@ options:
         type: str
         required: true
       path:
-        description: Path to ask for.
+        description: Path to request.
         type: str
         default: /
       contains:
@@ -75,9 +75,9 @@ options:
         default: ""
   gone:
     description:
-      - Objects that must be gone from the cluster, such as a namespace that is being deleted. They are waited for
-        together, and beside O(workloads).
-      - A failure says what holds each of them, its finalizers and the pods that are still ending.
+      - Objects that must be absent from the cluster, such as a namespace that is being deleted. They are waited for
+        together with O(workloads).
+      - A failure names what holds each of them, such as its finalizers and pods that are still terminating.
     type: list
     elements: dict
     default: []
@@ -99,19 +99,19 @@ options:
         type: str
         required: true
   timeout:
-    description: How many seconds all of it may take.
+    description: How many seconds the whole wait may take.
     type: int
     default: 300
   fail_fast_after:
     description:
-      - How many seconds a container may crash over and over, or an image not be pulled, before the wait is given up.
+      - How many seconds a container may keep crashing, or an image fail to be pulled, before the workload fails.
       - V(0) waits until O(timeout).
     type: int
     default: 90
   rerun:
     description:
-      - Whether Jobs that had failed before the wait began are run once more. V(false) suits a second wait of a play for
-        what the first one waited for in vain.
+      - Whether Jobs that had failed before the wait began are run once more. Use V(false) for a second wait of a play
+        for the same workloads.
     type: bool
     default: true
   prune_label:
@@ -154,7 +154,7 @@ EXAMPLES = r"""
         path: /v1/cert.pem
         contains: BEGIN CERTIFICATE
 
-- name: Wait until two namespaces that were deleted are gone
+- name: Wait until two namespaces are deleted
   mlops.mlflow.workload_wait:
     gone:
       - {api_version: v1, kind: Namespace, name: minio}
@@ -164,7 +164,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ready:
-  description: Whether all of it is ready, or gone. Not so in check mode, which waits for nothing.
+  description: Whether everything is ready, or absent. False in check mode, which waits for nothing.
   returned: success
   type: bool
 waited:

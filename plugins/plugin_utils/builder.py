@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds programs and container images in steps, each of which is skipped when nothing it depends on changed.
 
-A step is a dictionary with a title, a version and exactly one of the keys in KINDS. Its digest covers that
-dictionary, the files it reads and the digests of the steps it needs; what it makes is stored under that digest, in one
+A step is a dictionary with a title, a version and exactly one of the keys in KINDS. Its hash covers that
+dictionary, the files it reads and the hashes of the steps it needs; what it makes is stored under that hash, in one
 rename or one tag at the very end, so that a build that was killed leaves nothing that looks finished.
 """
 
@@ -36,7 +36,7 @@ PREFIX = "localhost/mlops-mlflow"
 TAIL = 25
 # A kind whose way of building changed here, so that what was built the old way is out of date: its number goes up.
 RECIPES: dict[str, int] = {}
-# How many results of a step are kept, the newest among them: who goes back a commit need not build again.
+# How many results of a step are kept, the newest among them: after going back a commit, nothing is built again.
 KEPT = 2
 # Files that a run of the code leaves beside it; no part of what is built.
 IGNORED = ("__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", "build", "*.egg-info", "*.pyc")
@@ -47,7 +47,7 @@ class BuildError(Exception):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people write them: 9s, 2m10s, 1h05m."""
+    """A time as units are written: 9s, 2m10s, 1h05m."""
     seconds = int(seconds)
     if seconds < 60:
         return f"{seconds}s"
@@ -184,7 +184,7 @@ class Builder:
         return base.get(self.source, "") if isinstance(base, dict) else base
 
     def suite(self, name: str) -> str:
-        """The release of Debian that a step's image stands on, "" where that was not built here."""
+        """The release of Debian that a step's image is based on, "" where that was not built here."""
         while name in self.steps and self.kind(name) == "image":
             name = self.base(name)
         return self.spec(name)["suite"] if name in self.steps else ""
@@ -239,7 +239,7 @@ class Builder:
         return self.cache / "out" / f"{name}-{self.digest(name)[:12]}"
 
     def title(self, name: str) -> str:
-        """How a step is called to people."""
+        """The name of a step in messages."""
         step = self.steps[name]
         return f"{step.get('title', name)} {step.get('version', '')}".strip()
 
@@ -270,7 +270,7 @@ class Builder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One build at a time: two playbooks that want the same thing would only take its time twice."""
+        """One build at a time: two playbooks that want the same thing would only do the same work two times."""
         for directory in ("out", "logs", "tmp"):
             (self.cache / directory).mkdir(parents=True, exist_ok=True)
         with open(self.cache / "lock", "w", encoding="utf-8") as stream:

@@ -1,16 +1,20 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets that hold their keys: what is asked for, and what is done about it."""
+"""Secrets that hold their keys: what is requested, and what is done about it."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import in_parallel
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import (
     KEY,
     NAME,
@@ -22,6 +26,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied 
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import CentralWrite, Store
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import ATTEMPTS, Secret, retried
+
+REQUESTS = 4
+"""About how many requests a Secret takes in one namespace."""
 
 
 @dataclass
@@ -36,13 +43,13 @@ class Key:
 
     @property
     def declared(self) -> bytes | None:
-        """The value that wins over what is there; None where what is there stays."""
+        """The value that replaces the existing one; None where that stays."""
         return self.literal if self.supplied is None else self.supplied
 
 
 @dataclass
 class SecretRequest:
-    """A Secret that is asked for, in all its namespaces."""
+    """A requested Secret, in all its namespaces."""
 
     name: str
     namespaces: list[str]
@@ -80,11 +87,11 @@ class EnsuredSecret:
         return self.created or self.relabelled or bool(self.updated or self.converted)
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- what is requested ------------------------------------------------------------------------------------------------
 
 
 def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
-    """Give all values that a person supplies, by Secret and key: those of other calls are checked too, and early.
+    """Give all values that a user supplies, by Secret and key: those of other calls are checked too, and early.
 
     Raises:
         WrongInputError: One of them is not as documented, or is not there.
@@ -149,7 +156,7 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
         given = supplied.get(name) or {}
         if given and each["existing"]:
             raise WrongInputError(
-                f"platform_credentials.{name} supplies values of a Secret that is declared as somebody else's"
+                f"platform_credentials.{name} supplies values of a Secret that is declared as an existing one"
             )
         unknown = sorted(set(given) - {key.name for key in keys})
         if unknown:
@@ -177,7 +184,7 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
 
 
 def fingerprint(namespace: str, name: str, values: dict[str, bytes]) -> str:
-    """Give a digest of 16 hexadecimal digits that tells nothing of short values: salted by the place, and slow."""
+    """Give a hash of 16 hexadecimal digits that reveals nothing about short values: salted by the place, and slow."""
     canonical = json.dumps(sorted((key, value.hex()) for key, value in values.items())).encode()
     salt = f"mlops.mlflow/{namespace}/{name}".encode()
     return hashlib.scrypt(canonical, salt=salt, n=2**14, r=8, p=1, dklen=8).hex()
@@ -191,12 +198,23 @@ class Ensurer:
         check_mode: Whether to write nothing.
         create_namespaces: Whether to create namespaces that are missing.
         namespace_labels: Labels of namespaces that are created.
+        another_store: Opens the same store over a connection of its own, for Secrets in parallel; by default, one
+            Secret is ensured after another.
     """
 
+    requests = 0  # not counted
+
     def __init__(
-        self, store: Store, check_mode: bool, create_namespaces: bool, namespace_labels: dict[str, str]
+        self,
+        store: Store,
+        check_mode: bool,
+        create_namespaces: bool,
+        namespace_labels: dict[str, str],
+        another_store: Callable[[], Store] | None = None,
     ) -> None:
         self._store = store
+        self._another_store = another_store
+        self._making_namespace = threading.Lock()
         self._check_mode = check_mode
         self._create_namespaces = create_namespaces
         self._namespace_labels = namespace_labels
@@ -204,6 +222,38 @@ class Ensurer:
         self.namespaces_created: list[str] = []
         self.fingerprints: dict[str, str] = {}
         self.kept: list[CentralWrite] = []  # what was written in the central place
+
+    def another(self) -> Ensurer:
+        """Give one for a further thread, with a store of its own and a common record."""
+        if self._another_store is None:
+            raise NotImplementedError
+        own = copy.copy(self)
+        own._store = self._another_store()
+        return own
+
+    def close(self) -> None:
+        """Close the store's connection."""
+        self._store.close()
+
+    def ensure_all(self, wanted: Sequence[SecretRequest]) -> list[EnsuredSecret]:
+        """Ensure Secrets; those of one name one after another, in their order.
+
+        Raises:
+            KubeError: In one sentence with Secret, namespace and key, why one of them cannot be.
+        """
+        named: dict[str, list[SecretRequest]] = {}
+        for each in wanted:
+            named.setdefault(each.name, []).append(each)
+        requests = REQUESTS * sum(len(each.namespaces) for each in wanted) if self._another_store else 0
+        ensured = in_parallel(
+            self, list(named.values()), lambda own, group: [own.ensure(each) for each in group], requests
+        )
+        outcomes = {
+            id(each): done
+            for group, all_done in zip(named.values(), ensured, strict=True)
+            for each, done in zip(group, all_done, strict=True)
+        }
+        return [outcome for each in wanted for outcome in outcomes[id(each)]]
 
     def ensure(self, wanted: SecretRequest) -> list[EnsuredSecret]:
         """Ensure one Secret in all its namespaces.
@@ -234,7 +284,7 @@ class Ensurer:
             generated: What was generated in earlier attempts, and is used again.
 
         Raises:
-            Conflict: Somebody else wrote meanwhile.
+            Conflict: Another writer wrote meanwhile.
         """
         central = self._store.central(wanted.name, [key.name for key in wanted.keys])
         stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
@@ -281,7 +331,7 @@ class Ensurer:
                 outcome.after = [key.name for key in wanted.keys]
 
     def _verify(self, wanted: SecretRequest) -> list[EnsuredSecret]:
-        """Verify somebody else's Secret."""
+        """Verify an existing Secret."""
         outcomes = []
         whose = f"{wanted.variable} is '{wanted.name}': " if wanted.variable else ""
         names = [key.name for key in wanted.keys]
@@ -393,8 +443,11 @@ class Ensurer:
         outcome.after = [f"{key} (new value)" if key in replaced else key for key in sorted({*stored.data, *data})]
 
     def _ensure_namespace(self, namespace: str, where: str) -> None:
-        if namespace in self._namespaces:
-            return
+        with self._making_namespace:
+            if namespace not in self._namespaces:
+                self._make_namespace(namespace, where)
+
+    def _make_namespace(self, namespace: str, where: str) -> None:
         if not self._store.has_namespace(namespace):
             if not self._create_namespaces:
                 raise KubeError(f"{where} cannot be created: its namespace is not there")

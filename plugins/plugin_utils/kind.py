@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A kind cluster of one node: create, look at, mend, delete, and give it images."""
+"""A kind cluster of one node: create, check, repair, delete, and load images into it."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ class Cluster:
 
     def wait_for_pods(self, timeout: float) -> None:
         """Wait for the node and the cluster's own Deployments."""
-        # Nobody else's: what runs in other namespaces is no sign of the cluster's health.
+        # Only its own: what runs in other namespaces is no sign of the cluster's health.
         deployments = ("wait", "--for=condition=Available", "deployment", "--all", "--namespace")
         for what in (
             ("wait", "--for=condition=Ready", "node", "--all"),
@@ -357,7 +357,7 @@ class Cluster:
             left = self.engine.output("ps", "--all", "--quiet", "--filter", label).split()
             if left:
                 self.engine.output("rm", "--force", "--volumes", *left, timeout=180)
-        # kind marks a node's volume (all of its /var) with the node's name, and with podman nobody else removes it:
+        # kind marks a node's volume (all of its /var) with the node's name, and with podman nothing else removes it:
         # https://github.com/kubernetes-sigs/kind/blob/v0.30.0/pkg/cluster/internal/providers/podman/util.go
         volumes = self.engine.output("volume", "ls", "--quiet", "--filter", f"label={self.node}").split()
         if volumes:

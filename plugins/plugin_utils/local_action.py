@@ -27,7 +27,7 @@ class LocalAction(ActionBase):
     As for a module, what secret options hold is hidden in the result.
 
     :cvar ARGUMENTS: the options, as a module's argument_spec
-    :cvar ERRORS: exceptions that are sentences for a person already
+    :cvar ERRORS: exceptions whose text is a sentence for a user already
     :cvar ELSEWHERE: why no other connection than local will do, up to the colon
     :cvar INSTEAD: what to do about it
     :ivar params: the options that were given, with defaults
@@ -65,7 +65,7 @@ class LocalAction(ActionBase):
         return result
 
     def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Do what was asked for, and give the result."""
+        """Do the task, and give the result."""
         raise NotImplementedError
 
     def connect(self, options: dict[str, Any]) -> Api:

@@ -203,7 +203,7 @@ def _answers(name: str, url: str) -> tuple[str, dict[str, Any]]:
 
 
 def private_directory() -> Path:
-    """A directory in the user's cache that nobody else reads or writes."""
+    """A directory in the user's cache that no other user reads or writes."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlops.mlflow"
     path = cache / "private"
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

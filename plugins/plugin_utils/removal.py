@@ -60,7 +60,7 @@ class Removal:
         return self._path
 
     def blockers(self, api: Api) -> list[str]:
-        """Say what holds it: finalizers, pods, or that nobody deletes it."""
+        """Say what holds it: finalizers, pods, or that it is not being deleted."""
         metadata = self._found.get("metadata") or {}
         if not metadata.get("deletionTimestamp"):
             return ["it is not being deleted"]

@@ -79,7 +79,7 @@ class SealingKey:
 
     Attributes:
         data: its values in base64, as the API server gives them
-        content: digest of the certificate and the public key, equal for equal keys
+        content: hash of the certificate and the public key, equal for equal keys
     """
 
     name: str
@@ -144,7 +144,7 @@ class SealingKey:
 
     @property
     def state(self) -> str:
-        """The value of its label: V(active), or what somebody has written to retire it, such as V(compromised)."""
+        """The value of its label: V(active), or what was written there to retire it, such as V(compromised)."""
         return self.labels.get(KEY_LABEL) or ACTIVE
 
     def manifest(self, namespace: str = "", annotations: dict[str, str] | None = None) -> dict[str, Any]:
@@ -548,7 +548,7 @@ class Workload:
         return {pod["metadata"]["uid"] for pod in pods}
 
     def wait(self, old: set[str], fingerprints: set[str], timeout: float, interval: float = 0.5) -> Certificate:
-        """Wait until the pods are others and one of them hands out a certificate of a key that is there.
+        """Wait until the pods are others and one of them serves a certificate of a key that is there.
 
         Args:
             old: uids of the pods that were deleted
@@ -565,7 +565,7 @@ class Workload:
                     found = Controller(self._api, self._namespace, self._name).certificate()
                     if found.fingerprint in fingerprints:
                         return found
-                    why = "it hands out the certificate of a key that is not there"
+                    why = "it serves the certificate of a key that is not there"
                 except (KubeError, SealingError) as error:
                     why = str(error)
             if time.monotonic() >= deadline:

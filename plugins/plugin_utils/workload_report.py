@@ -191,7 +191,7 @@ def reason(report: dict[str, Any]) -> str:
 
 
 def describe(reports: list[dict[str, Any]]) -> list[str]:
-    """Write reports as lines for a person."""
+    """Write reports as lines for a user."""
     lines: list[str] = []
     for report in reports:
         lines.append(f"{report['workload']}: {report['state']}")

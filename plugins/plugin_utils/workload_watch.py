@@ -201,7 +201,7 @@ class Watch:
         return ready
 
     def _only_blocked(self) -> bool:
-        """Whether whatever is not ready has failed, or does nothing but wait for others."""
+        """Whether all that is not ready has failed, or only waits for others."""
         if any(not removal.gone for removal in self.removals):
             return False
         # What is ready does not answer as long as its Job has failed: postgres, with Job postgres-provision-1a2b.

@@ -54,14 +54,14 @@ def tree():
         }
     for number, user in enumerate(users):
         access["users"][user] = {"experiments": {experiments[number % EXPERIMENTS]: "READ"}} if number % 2 else {}
-    people = [
+    users = [
         {"name": user, "email": f"{user}@example.com", "first_name": "A", "last_name": user, "groups": ["mlflow-users"]}
         for user in users
     ]
     return {
         "mlflow_access": access,
         "keycloak_groups": groups,
-        "keycloak_users": people,
+        "keycloak_users": users,
         # A separate realm and Secret, which are removed again.
         "keycloak_realm": MARK,
         "keycloak_users_secret": f"{MARK}-users",

@@ -211,13 +211,13 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
     ):
         load = {"experiment": experiment, "connections": connections, "seconds": seconds, "metrics": metrics}
         load["warm_up"] = 2
-        person = {"user": stacks.USER, "token": token, "host": urllib.parse.urlsplit(stack.mlflow_url).netloc}
+        login = {"user": stacks.USER, "token": token, "host": urllib.parse.urlsplit(stack.mlflow_url).netloc}
         for _unused in range(rounds):
-            results["stack"].append(run("log_batch.py", url=f"http://{_host(node)}:{node_port}", **person, **load))
+            results["stack"].append(run("log_batch.py", url=f"http://{_host(node)}:{node_port}", **login, **load))
             results["bare"].append(run("log_batch.py", url=f"http://{_host(own)}:5000", host="localhost:5000", **load))
         outside = subprocess.run(
             [sys.executable, SCRIPTS / "log_batch.py"],
-            input=json.dumps({"url": stack.mlflow_url.replace("localhost", "127.0.0.1"), **person, **load}),
+            input=json.dumps({"url": stack.mlflow_url.replace("localhost", "127.0.0.1"), **login, **load}),
             capture_output=True,
             text=True,
             check=False,

@@ -10,12 +10,12 @@ from tests.lib.drill import SITE
 TIMEOUT = 40
 AFTER = 30  # seconds for the last check and the report
 NAMESPACE = "drill-failing"
-CLASS = "drill-nobody-provides"
+CLASS = "drill-no-provisioner"
 STORAGE_CLASS = f"""
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {{name: {CLASS}}}
-provisioner: example.com/nobody
+provisioner: example.com/absent
 """
 
 
@@ -50,7 +50,7 @@ def test_missing_image(failing):
     """New pods do not start, old ones keep serving, and the next run with a valid image recovers."""
     stack = failing.stack
     serving = {pod.metadata.name for pod in stack.ready("mlflow")}
-    image = "localhost:1/nobody/mlflow:none"
+    image = "localhost:1/absent/mlflow:none"
     message = fails(failing, "an image that does not exist", "--tags", "mlflow", "-e", f"mlflow_image={image}")
     words = r"pod mlflow-[a-z0-9-]+: container \S+ is waiting, (ErrImagePull|ImagePullBackOff)"
     assert re.search(words, message), message
@@ -70,7 +70,7 @@ def test_volume_without_a_provisioner(failing):
     assert "pod minio-0" in message, message
     assert re.search(r"unbound|unbound immediate PersistentVolumeClaims", message), message
     assert "PersistentVolumeClaim" in message
-    assert CLASS in message or "example.com/nobody" in message, message
+    assert CLASS in message or "example.com/absent" in message, message
 
 
 def test_crashing_container(failing):

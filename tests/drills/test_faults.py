@@ -44,13 +44,13 @@ def test_mlflow_rollout_under_traffic(deployed, way):
     assert len(pods) == 2
     replaced = threading.Event()
 
-    def everybody_new():
+    def all_are_new():
         names = {pod.metadata.name for pod in stack.ready("mlflow")}
         return len(names) == 2 and not names & set(pods)
 
     def roll():
         stack.kubectl("-n", "mlflow", "rollout", "restart", "deployment/mlflow")
-        stacks.wait_until(everybody_new, ROLLOUT_SECONDS, "all pods are new ones")
+        stacks.wait_until(all_are_new, ROLLOUT_SECONDS, "all pods are new ones")
         replaced.set()
 
     def drain():
@@ -68,7 +68,7 @@ def test_mlflow_rollout_under_traffic(deployed, way):
                 return True
 
             stacks.wait_until(evicted, ROLLOUT_SECONDS, f"{name} may be evicted", 1)
-        stacks.wait_until(everybody_new, ROLLOUT_SECONDS, "all pods are new ones")
+        stacks.wait_until(all_are_new, ROLLOUT_SECONDS, "all pods are new ones")
         replaced.set()
 
     def fault():

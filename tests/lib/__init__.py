@@ -1,4 +1,4 @@
-"""What the tests share: the stack under test, its people and pages, the playbooks' runs, and the roles' templates."""
+"""What the tests share: the stack under test, its users and pages, the playbooks' runs, and the roles' templates."""
 
 import os
 import pathlib

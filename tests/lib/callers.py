@@ -45,7 +45,7 @@ class BasicStack(stacks.Stack):
     """A stack deployed with the tests' inventory and the scenario's."""
 
     @property
-    def anybody(self):
+    def anonymous(self):
         return Caller(self.mlflow_url)
 
     @property

@@ -1,4 +1,4 @@
-"""The collection as people have it: built, installed from its archive, and used from a directory of their own.
+"""The collection as users have it: built, installed from its archive, and used from a directory of their own.
 
 The virtual environment holds a link to the checkout, by which Ansible finds the collection in all other tests: what the
 archive lacks would not be missed there. Here only the paths below are looked at, and they hold what galaxy.yml names.
@@ -33,7 +33,7 @@ class Installed:
         self.elsewhere.mkdir(parents=True)
         settings = self.elsewhere / "ansible.cfg"
         settings.write_text("")
-        # Outside of a checkout nobody has its settings. What lies on Python's path comes last in Ansible's search, and
+        # Outside of a checkout its settings are absent. What lies on Python's path comes last in Ansible's search, and
         # here not at all, so that it can't stand in for what is missing.
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))

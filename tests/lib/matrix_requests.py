@@ -459,12 +459,12 @@ def of(w):
     return table
 
 
-def of_oidc(w, people):
+def of_oidc(w, callers):
     """Return the requests to mlflow-oidc-auth's own routes."""
-    old, new, doomed = (people.accounts[which] for which in ("old", "new", "doomed"))
+    old, new, doomed = (callers.accounts[which] for which in ("old", "new", "doomed"))
     given = {"permission": "READ"}
     pattern = {"regex": f"^{w.label}-nothing$", "priority": 100, "permission": "READ"}
-    owner = people.names["owner"]
+    owner = callers.names["owner"]
     kinds = {
         "experiments/{experiment_id}": {"experiment_id": w.experiment},
         "registered-models/{name}": {"name": w.model},
@@ -554,7 +554,7 @@ def of_oidc(w, people):
         "GET 2/users/{username}/identities": Ask(at=user),
         "DELETE 2/users/{username}/identities": Ask(at=user, query={"provider_id": "default", "subject": "x"}),
         "PUT 2/users/{username}/service-account-source": Ask(
-            at={"username": people.names["service"]}, body={"source": "internal"}
+            at={"username": callers.names["service"]}, body={"source": "internal"}
         ),
         "GET 2/scim/tokens": Ask(),
         "POST 2/scim/tokens": j(name=f"{w.label}-scim"),
@@ -659,9 +659,9 @@ def of_graphql(w):
     }
 
 
-def of_basic(w, people):
+def of_basic(w, callers):
     """Return the requests to the routes of MLflow's basic-auth."""
-    old, doomed, roles = people.accounts["old"], people.accounts["doomed"], {"role_id": w.role}
+    old, doomed, roles = callers.accounts["old"], callers.accounts["doomed"], {"role_id": w.role}
     grant = {"username": old, "resource_type": "experiment", "resource_id": w.experiment, "permission": "READ"}
     word = "a-password-of-24-letters"
     return {

@@ -112,33 +112,33 @@ def of_the_server(stack):
 
 
 # The access that a route requires.
-PUBLIC = "public"  # anybody, without credentials
-ANYBODY = "anybody"  # any authenticated caller; lists are filtered by permission
+PUBLIC = "public"  # any caller, without credentials
+AUTHENTICATED = "authenticated"  # any authenticated caller; lists are filtered by permission
 READ = "read"
 EDIT = "edit"
 MANAGE = "manage"
 ADMIN = "admin"
-NOBODY = "nobody"  # no user or program
+CLOSED = "closed"  # refused to every user and program
 OFF = "off"  # not served
 
 # The access of each caller to the objects of its world.
 MAY = {
-    "owner": {ANYBODY, READ, EDIT, MANAGE},
-    "admin": {ANYBODY, READ, EDIT, MANAGE, ADMIN},
-    "editor": {ANYBODY, READ, EDIT},
-    "service": {ANYBODY, READ, EDIT},
-    "reader": {ANYBODY, READ},
-    "other": {ANYBODY},
+    "owner": {AUTHENTICATED, READ, EDIT, MANAGE},
+    "admin": {AUTHENTICATED, READ, EDIT, MANAGE, ADMIN},
+    "editor": {AUTHENTICATED, READ, EDIT},
+    "service": {AUTHENTICATED, READ, EDIT},
+    "reader": {AUTHENTICATED, READ},
+    "other": {AUTHENTICATED},
 }
 
 # The first rule that matches a route's key applies; a route without a rule fails the test.
 _COMMON = [
     (r"\w+ /(health|login|callback|static-files)(/.*)?", PUBLIC),
-    (r"GET /", ANYBODY),
-    (r"GET /version", ANYBODY),
+    (r"GET /", AUTHENTICATED),
+    (r"GET /version", AUTHENTICATED),
     (r"GET /build/\{filename\}", OFF),
-    (r"GET 3/server-info", ANYBODY),
-    (r"(GET|POST) 3/ui-telemetry", ANYBODY),
+    (r"GET 3/server-info", AUTHENTICATED),
+    (r"(GET|POST) 3/ui-telemetry", AUTHENTICATED),
     # Server configuration, and objects without an owner.
     (r"\w+ 2/webhooks.*", ADMIN),
     (r"\w+ 3/gateway/(guardrails|budgets)/.*", ADMIN),
@@ -147,22 +147,22 @@ _COMMON = [
     (r"\w+ 3/prompt-optimization/jobs(/\{job_id\}.*)?", OFF),
     (r"GET 2/(unified-traces|get-online-trace-details)", OFF),
     # What the browser requests before it shows a form, and searches that are filtered by permission.
-    (r"GET 3/gateway/(provider-config|secrets/config)", ANYBODY),
-    # Whoever may use an endpoint may see what endpoints can be made of.
+    (r"GET 3/gateway/(provider-config|secrets/config)", AUTHENTICATED),
+    # Users of an endpoint may see what endpoints can be made of.
     (r"GET (2/gateway-proxy|3/gateway/supported-(providers|models))", EDIT),
-    (r"GET 3/gateway/(secrets|endpoints|model-definitions)/list", ANYBODY),
-    (r"(GET|POST) 2/experiments/search", ANYBODY),
-    (r"GET 2/(registered-models|model-versions)/search|POST 2/logged-models/search", ANYBODY),
-    (r"GET 3/mcp-servers(/endpoints)?", ANYBODY),
-    (r"POST /ajax-api/3.0/jobs/search", ANYBODY),
+    (r"GET 3/gateway/(secrets|endpoints|model-definitions)/list", AUTHENTICATED),
+    (r"(GET|POST) 2/experiments/search", AUTHENTICATED),
+    (r"GET 2/(registered-models|model-versions)/search|POST 2/logged-models/search", AUTHENTICATED),
+    (r"GET 3/mcp-servers(/endpoints)?", AUTHENTICATED),
+    (r"POST /ajax-api/3.0/jobs/search", AUTHENTICATED),
     (r"\w+ (/ajax-api/3.0|3)/jobs/.*", OFF),
     # GraphQL has a row for each field.
-    (r"(GET|POST) /graphql", ANYBODY),
-    (r"GET /gateway/mlflow/v1/models", ANYBODY),
-    # Everybody can create objects.
-    (r"POST 2/(experiments|registered-models)/create", ANYBODY),
-    (r"POST 3/gateway/secrets/create", ANYBODY),
-    (r"POST 3/mcp-servers", ANYBODY),
+    (r"(GET|POST) /graphql", AUTHENTICATED),
+    (r"GET /gateway/mlflow/v1/models", AUTHENTICATED),
+    # Every user can create objects.
+    (r"POST 2/(experiments|registered-models)/create", AUTHENTICATED),
+    (r"POST 3/gateway/secrets/create", AUTHENTICATED),
+    (r"POST 3/mcp-servers", AUTHENTICATED),
     # Reading, by the verbs in MLflow's routes.
     (r"POST 2/artifacts/presigned-download-url", READ),
     (r"POST (2|3)/.*(search|search-datasets|get-latest-versions|batchGet|batchGetInfos)", READ),
@@ -190,44 +190,44 @@ _COMMON = [
 _ASSISTANT = [
     # The assistant runs programs on the server: allowed only from the server's own host; settings are shown without
     # secrets.
-    (r"GET 3/assistant/(providers|config)", ANYBODY),
-    (r"\w+ 3/assistant/.*", NOBODY),
+    (r"GET 3/assistant/(providers|config)", AUTHENTICATED),
+    (r"\w+ 3/assistant/.*", CLOSED),
 ]
 _OIDC = [
     (r"\w+ /(providers|oidc/ui.*|slo/.*|saml/metadata/.*)", PUBLIC),
-    (r"GET /(auth/status|logout)", ANYBODY),
-    (r"\w+ /scim/v2/.*", NOBODY),
+    (r"GET /(auth/status|logout)", AUTHENTICATED),
+    (r"\w+ /scim/v2/.*", CLOSED),
     (r"GET /api/3.0/mlops/grants", ADMIN),
     (r"\w+ (/oidc/(trash|webhook)|2/scim).*", ADMIN),
     (r"\w+ 3/workspace-rules.*", OFF),
     (r"POST 3/mcp-servers", ADMIN),
     # Tokens cannot be created with a token.
-    (r"PATCH 2/users/access-token|POST 2/users/(current|\{username\})/tokens", NOBODY),
+    (r"PATCH 2/users/access-token|POST 2/users/(current|\{username\})/tokens", CLOSED),
     # A scorer that logs nothing needs only READ.
     (r"POST 3/scorer/invoke", READ),
-    (r"GET 2/users", ANYBODY),
-    (r"\w+ 2/users/current.*", ANYBODY),
+    (r"GET 2/users", AUTHENTICATED),
+    (r"\w+ 2/users/current.*", AUTHENTICATED),
     (r"\w+ 2/users.*", ADMIN),
     # Permissions: MANAGE allows sharing; patterns and the gateway require an administrator.
     (r"\w+ 2/permissions/(users|groups)/\{\w+\}/\S*-patterns.*", ADMIN),
     (r"\w+ 2/permissions/(users|groups)/\{\w+\}/gateways/[a-z-]+/\{name\}", ADMIN),
     (r"GET 2/permissions/groups/\{\w+\}/gateways/[a-z-]+", ADMIN),
-    (r"GET 2/permissions/groups", ANYBODY),
+    (r"GET 2/permissions/groups", AUTHENTICATED),
     (r"POST 2/permissions/groups", ADMIN),
     (r"GET 2/permissions/groups/(details|\{group_name\}/users)", ADMIN),
-    (r"GET 2/permissions/(users|groups)/\{\w+\}/[a-z-]+(/[a-z-]+)?", ANYBODY),
-    (r"GET 2/permissions/[a-z-]+(/[a-z-]+)?", ANYBODY),
-    (r"GET 3/permissions/scorers/\{experiment_id\}", ANYBODY),
+    (r"GET 2/permissions/(users|groups)/\{\w+\}/[a-z-]+(/[a-z-]+)?", AUTHENTICATED),
+    (r"GET 2/permissions/[a-z-]+(/[a-z-]+)?", AUTHENTICATED),
+    (r"GET 3/permissions/scorers/\{experiment_id\}", AUTHENTICATED),
     (r"\w+ (2|3)/permissions/.*", MANAGE),
 ]
 _BASIC = [
-    (r"GET (2/users/(current|list)|3/users/current/permissions|3/roles/(get|permissions/list))", ANYBODY),
+    (r"GET (2/users/(current|list)|3/users/current/permissions|3/roles/(get|permissions/list))", AUTHENTICATED),
     (r"POST 3/users/permissions/(grant|revoke)", MANAGE),
-    (r"GET 3/gateway/budgets/.*|POST 2/runs/search", ANYBODY),
+    (r"GET 3/gateway/budgets/.*|POST 2/runs/search", AUTHENTICATED),
     # Known providers and models, and endpoints of a deployments server that does not exist.
-    (r"(GET|POST) 2/gateway-proxy|GET 3/gateway/supported-(providers|models)", ANYBODY),
+    (r"(GET|POST) 2/gateway-proxy|GET 3/gateway/supported-(providers|models)", AUTHENTICATED),
     # Creates an experiment of the caller with demo runs.
-    (r"POST 3/demo/generate", ANYBODY),
+    (r"POST 3/demo/generate", AUTHENTICATED),
     (r"\w+ 3/gateway/guardrails/(add-to-endpoint|remove-from-endpoint|update-config)", EDIT),
     (r"GET 3/gateway/guardrails/list-for-endpoint", READ),
     (r"\w+ (/signup|(2|3)/(users|roles)/.*)", ADMIN),

@@ -1,4 +1,4 @@
-"""The inventories that people begin with: Ansible reads them, the roles know each variable, and templates render."""
+"""The inventories that users begin with: Ansible reads them, the roles know each variable, and templates render."""
 
 import functools
 import json

@@ -21,7 +21,7 @@ def admin(stack):
 
 
 @pytest.fixture(scope="session")
-def people(stack, admin):
+def accounts(stack, admin):
     """A function that creates an account with a name prefix; accounts are removed at the end."""
     made = []
 

@@ -28,13 +28,13 @@ CALLS = [
 
 
 @pytest.fixture(scope="module")
-def ada(people):
-    return people("ada")
+def ada(accounts):
+    return accounts("ada")
 
 
 @pytest.fixture(scope="module")
-def bob(people):
-    return people("bob")
+def bob(accounts):
+    return accounts("bob")
 
 
 def test_playbooks_account_is_an_administrator(admin):
@@ -44,7 +44,7 @@ def test_playbooks_account_is_an_administrator(admin):
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
 def test_anonymous_calls_are_refused(stack, method, path):
-    answer = stack.anybody(method, path)
+    answer = stack.anonymous(method, path)
     assert answer.status_code == 401, f"{answer.status_code} {answer.text[:200]}"
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
 
@@ -67,23 +67,23 @@ def test_invalid_credentials_are_refused(stack, name, password, path):
 
 def test_probes_need_no_account(stack):
     for path in ("/health", "/health/live", "/health/startup"):
-        assert stack.anybody("GET", path).status_code == 200
-    checks = stack.anybody.well("GET", "/health/ready")["checks"]
+        assert stack.anonymous("GET", path).status_code == 200
+    checks = stack.anonymous.well("GET", "/health/ready")["checks"]
     assert checks == {"tracking_database": True, "database": True}
 
 
 def test_password_with_non_ascii_characters(admin, name, stack):
     """On MLflow's Flask routes, and on its FastAPI routes."""
-    person = Caller(stack.mlflow_url, f"{name}-joerg", "pässwörd:日本 und mehr")
-    admin.well("POST", "2.0/mlflow/users/create", {"username": person.name, "password": person.password})
-    person.password = person.password.encode()
-    experiment = create(person, f"{name}-letters")
-    assert person("PUT", f"2.0/mlflow-artifacts/artifacts/{experiment}/a.txt").status_code == 200
-    admin.well("DELETE", "2.0/mlflow/users/delete", {"username": person.name})
+    user = Caller(stack.mlflow_url, f"{name}-joerg", "pässwörd:日本 und mehr")
+    admin.well("POST", "2.0/mlflow/users/create", {"username": user.name, "password": user.password})
+    user.password = user.password.encode()
+    experiment = create(user, f"{name}-letters")
+    assert user("PUT", f"2.0/mlflow-artifacts/artifacts/{experiment}/a.txt").status_code == 200
+    admin.well("DELETE", "2.0/mlflow/users/delete", {"username": user.name})
 
 
 def test_metrics_are_not_served_on_this_port(stack, admin):
-    assert [caller("GET", "/metrics").status_code for caller in (stack.anybody, admin)] == [401, 404]
+    assert [caller("GET", "/metrics").status_code for caller in (stack.anonymous, admin)] == [401, 404]
 
 
 def test_another_host_name_is_refused(stack, admin):
@@ -133,8 +133,8 @@ def test_only_administrators_manage_accounts(ada, bob):
     assert ada("DELETE", "2.0/mlflow/users/delete", {"username": bob.name}).status_code == 403
 
 
-def test_changed_password_takes_effect_at_once_in_all_replicas(stack, admin, people):
-    eve = people("eve")
+def test_changed_password_takes_effect_at_once_in_all_replicas(stack, admin, accounts):
+    eve = accounts("eve")
     with stack.each_replica() as replicas:
         assert len(replicas) == 2
         for replica in replicas:
@@ -145,8 +145,8 @@ def test_changed_password_takes_effect_at_once_in_all_replicas(stack, admin, peo
             assert Caller(replica, eve.name, "another password")("GET", SEARCH, max_results=1).status_code == 200
 
 
-def test_removed_user_is_refused_at_once_in_all_replicas(stack, admin, people):
-    eve = people("eve")
+def test_removed_user_is_refused_at_once_in_all_replicas(stack, admin, accounts):
+    eve = accounts("eve")
     with stack.each_replica() as replicas:
         for replica in replicas:
             assert eve.at(replica)("GET", SEARCH, max_results=1).status_code == 200

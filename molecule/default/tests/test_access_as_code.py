@@ -28,9 +28,9 @@ class Names:
         plugin: the authorization plugin, `oidc` or `basic`.
         declared: an experiment of the tree.
         pattern: another one, covered only by a pattern.
-        own: an experiment that the person creates.
+        own: an experiment that the user creates.
         program: an experiment that a pod creates.
-        person: the member of the group.
+        user: the member of the group.
         undeclared: an account that is not declared.
         robot: a service account of the tree, with a token.
         client: a program of mlflow_clients, and its namespace.
@@ -41,7 +41,7 @@ class Names:
     pattern: str
     own: str
     program: str
-    person: str
+    user: str
     undeclared: str
     robot: str
     client: str
@@ -53,7 +53,7 @@ class Names:
     @property
     def accounts(self):
         """The accounts that are these tests' own."""
-        return [name for name in (self.person, self.undeclared, self.robot, self.client) if name != stacks.USER]
+        return [name for name in (self.user, self.undeclared, self.robot, self.client) if name != stacks.USER]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def names(mark, plugin):
     made = {field.name: f"access-{mark}-{field.name}" for field in dataclasses.fields(Names)}
     made["plugin"] = plugin
     if plugin == "oidc":
-        made["person"] = stacks.USER
+        made["user"] = stacks.USER
     return Names(**made)
 
 
@@ -96,7 +96,7 @@ def tree(names, permission):
         "tokens": [{"name": "ci", "secret": {"namespace": names.client, "name": "robot"}}],
     }
     group = {
-        "members": [names.person],
+        "members": [names.user],
         "experiments": {names.declared: permission},
         "experiment_patterns": {f"^{names.pattern}$": "READ"},
     }
@@ -105,7 +105,7 @@ def tree(names, permission):
         "groups": {GROUP: group},
         "service_accounts": {names.robot: robot},
     }
-    return found if names.plugin == "oidc" else {**found, "users": {names.person: {}}}
+    return found if names.plugin == "oidc" else {**found, "users": {names.user: {}}}
 
 
 def remove(stack, admin, names):
@@ -159,10 +159,10 @@ def made(stack, names, converge):
 
 @pytest.fixture(scope="module")
 def user(stack, names, made, request):
-    """Send requests as the person."""
+    """Send requests as the user."""
     if names.plugin == "oidc":
-        return asking(stack, names.person, request.getfixturevalue("user_token"))
-    return asking(stack, names.person, stack.secret(MLFLOW, "mlflow-users")[names.person])
+        return asking(stack, names.user, request.getfixturevalue("user_token"))
+    return asking(stack, names.user, stack.secret(MLFLOW, "mlflow-users")[names.user])
 
 
 def number(admin, name):
@@ -188,11 +188,11 @@ def regrant(admin, names, experiment, permission):
 
 
 def share(admin, names, experiment, permission):
-    """Grant the person a permission, as the permissions page does."""
-    path, body = f"{API}/permissions/users/{names.person}/experiments/{experiment}", {"permission": permission}
+    """Grant the user a permission, as the permissions page does."""
+    path, body = f"{API}/permissions/users/{names.user}/experiments/{experiment}", {"permission": permission}
     if names.plugin == "basic":
         path = f"{API3}/users/permissions/grant"
-        body |= {"username": names.person, "resource_type": "experiment", "resource_id": experiment}
+        body |= {"username": names.user, "resource_type": "experiment", "resource_id": experiment}
     answer = admin("POST", path, json=body)
     assert answer.status_code < 300, answer.text
 
@@ -301,7 +301,7 @@ def test_exclusive_revokes_undeclared_permissions_but_not_owners(made, converge,
     allowed_soon(lambda: tag(user, experiment) == 200)
 
     shown = converge("READ", "--check", "--diff", exclusive=True)
-    assert f"user {names.person}: experiment {names.declared}: EDIT -> none\n" in shown.output
+    assert f"user {names.user}: experiment {names.declared}: EDIT -> none\n" in shown.output
     assert names.own not in shown.output
     done = converge(exclusive=True)
 
@@ -330,7 +330,7 @@ def test_exclusive_refuses_to_remove_the_last_administrator(made, converge, admi
 
 
 def test_unknown_experiment_fails_before_any_change(made, converge, names):
-    users = {names.person: {"experiments": {"access-nowhere": "READ"}}}
+    users = {names.user: {"experiments": {"access-nowhere": "READ"}}}
     group = {GROUP: {"experiments": {names.declared: "EDIT", "access-nothing": "READ"}}}
 
     done = converge(groups=group, users=users)

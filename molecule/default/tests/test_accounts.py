@@ -171,24 +171,24 @@ def test_unmanaged_secret_is_not_changed(stack, modules, team):
 
 
 def test_accounts_are_created_changed_and_removed(stack, modules, plugin, mark):
-    person, program = f"accounts-person-{mark}", f"accounts-program-{mark}"
+    user, program = f"accounts-user-{mark}", f"accounts-program-{mark}"
     secret = {"namespace": stacks.NAMESPACES["mlflow"], "name": ADMIN, "key": "password"}
-    people = [{"name": person, "password_secret": secret}]
-    assert modules("mlflow_user", users=people)["changed"]
-    assert not modules("mlflow_user", users=people)["changed"]
+    users = [{"name": user, "password_secret": secret}]
+    assert modules("mlflow_user", users=users)["changed"]
+    assert not modules("mlflow_user", users=users)["changed"]
     assert modules("mlflow_user", service_accounts=[{"name": program}])["changed"]
 
-    change = {"name": person, "admin": True, **({"active": False} if plugin == "oidc" else {})}
+    change = {"name": user, "admin": True, **({"active": False} if plugin == "oidc" else {})}
     planned = modules("mlflow_user", "--check", users=[change])
     changed = modules("mlflow_user", users=[change])
 
     assert planned["changes"] == changed["changes"] != []
-    found = {user["name"]: user for user in modules("mlflow_info", gather=["users"])["users"]}
-    assert found[person]["admin"]
-    assert found[person]["active"] == (plugin == "basic")
+    found = {each["name"]: each for each in modules("mlflow_info", gather=["users"])["users"]}
+    assert found[user]["admin"]
+    assert found[user]["active"] == (plugin == "basic")
     assert not found[program]["admin"]
     for module, option, name in (
-        ("mlflow_user", "users", person),
+        ("mlflow_user", "users", user),
         ("mlflow_user", "service_accounts", program),
     ):
         assert modules(module, **{option: [{"name": name, "state": "absent"}]})["changed"]

@@ -116,7 +116,7 @@ def issuer(stack):
 def test_tokens_with_another_audience_or_namespace_are_refused(stack, team):
     """Default tokens for the API server, tokens with another audience, and tokens of other namespaces."""
     assert bearer(stack, token_of(stack, team, AUDIENCE)).status_code == 200
-    for namespace, audience in ((team, issuer(stack)), (team, "somebody-else"), (UNLISTED, AUDIENCE)):
+    for namespace, audience in ((team, issuer(stack)), (team, "another-audience"), (UNLISTED, AUDIENCE)):
         assert bearer(stack, token_of(stack, namespace, audience)).status_code == 401, (namespace, audience)
 
 
@@ -276,9 +276,9 @@ def test_tokens_of_other_clients_and_realms_are_refused(stack, keycloak, admin_t
 def test_user_token_requires_an_admitted_group(stack, keycloak, user_token):
     """As at the login page. The fixture user_token ensures that the user has logged in once."""
     assert user_token
-    person = {"username": stacks.USER, "password": stack.password(stacks.USER)}
+    login = {"username": stacks.USER, "password": stack.password(stacks.USER)}
     direct = {"directAccessGrantsEnabled": True}
     with keycloak.client("tests-with-groups", FOR_MLFLOW, WITH_GROUPS, **direct) as client:
-        assert bearer(stack, keycloak.tokens(auth=client, **person)).json()["username"] == stacks.USER
+        assert bearer(stack, keycloak.tokens(auth=client, **login)).json()["username"] == stacks.USER
     with keycloak.client("tests-without-groups", FOR_MLFLOW, **direct) as client:
-        assert bearer(stack, keycloak.tokens(auth=client, **person)).status_code == 401
+        assert bearer(stack, keycloak.tokens(auth=client, **login)).status_code == 401

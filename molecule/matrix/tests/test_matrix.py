@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.lib import matrix_people, matrix_requests
+from tests.lib import matrix_callers, matrix_requests
 from tests.lib import matrix_routes as routes
 from tests.lib import matrix_world as worlds
 from tests.lib import stack as stacks
@@ -25,30 +25,30 @@ def listed(stack):
 
 
 @pytest.fixture(scope="module")
-def people(stack, plugin, mark):
-    make = {"oidc": matrix_people.oidc, "basic": matrix_people.basic_auth}[plugin]
+def callers(stack, plugin, mark):
+    make = {"oidc": matrix_callers.oidc, "basic": matrix_callers.basic_auth}[plugin]
     with make(stack, f"matrix-{mark}") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def caller_worlds(stack, people, plugin, mark):
+def caller_worlds(stack, callers, plugin, mark):
     """A world for each caller and prefix; callers that change nothing share one."""
     made = {}
 
     def make(caller, prefix):
-        made[caller, prefix] = matrix_people.world(f"matrix-{mark}-{caller}-{prefix}", caller, people, plugin)
+        made[caller, prefix] = matrix_callers.world(f"matrix-{mark}-{caller}-{prefix}", caller, callers, plugin)
 
     first, second = worlds.PREFIXES
-    changing = [caller for caller in matrix_people.CALLERS if caller not in matrix_people.CHANGE_NOTHING]
+    changing = [caller for caller in matrix_callers.CALLERS if caller not in matrix_callers.CHANGE_NOTHING]
     try:
-        worlds.together([lambda c=caller: make(c, first) for caller in matrix_people.CALLERS])
+        worlds.together([lambda c=caller: make(c, first) for caller in matrix_callers.CALLERS])
         worlds.together([lambda c=caller: make(c, second) for caller in changing])
-        for caller in matrix_people.CHANGE_NOTHING:
+        for caller in matrix_callers.CHANGE_NOTHING:
             made[caller, second] = worlds.World(**{**vars(made[caller, first]), "turn": "2"})
         yield made
     finally:
-        worlds.clear({world.label: world for world in made.values()}.values(), people.clients["admin"])
+        worlds.clear({world.label: world for world in made.values()}.values(), callers.clients["admin"])
 
 
 def spread(listed):
@@ -61,8 +61,8 @@ def spread(listed):
     return shares
 
 
-def requests_for(world, people, plugin):
-    table = {**matrix_requests.of(world), **getattr(matrix_requests, f"of_{plugin}")(world, people)}
+def requests_for(world, callers, plugin):
+    table = {**matrix_requests.of(world), **getattr(matrix_requests, f"of_{plugin}")(world, callers)}
     return {key: (number, ask) for number, (key, ask) in enumerate(table.items())}
 
 
@@ -72,24 +72,24 @@ def fail_with(rows, what):
     assert not rows, f"{len(rows)} {what}:\n{shown}"
 
 
-def test_every_route_has_a_rule_and_a_request(listed, caller_worlds, people, plugin):
-    known = requests_for(caller_worlds["owner", worlds.PREFIXES[0]], people, plugin)
+def test_every_route_has_a_rule_and_a_request(listed, caller_worlds, callers, plugin):
+    known = requests_for(caller_worlds["owner", worlds.PREFIXES[0]], callers, plugin)
     routes_here = [route for share in spread(listed).values() for route in share]
     fail_with([str(r) for r in routes_here if routes.asks(r.key, plugin) is None], "routes without a rule")
     fail_with([str(r) for r in routes_here if r.key not in known], "routes without a request")
 
 
-def test_invalid_credentials_are_refused_on_every_route(listed, caller_worlds, people, plugin, capsys):
+def test_invalid_credentials_are_refused_on_every_route(listed, caller_worlds, callers, plugin, capsys):
     """All routes without credentials and with invalid ones: only public routes answer."""
     time.sleep(2)  # a revoked token may be cached for a second
     wrong = []
-    tables = {prefix: requests_for(caller_worlds["other", prefix], people, plugin) for prefix in worlds.PREFIXES}
+    tables = {prefix: requests_for(caller_worlds["other", prefix], callers, plugin) for prefix in worlds.PREFIXES}
     chores = [
         (name, client, route, tables[prefix][route.key][1])
         for prefix, share in spread(listed).items()
         for number, route in enumerate(share)
-        for name, client in people.refused.items()
-        if name in matrix_people.EVERYWHERE or number % 20 == 0
+        for name, client in callers.refused.items()
+        if name in matrix_callers.EVERYWHERE or number % 20 == 0
     ]
     begun = time.monotonic()
 
@@ -106,17 +106,17 @@ def test_invalid_credentials_are_refused_on_every_route(listed, caller_worlds, p
     with capsys.disabled():
         routes_count = len({chore[2] for chore in chores})
         print(
-            f"\n{routes_count} routes x {len(people.refused)} callers to be refused: {len(chores)} calls, "
+            f"\n{routes_count} routes x {len(callers.refused)} callers to be refused: {len(chores)} calls, "
             f"{time.monotonic() - begun:.0f} s"
         )
     fail_with(wrong, "calls that were not refused")
 
 
 @pytest.mark.parametrize("method", BY_ITSELF)
-def test_other_http_methods_are_refused(listed, caller_worlds, people, plugin, method):
+def test_other_http_methods_are_refused(listed, caller_worlds, callers, plugin, method):
     """HEAD and OPTIONS reveal nothing to an anonymous caller."""
-    table = requests_for(caller_worlds["other", worlds.PREFIXES[0]], people, plugin)
-    anonymous, wrong = people.refused["anonymous"], []
+    table = requests_for(caller_worlds["other", worlds.PREFIXES[0]], callers, plugin)
+    anonymous, wrong = callers.refused["anonymous"], []
     for route in listed.routes:
         key = f"GET {route.key.partition(' ')[2]}"
         if route.method != method or routes.asks(key, plugin) in (routes.PUBLIC, None):
@@ -141,7 +141,7 @@ def answers(key, path, plugin):
 
 
 # Callers that may see only their own world; the owner owns all objects, and an administrator sees everything.
-CONFINED = [caller for caller in matrix_people.CALLERS if caller not in ("owner", "admin")]
+CONFINED = [caller for caller in matrix_callers.CALLERS if caller not in ("owner", "admin")]
 
 
 def of_others(caller_worlds, caller):
@@ -153,12 +153,12 @@ def of_others(caller_worlds, caller):
 def shows_too_much(caller, may, answer, request, *, world, hidden):
     """Return what an answer reveals without permission, or None; `hidden` are the markers of other worlds."""
     if world.plant in answer.text and (not may or caller == "other"):
-        return "shows an object of somebody else"
+        return "shows an object of another user"
     for plant in hidden:
         if plant in answer.text:
             return f"shows {plant}"
     if caller == "other" and world.label in answer.text and world.label not in f"{request}":
-        return "reveals the name of somebody else's object"
+        return "reveals the name of an object of another user"
     return None
 
 
@@ -166,7 +166,7 @@ def is_right(what, may, status, others):
     """Return whether a status is as expected."""
     if what == routes.OFF:
         return status in (400, 403, 404, 500, 501, 503)
-    if what == routes.NOBODY:
+    if what == routes.CLOSED:
         return status in (401, 403, 429)
     return (200 <= status < 300 or status in others) if may else status == 403
 
@@ -182,14 +182,14 @@ def verdict(caller, route, request, answer, *, world, hidden, plugin):
     return fault
 
 
-def test_every_caller_has_the_expected_access(listed, caller_worlds, people, plugin, capsys):
+def test_every_caller_has_the_expected_access(listed, caller_worlds, callers, plugin, capsys):
     """All routes, called by authenticated users and programs on objects of their own worlds."""
     wrong, counted, begun = [], collections.Counter(), time.monotonic()
     shares = spread(listed)
 
     def run(caller, prefix):
-        world, client = caller_worlds[caller, prefix], people.clients[caller]
-        known, hidden = requests_for(world, people, plugin), of_others(caller_worlds, caller)
+        world, client = caller_worlds[caller, prefix], callers.clients[caller]
+        known, hidden = requests_for(world, callers, plugin), of_others(caller_worlds, caller)
         for route in sorted(shares[prefix], key=lambda each: known[each.key][0]):
             request = known[route.key][1]
             if route.key in routes.UNTRIED and caller == "admin":
@@ -203,14 +203,14 @@ def test_every_caller_has_the_expected_access(listed, caller_worlds, people, plu
     worlds.together([lambda c=caller, p=prefix: run(c, p) for caller, prefix in caller_worlds])
     with capsys.disabled():
         print(
-            f"\n{sum(map(len, shares.values()))} routes x {len(matrix_people.CALLERS)} authenticated callers: "
+            f"\n{sum(map(len, shares.values()))} routes x {len(matrix_callers.CALLERS)} authenticated callers: "
             f"{counted.total()} calls, {counted[2]} answered, {counted[4]} refused, {time.monotonic() - begun:.0f} s"
         )
     assert counted[2] > counted.total() / 4
     fail_with(wrong, "answers that are wrong")
 
 
-def test_graphql_shows_only_permitted_objects(listed, caller_worlds, people):
+def test_graphql_shows_only_permitted_objects(listed, caller_worlds, callers):
     """One row per field of the schema; an unknown field fails the test."""
     wrong, rows = [], 0
     for (caller, prefix), world in caller_worlds.items():
@@ -222,7 +222,7 @@ def test_graphql_shows_only_permitted_objects(listed, caller_worlds, people):
         for field in fields:
             query, marker = known[field]
             body = {"query": f"{field.partition(' ')[0]} {{ {query} }}"}
-            for name, client in {"": people.clients[caller], **(people.refused if caller == "other" else {})}.items():
+            for name, client in {"": callers.clients[caller], **(callers.refused if caller == "other" else {})}.items():
                 answer = client.ask("POST", "/graphql", body)
                 rows += 1
                 if name:
@@ -237,10 +237,10 @@ def test_graphql_shows_only_permitted_objects(listed, caller_worlds, people):
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "other"])
-def test_path_variants_do_not_bypass_authorization(caller_worlds, people, caller):
+def test_path_variants_do_not_bypass_authorization(caller_worlds, callers, caller):
     """Paths that a proxy or a router might normalize."""
     world = caller_worlds["other", worlds.PREFIXES[0]]
-    client = people.clients[caller] if caller in people.clients else people.refused[caller]
+    client = callers.clients[caller] if caller in callers.clients else callers.refused[caller]
     file = f"{world.artifacts}/file.txt"
     proxied = "/api/2.0/mlflow-artifacts/artifacts"
     spellings = [
@@ -272,13 +272,13 @@ def test_path_variants_do_not_bypass_authorization(caller_worlds, people, caller
         answer = client.ask("GET", path)
         if world.plant in answer.text or (world.run in answer.text and answer.status < 400):
             wrong.append(f"{path} answers {answer.status} {answer.text[:150]!r}")
-    fail_with(wrong, "paths that show objects of somebody else")
+    fail_with(wrong, "paths that show objects of other users")
 
 
-def test_proxy_headers_do_not_change_the_caller(caller_worlds, people, stack):
+def test_proxy_headers_do_not_change_the_caller(caller_worlds, callers, stack):
     """Headers in which a proxy would pass the user and the client address."""
     world = caller_worlds["other", worlds.PREFIXES[0]]
-    admin = people.names["admin"]
+    admin = callers.names["admin"]
     for header, value in (
         ("X-Forwarded-User", admin),
         ("X-Forwarded-Email", admin),
@@ -294,29 +294,29 @@ def test_proxy_headers_do_not_change_the_caller(caller_worlds, people, stack):
         ("X-Forwarded-For", "127.0.0.1"),
     ):
         path = f"/api/2.0/mlflow/runs/get?run_id={world.run}"
-        assert people.refused["anonymous"].ask("GET", path, headers={header: value}).status == 401, header
-        assert people.clients["other"].ask("GET", path, headers={header: value}).status == 403, header
-    own = people.clients["owner"].ask(
+        assert callers.refused["anonymous"].ask("GET", path, headers={header: value}).status == 401, header
+        assert callers.clients["other"].ask("GET", path, headers={header: value}).status == 403, header
+    own = callers.clients["owner"].ask(
         "PUT", "/ajax-api/3.0/mlflow/assistant/config", {"providers": {}}, {"X-Forwarded-For": "127.0.0.1"}
     )
     assert own.status == 403, own.text
 
 
-def test_valid_token_of_the_identity_provider_is_accepted(people):
+def test_valid_token_of_the_identity_provider_is_accepted(callers):
     """Control: otherwise the refusal of forged tokens would prove nothing."""
-    if people.bearer is None:
+    if callers.bearer is None:
         pytest.skip("this stack has no identity provider")
-    answer = people.bearer.ask("GET", "/api/2.0/mlflow/users/current")
+    answer = callers.bearer.ask("GET", "/api/2.0/mlflow/users/current")
     assert (answer.status, answer.json()["username"]) == (200, stacks.USER), answer.text
 
 
-def test_logged_in_user_cannot_create_tokens_for_others(people, stack, mark):
+def test_logged_in_user_cannot_create_tokens_for_others(callers, stack, mark):
     """Only users who logged in at the provider can create tokens, so only they could create them for others."""
-    if people.bearer is None:
+    if callers.bearer is None:
         pytest.skip("this stack has no identity provider")
     ends = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).isoformat()
     body = {"name": f"matrix-{mark}", "expiration": ends}
-    others = (*(people.names[caller] for caller in ("other", "service", "admin")), people.accounts["old"])
+    others = (*(callers.names[caller] for caller in ("other", "service", "admin")), callers.accounts["old"])
     wrong = []
     for prefix, whose in itertools.product(worlds.PREFIXES, others):
         users = f"/{prefix}/2.0/mlflow/users"
@@ -324,15 +324,15 @@ def test_logged_in_user_cannot_create_tokens_for_others(people, stack, mark):
             ("POST", f"{users}/{whose}/tokens", body),
             ("PATCH", f"{users}/access-token", {"username": whose, "expiration": ends}),
         ):
-            answer = people.bearer.ask(method, path, asked)
+            answer = callers.bearer.ask(method, path, asked)
             if answer.status != 403:
                 wrong.append(f"{method} {path} for {whose} answers {answer.status}")
-    fail_with(wrong, "tokens of somebody else that were not refused")
+    fail_with(wrong, "tokens of other users that were not refused")
 
     tokens = f"{worlds.API2}/users/current/tokens"
-    made = people.bearer.made("POST", tokens, body)
+    made = callers.bearer.made("POST", tokens, body)
     try:
         theirs = worlds.Client(stack.mlflow_url, worlds.basic(stacks.USER, made["token"]))
         assert theirs.made("GET", f"{worlds.API2}/users/current")["username"] == stacks.USER
     finally:
-        people.bearer.made("DELETE", f"{tokens}/{made['id']}")
+        callers.bearer.made("DELETE", f"{tokens}/{made['id']}")

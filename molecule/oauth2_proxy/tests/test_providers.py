@@ -104,7 +104,7 @@ class _GitHub(http.server.BaseHTTPRequestHandler):
     """The part of GitHub's API that oauth2-proxy calls; the test sets the user."""
 
     protocol_version = "HTTP/1.1"
-    person = None
+    user = None
 
     def do_GET(self):
         place = urllib.parse.urlsplit(self.path)
@@ -115,15 +115,13 @@ class _GitHub(http.server.BaseHTTPRequestHandler):
             return
         assert self.headers["Authorization"] == "token the-token"
         first = dict(urllib.parse.parse_qsl(place.query)).get("page", "1") == "1"
-        person = self.person
+        user = self.user
         found = {
             "/": {},
-            "/user": {"login": person["login"], "email": person["email"]},
-            "/user/emails": [{"email": person["email"], "primary": True, "verified": True}],
-            "/user/orgs": [{"login": each} for each in person["orgs"]] if first else [],
-            "/user/teams": [
-                {"name": team, "slug": team, "organization": {"login": org}} for org, team in person["teams"]
-            ]
+            "/user": {"login": user["login"], "email": user["email"]},
+            "/user/emails": [{"email": user["email"], "primary": True, "verified": True}],
+            "/user/orgs": [{"login": each} for each in user["orgs"]] if first else [],
+            "/user/teams": [{"name": team, "slug": team, "organization": {"login": org}} for org, team in user["teams"]]
             if first
             else [],
         }
@@ -170,7 +168,7 @@ def github(role, echo, proxy_program, tmp_path_factory):
         public = "http://localhost:30800"
 
         def log_in(login, orgs=(), teams=()):
-            _GitHub.person = {"login": login, "email": f"{login}@example.com", "orgs": orgs, "teams": teams}
+            _GitHub.user = {"login": login, "email": f"{login}@example.com", "orgs": orgs, "teams": teams}
             session = access_token.new_session()
             page = session.get(f"{url}/oauth2/start", params={"rd": "/"}, timeout=60, allow_redirects=False)
             back = session.get(page.headers["Location"], timeout=60, allow_redirects=False).headers["Location"]

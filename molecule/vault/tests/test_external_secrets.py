@@ -77,7 +77,7 @@ def test_a_second_apply_changes_nothing(secrets):
 
 def test_missing_operator_is_reported(secrets):
     secrets.apply(wanted())
-    with pytest.raises(KubeError, match="no operator has looked at it, is the External Secrets operator running"):
+    with pytest.raises(KubeError, match="no operator has processed it, is the External Secrets operator running"):
         secrets.wait_ready(ONE, "login", timeout=1)
 
 
@@ -188,5 +188,5 @@ def test_timeout_without_an_operator(login, secrets):
     done = login.ensure(**DELIVERY)
     assert done.code != 0
     assert "Traceback" not in done.output
-    assert "no operator has looked at it" in " ".join(done.output.split())
+    assert "no operator has processed it" in " ".join(done.output.split())
     assert (login.values(ONE), login.values(TWO)) == before[:2]

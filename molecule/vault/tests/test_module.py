@@ -51,10 +51,10 @@ def test_value_changed_in_the_cluster_is_reverted(login):
 
 
 def test_a_supplied_value_replaces_both(login):
-    assert login.changed(supplied="from a person")[0]
-    assert login.kept() == ({"username": "mlflow", "password": "from a person"}, 2)
+    assert login.changed(supplied="from a user")[0]
+    assert login.kept() == ({"username": "mlflow", "password": "from a user"}, 2)
     assert login.values(ONE) == login.values(TWO) == login.kept()[0]
-    assert not login.changed(supplied="from a person")[0]
+    assert not login.changed(supplied="from a user")[0]
     assert not login.changed()[0]
 
 
@@ -125,7 +125,7 @@ def test_output_contains_no_secrets(login):
     token = login.vault.token()
     given = {"auth_method": "token", "role_id": None, "secret_id": None, "token": {"value": token}}
     outputs = [
-        login.changed("-vvv", supplied="a person's own secret")[1],
+        login.changed("-vvv", supplied="a user's own secret")[1],
         login.changed("-vvv", vault=login.options(**given))[1],
     ]
     # Ansible prints the lines around a failed task, so only successful runs are checked.
@@ -224,7 +224,7 @@ def test_concurrent_writer_makes_the_module_give_up(login):
         number = 0
         while not stop.is_set():
             number += 1
-            login.vault.put("login", {"username": f"somebody-{number}", "password": "theirs"})
+            login.vault.put("login", {"username": f"another-writer-{number}", "password": "theirs"})
 
     before = [login.stack.core.read_namespaced_secret("login", each).metadata.resource_version for each in (ONE, TWO)]
     threads = [threading.Thread(target=write) for _number in range(4)]
@@ -238,7 +238,7 @@ def test_concurrent_writer_makes_the_module_give_up(login):
             thread.join()
     assert "Traceback" not in done.output
     if done.code != 0:  # depends on timing
-        assert "is written by somebody else all the time" in done.output
+        assert "is changed by another writer all the time" in done.output
         after = [
             login.stack.core.read_namespaced_secret("login", each).metadata.resource_version for each in (ONE, TWO)
         ]

@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values that a person supplies: from the environment, a file, or a variable."""
+"""Values that a user supplies: from the environment, a file, or a variable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-HIDDEN = 16  # characters; a value that is longer stands for nothing else, and is hidden wherever it shows up
+HIDDEN = 16  # characters; a longer value can be nothing else, and is hidden wherever it occurs
 NOT_SHOWN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"  # Ansible's own words
 
 
@@ -18,7 +18,7 @@ class WrongInputError(Exception):
 
 
 def read_supplied(where: str, given: Any) -> bytes:
-    """Give a value that a person supplies.
+    """Give a value that a user supplies.
 
     Args:
         where: Name of the setting for messages.

@@ -38,7 +38,7 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # https://kub
 
 CONNECT_TIMEOUT = 5.0  # seconds
 READ_TIMEOUT = 10.0  # seconds
-# In the order of the kubernetes client, where the last one wins.
+# In the order of the kubernetes client, where the last one takes precedence.
 PROXY_VARIABLES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY")
 NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
 BUSY = (429, 503, 504)  # the API server asks to come back later
@@ -82,7 +82,7 @@ def secret_option(*keys: str, **defaults: str) -> dict[str, Any]:
 
 
 class KubeError(Exception):
-    """What went wrong with the cluster, in one sentence for a person."""
+    """What went wrong with the cluster, in one sentence for a user."""
 
 
 class ApiError(KubeError):
@@ -328,7 +328,7 @@ def _from_pod() -> Settings | None:
 def load_settings(params: dict[str, Any]) -> Settings:
     """Work out how to reach the API server from a module's options, the environment and the kubeconfig.
 
-    The order is that of kubernetes.core: a host with credentials; a kubeconfig or a context that was asked for; the
+    The order is that of kubernetes.core: a host with credentials; a kubeconfig or a context that was given; the
     service account of the pod; the default kubeconfig. Single options win over what a kubeconfig says.
 
     Args:
@@ -457,9 +457,7 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     try:
         context = tls_context(settings.verify, settings.ca_file, settings.ca_data)
     except (OSError, ValueError) as error:
-        raise KubeError(
-            f"the certificate authority of {settings.source} cannot be loaded: {_one_line(str(error))}"
-        ) from None
+        raise KubeError(f"the CA certificate of {settings.source} cannot be loaded: {_one_line(str(error))}") from None
     cert, key = settings.cert_file, settings.key_file
     if not cert and not settings.cert_data:
         return context
@@ -714,7 +712,7 @@ def connect(params: dict[str, Any]) -> Api:
 def unmask(module: Any, *secret: str, plain: Iterable[str] = ()) -> None:
     """Keep secrets hidden in a module's output, but let messages have the names of things.
 
-    Ansible hides every string of a secret option wherever it stands in the output. kubernetes.core marks the whole
+    Ansible hides every string of a secret option wherever it occurs in the output. kubernetes.core marks the whole
     option kubeconfig as secret, so that a path would be cut out of every message.
 
     Args:

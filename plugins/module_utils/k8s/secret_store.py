@@ -66,12 +66,12 @@ class Store(ABC):
             write: False only says what would be done.
 
         Raises:
-            Conflict: Somebody else has written there since.
+            Conflict: Another writer has written there since.
         """
         return None
 
     def recoverable(self, namespace: str, name: str) -> bool:
-        """Say whether a Secret that is not in the cluster can be had from what this store keeps of it."""
+        """Say whether a Secret that is not in the cluster can be restored from what this store keeps of it."""
         return False
 
     def recover(self, namespace: str, name: str) -> Secret:
@@ -94,6 +94,10 @@ class Store(ABC):
         """
         return
 
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        return
+
     @abstractmethod
     def read(self, namespace: str, name: str) -> Secret | None:
         """Give a Secret, or None where there is none."""
@@ -108,7 +112,7 @@ class Store(ABC):
 
     @abstractmethod
     def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
-        """Write some keys and labels of a Secret, keep all others, and mend what C(drift) says.
+        """Write some keys and labels of a Secret, keep all others, and correct what C(drift) says.
 
         Args:
             secret: What was read.
@@ -139,6 +143,9 @@ class KubernetesStore(Store):
         self._secrets = Secrets(api)
         self._clock = clock
         self._sleep = sleep
+
+    def close(self) -> None:
+        self._api.close()
 
     def read(self, namespace: str, name: str) -> Secret | None:
         return self._secrets.read(namespace, name)
@@ -209,7 +216,7 @@ class KubernetesStore(Store):
         try:
             found = self._api.find(f"/api/v1/namespaces/{quoted(namespace)}")
         except ApiError as error:
-            if error.status == 403:  # who works in namespaces that somebody else made may not see them
+            if error.status == 403:  # an account that works in existing namespaces may not be allowed to read them
                 return "Active"
             raise
         if found is None:
@@ -236,7 +243,7 @@ class KubernetesStore(Store):
 
 
 def made_by(secret: Secret) -> str:
-    """Give the kind that makes a Secret, SealedSecret or ExternalSecret; empty where it stands alone."""
+    """Give the kind that makes a Secret, SealedSecret or ExternalSecret; empty where none does."""
     if owned({"metadata": secret.metadata}):
         return SEALED_SECRET
     return EXTERNAL_SECRET if EXTERNALLY_MANAGED in secret.labels else ""

@@ -4,7 +4,7 @@
 """Secrets of a cluster: their type, and what reads and writes them.
 
 Values stay in the process. No error of this file holds one: what an API server answers to a write is passed on only
-where no value stands in it.
+where it has no value.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     quoted,
 )
 
-ATTEMPTS = 10  # how often a Secret is read again because somebody else wrote it at the same time
+ATTEMPTS = 10  # how often a Secret is read again because another writer wrote it at the same time
 Result = TypeVar("Result")
 
 
 class Conflict(Exception):
-    """Somebody else wrote a Secret between our reading and our writing: read again."""
+    """Another writer wrote a Secret between our reading and our writing: read again."""
 
 
 def retried(attempt: Callable[[], Result], what: str, attempts: int = ATTEMPTS) -> Result:
     """Call a function until it meets no conflict, and give what it returns.
 
     Args:
-        attempt: Reads, decides and writes; raises Conflict where somebody else has written meanwhile.
+        attempt: Reads, decides and writes; raises Conflict where another writer has written meanwhile.
         what: What is written, for the message.
         attempts: How often it is called at most.
 
@@ -47,7 +47,7 @@ def retried(attempt: Callable[[], Result], what: str, attempts: int = ATTEMPTS) 
             return attempt()
         except Conflict:
             continue
-    raise KubeError(f"{what} is written by somebody else all the time: gave up after {attempts} attempts")
+    raise KubeError(f"{what} is changed by another writer all the time: gave up after {attempts} attempts")
 
 
 @dataclass
@@ -237,7 +237,7 @@ class SecretValues:
 
 
 def _placed(secret: Secret, namespace: str, name: str) -> Secret:
-    """Give a Secret the place that it was asked for by."""
+    """Give a Secret the place by which it was requested."""
     secret.namespace, secret.name = namespace, name
     return secret
 

@@ -45,7 +45,7 @@ class Verdict:
     """What a workload's status says.
 
     Args:
-        ready: It is as it was asked for.
+        ready: It is as its specification says.
         failed: Why it can never be; empty as long as it can.
         note: How far it is.
     """

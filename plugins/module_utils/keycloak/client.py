@@ -18,7 +18,13 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
-from ansible_collections.mlops.mlflow.plugins.module_utils.connections import BROKEN, Answer, Wire, explain, in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import (
+    BROKEN,
+    Answer,
+    Client,
+    explain,
+    in_parallel,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.portforward import Unreachable
 
 MANY = 20  # users for whom lists are read
@@ -52,7 +58,7 @@ class Refused(KeycloakError):
         return self.status >= 500
 
 
-class Admin:
+class Admin(Client):
     """A session with the admin REST API.
 
     Args:
@@ -67,25 +73,12 @@ class Admin:
         token_realm: str = "master",  # noqa: S107 - a realm's name
         another: Callable[[], Any] | None = None,
     ) -> None:
-        self._wire = Wire(connection)
+        super().__init__(connection)
         self._another = another
         self._token_realm = token_realm
         self._token_path = f"/realms/{quote(token_realm, safe='')}/protocol/openid-connect/token"
         self._account: dict[str, str] = {}
         self._token = ""
-
-    @property
-    def requests(self) -> int:
-        """How many were sent to Keycloak."""
-        return self._wire.requests
-
-    @requests.setter
-    def requests(self, count: int) -> None:
-        self._wire.requests = count
-
-    def close(self) -> None:
-        """Drop the connection; the next request opens another."""
-        self._wire.close()
 
     def another(self) -> Admin:
         """Give a session of the same administrator with a connection of its own, for another thread."""
@@ -405,7 +398,7 @@ class Reconciler:
         others = [name for name in names if name not in self._users]
         if not others or not self._get("read the directories", "/components", type=DIRECTORY):
             return
-        # One of a directory such as LDAP may be in no list until it is asked for by name.
+        # One of a directory such as LDAP may be in no list until it is requested by name.
         paths = [f"{self._path}/users?{urlencode({'username': name, 'exact': 'true'})}" for name in others]
         found = self._admin.get_all([(f"read the user {name}", path) for name, path in zip(others, paths, strict=True)])
         self._users |= {name: users[0] for name, users in zip(others, found, strict=True) if users}
@@ -430,7 +423,7 @@ class Reconciler:
         self._admin.put("record the first passwords", self._path, realm)
 
     def _remove_undeclared(self, known: set[str], groups: dict[str, str | None]) -> None:
-        """Takes those out of the declared groups whom nobody declared."""
+        """Removes members that are not declared from the declared groups."""
         for name, members in self._members.items():
             undeclared = {user: its for user, its in members.items() if its.lower() not in known}
             if not undeclared:
@@ -493,7 +486,7 @@ class Reconciler:
             return
         before, after = differing(settings, have)
         if after and self._note(thing, f"{_listed(after)} changed", before, after):
-            # The whole representation goes back: where fields lack, Keycloak resets some (those of CIBA and of PAR).
+            # The whole representation is sent: Keycloak resets some missing fields (those of CIBA and of PAR).
             self._admin.put(f"change {_listed(after)} of the {thing}", self._path, merged(have, settings))
             self._verify(thing, settings, self._get(f"read the {thing}", ""))
 

@@ -28,7 +28,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import 
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.things import RESOURCES, V2, V3, Catalogue
 
 SNAPSHOT = "/api/3.0/mlops/grants"
-"""All grants in one answer: a route of our own image. Other servers are asked for many lists instead."""
+"""All grants in one answer: a route of our own image. Of other servers, many lists are read instead."""
 
 WORKSPACE = "default"  # of the roles that are our groups
 DEFAULT_PRIORITY = 100  # of a pattern
@@ -48,7 +48,7 @@ class GrantKey(NamedTuple):
     subject: str  # of the call's kind, user or group
     resource: str
     form: str  # NAME or PATTERN
-    target: str  # as people name it
+    target: str  # by the name that users know
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Grant:
     """
 
     permission: str
-    priority: int | None = None  # of a pattern: the lowest wins
+    priority: int | None = None  # of a pattern: the lowest takes precedence
     handle: Any = None
 
     def same(self, other: Grant) -> bool:
@@ -179,7 +179,7 @@ class Server:
     def present(
         self, wanted: dict[GrantKey, Grant], unwanted: set[GrantKey], everything: bool
     ) -> dict[GrantKey, Grant]:
-        """Give the grants there are: all of them, or at least those of the keys that are asked for."""
+        """Give the grants there are: all of them, or at least those of the given keys."""
         raise NotImplementedError
 
     def ensure_groups(self, groups: list[dict[str, Any]], *, exclusive: bool) -> None:
@@ -277,7 +277,7 @@ class OidcServer(Server):
                 for subject in self.existing()
                 for resource, its in RESOURCES.items()
                 for form in (NAME, PATTERN)
-                # Nobody has a grant on a name where there is no name.
+                # Where there is no name, there is no grant on a name.
                 if (its.patterns if form == PATTERN else resource == "scorer" or self.catalogue.ids(resource))
             }
         order = sorted(asked)
@@ -311,7 +311,7 @@ class OidcServer(Server):
         base = f"{self._base}/{segment(key.subject)}/{self._path(key.resource, key.form)}"
         if key.form == PATTERN:
             return base
-        # A thing that is gone is known by what grants call it alone.
+        # Of a deleted object, only the name that grants use is known.
         found = self._id(key) if before is None else before.handle
         if key.resource == "scorer":
             experiment, _unused, scorer = found.partition("/")
@@ -426,7 +426,7 @@ class BasicServer(Server):
     def expand(
         self, wanted: dict[GrantKey, Grant], unwanted: set[GrantKey]
     ) -> tuple[dict[GrantKey, Grant], set[GrantKey]]:
-        """Write patterns out: a name wins over a pattern, and of two patterns the one of lower priority."""
+        """Replace patterns by names: a name takes precedence over a pattern, and of two patterns the lower priority."""
         expanded = {key: grant for key, grant in wanted.items() if key.form == NAME or key.target == EVERY}
         expanded = {key: Grant(grant.permission) for key, grant in expanded.items()}
         patterns = [(key, its) for key, its in wanted.items() if key.form == PATTERN and key.target != EVERY]
@@ -528,7 +528,7 @@ def server(accounts: Accounts, catalogue: Catalogue, kind: str) -> Server:
 
 
 def is_personal(catalogue: Catalogue, kind: str, key: GrantKey, grant: Grant) -> bool:
-    """Whether a grant may be what somebody has for having made the thing.
+    """Whether a grant may be the one that a user has for having created the thing.
 
     Neither plugin keeps who made a thing: the maker's grant is a row like any other. So a user's MANAGE on a name
     counts as the maker's, but for what was made by a declaration.
@@ -555,7 +555,7 @@ def plan(server: Server, entries: list[dict[str, Any]], *, exclusive: bool, new:
     """Find out what is to be changed, and see that it can be.
 
     Args:
-        exclusive: take away what is not declared, but the makers' MANAGE.
+        exclusive: revoke what is not declared, except the MANAGE of creators.
         new: groups that are not there yet, and will be.
 
     Raises:
@@ -598,7 +598,7 @@ def plan(server: Server, entries: list[dict[str, Any]], *, exclusive: bool, new:
 
 
 def carry_out(server: Server, planned: Plan) -> None:
-    """Do what was planned. What is taken away goes first, so that nobody has more for a moment than before or after."""
+    """Do what was planned. Removals come first, so that no user has more for a moment than before or after."""
     for key, before in planned.removals:
         if server.changes.turn(describe(server.kind, key), before, None):
             server.writes.add(key.subject, partial(server.remove, key=key, before=before))
@@ -614,7 +614,7 @@ class Permissions(NamedTuple):
 
     Args:
         entries: grants by kind of subject.
-        groups: groups that must be there.
+        groups: groups that must exist.
         admins: administrators of basic-auth; None leaves them alone.
         exclusive: the kinds of subjects that are to have nothing else.
     """

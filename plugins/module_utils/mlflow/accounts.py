@@ -1,9 +1,9 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Accounts of MLflow: of people, and of programs.
+"""Accounts of MLflow: of users, and of programs.
 
-mlflow-oidc-auth keeps people (who log in at an identity provider), service accounts, and access tokens. MLflow's
+mlflow-oidc-auth keeps users (who log in at an identity provider), service accounts, and access tokens. MLflow's
 basic-auth keeps accounts with a password each, and knows no difference between them.
 """
 
@@ -154,7 +154,7 @@ class Accounts:
         have = self.find(want["name"])
         thing = f"{'service account' if service else 'user'} {want['name']}"
         if have and have.service is not None and have.service != service:
-            there = "a service account" if have.service else "a person's account"
+            there = "a service account" if have.service else "a user's account"
             option = "service_accounts" if have.service else "users"
             raise MlflowError(f"{thing}: there is {there} of that name, which belongs into {option}")
         if want.get("state") == "absent":
@@ -260,7 +260,7 @@ class Accounts:
                 raise MlflowError(f"{thing}: it is new, so password_secret must name a Secret with its first password")
             account = Account(want["name"], bool(admin))
             if self._note_created(want, thing, account):
-                # A program's password that nobody knows: its token is issued by mlflow_token or mlflow_client.
+                # A program's password, kept nowhere: its token is issued by mlflow_token or mlflow_client.
                 first = password or generate("password", PASSWORD_LENGTH)
                 body = {"username": want["name"], "password": first.decode()}
                 path = f"{USERS}/create"
@@ -308,7 +308,7 @@ class Accounts:
         """
         if self.api.plugin == "oidc":
             raise MlflowError(
-                "admins is given: with the login by oidc, whoever is in the provider's group of administrators is one"
+                "admins is given: with the login by oidc, administrators are who is in the provider's group of them"
             )
         there = self.all()
         unknown = set(wanted) - set(there)
@@ -320,7 +320,7 @@ class Accounts:
         surplus = sorted(each.name for each in there.values() if each.admin and each.name not in {*wanted, me})
         if exclusive and surplus and not set(wanted) - {me}:
             raise MlflowError(
-                f"exclusive would take the right to administer from {listed(surplus)}, and leave nobody but {me}: "
+                f"exclusive would take the right to administer from {listed(surplus)}, and leave it only to {me}: "
                 "name one who is to keep it"
             )
         for name in [*sorted(set(wanted)), *(surplus if exclusive else [])]:

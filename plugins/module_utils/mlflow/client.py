@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """MLflow's REST API, as the modules mlflow_* call it: by its URL, or by a port-forward to its Service.
 
-Two plugins let people and programs in, and their APIs differ: C(oidc) is mlflow-oidc-auth, C(basic) is MLflow's own
+Two plugins authenticate callers, and their APIs differ: C(oidc) is mlflow-oidc-auth, C(basic) is MLflow's own
 basic-auth. Values of credentials stay in the process: no error of this file holds one.
 """
 
@@ -21,7 +21,13 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes as Record
-from ansible_collections.mlops.mlflow.plugins.module_utils.connections import BROKEN, Answer, Wire, explain, in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.connections import (
+    BROKEN,
+    Answer,
+    Client,
+    explain,
+    in_parallel,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
     ApiError,
@@ -45,7 +51,7 @@ WHO_AM_I = "/api/2.0/mlflow/users/current"
 """Answered by both plugins, and differently: {"username": ...} by mlflow-oidc-auth, {"user": ...} by basic-auth."""
 
 SEARCH = "/api/2.0/mlflow/experiments/search"
-"""A list, although it is asked for by POST."""
+"""A list, although it is requested by POST."""
 
 Query: TypeAlias = "dict[str, Any] | list[tuple[str, Any]] | None"
 """Parameters of a URL."""
@@ -149,7 +155,7 @@ def _basic(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
 
 
-class MlflowApi:
+class MlflowApi(Client):
     """Requests to one MLflow over one kept-alive connection.
 
     Args:
@@ -159,7 +165,7 @@ class MlflowApi:
         account: how messages call the account.
         plugin: C(oidc), C(basic), or C(auto) to ask the server when it matters.
         path: the path that the server's URL begins with.
-        kube: gives a client of the cluster's API server, which is asked for only where a Secret is read or written.
+        kube: gives a client of the cluster's API server, which is needed only where a Secret is read or written.
         another: gives a further connection, for a thread of its own.
     """
 
@@ -176,7 +182,7 @@ class MlflowApi:
         another: Callable[[], Any] | None = None,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> None:
-        self._wire = Wire(connection)
+        super().__init__(connection)
         self._authorization = authorization
         self._account = account
         self._plugin = plugin
@@ -190,19 +196,6 @@ class MlflowApi:
         self._read: dict[str, bytes] | None = None
         self.secrets: list[str] = []  # what a module's output must not hold
         self.waits = True  # for a pod to be ready
-
-    @property
-    def requests(self) -> int:
-        """How many were sent to MLflow."""
-        return self._wire.requests
-
-    @requests.setter
-    def requests(self, count: int) -> None:
-        self._wire.requests = count
-
-    def close(self) -> None:
-        """Drop the connection; the next request opens another."""
-        self._wire.close()
 
     def another(self) -> MlflowApi:
         """Give a client of the same server and account with a connection of its own, for another thread."""
@@ -251,7 +244,7 @@ class MlflowApi:
         pairs = list(query.items()) if isinstance(query, dict) else list(query or [])
         pairs = [(k, str(v).lower() if isinstance(v, bool) else v) for k, v in pairs if v is not None]
         target = self._path + path + (f"?{urlencode(pairs)}" if pairs else "")
-        # localhost is a Host that MLflow answers to whatever names it was given.
+        # MLflow answers to the Host localhost, with any names that it was given.
         headers = {"Accept": "application/json", "User-Agent": "mlops.mlflow"}
         if self._is_forwarded:
             headers["Host"] = "localhost:5000"
@@ -313,7 +306,7 @@ class MlflowApi:
             body: what is sent as JSON; None sends nothing.
             query: parameters of the URL; those that are None are left out, booleans become C(true) and C(false).
             what: the deed in words, for the sentence of a refusal: "MLflow refused to <what>".
-            authorization: another header than the session's; for a look at somebody else's credentials.
+            authorization: another header than the session's; to check the credentials of another account.
 
         Raises:
             MlflowError: the server answers with other than success.

@@ -18,7 +18,7 @@ def mapping(tree: Any, part: str) -> dict[Any, Any]:
 
 
 def known_as(user: dict[str, Any], claim: str) -> str:
-    """Give the name by which MLflow calls somebody of keycloak_users."""
+    """Give the name that a user of keycloak_users has in MLflow."""
     return str(user.get("email") or "").lower() if claim == "email" else str(user["name"])
 
 

@@ -25,7 +25,7 @@ MODELS = f"{V2}/registered-models"
 DELETED = " (deleted)"  # behind the name of a deleted experiment
 PAGE = 1000
 CREATED_BY = "mlops.mlflow.created_by"
-"""Tag of the experiments and models that a declaration made: nobody has MANAGE there for having made them."""
+"""Tag of the experiments and models that a declaration made: no user has MANAGE there for having made them."""
 ANSIBLE = "ansible"
 IS_PROMPT = "mlflow.prompt.is_prompt"
 NOTE = "mlflow.note.content"  # the tag that holds an experiment's description
@@ -175,7 +175,7 @@ def check_names(words: str, wanted: list[dict[str, Any]]) -> None:
 
 
 class Catalogue:
-    """The things there are, by the names people use and by what grants call them. Each kind is read once.
+    """The things there are, by the names users know and by what grants call them. Each kind is read once.
 
     What is made or deleted by the same call is entered here, in check mode too.
     """

@@ -4,10 +4,10 @@
 """Access tokens of MLflow's accounts, and the Secrets of the cluster that they are delivered in.
 
 mlflow-oidc-auth has tokens: several an account, each with a name and an end. A renewed one is another token, so that
-the old one is honoured for as long as programs may still hold it. MLflow's basic-auth has one password an account: a
+the old one remains valid for as long as programs may still hold it. MLflow's basic-auth has one password an account: a
 renewed one replaces it at once, in MLflow first and in all its Secrets right after.
 
-A Secret of ours is known by its labels and annotations, never by its name alone.
+A Secret of ours is identified by its labels and annotations, never by its name alone.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _issued(secret: Secret) -> IssuedSecret:
 
 
 def _digest(value: str) -> str:
-    # Of a value that is long and random, so that its digest tells nothing.
+    # Of a value that is long and random, so that its hash reveals nothing.
     return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 
@@ -213,7 +213,7 @@ class Wanted:
         absent: whether some are to be absent.
         revoked: accounts and names of tokens that are to be revoked wherever they are.
         exclusive: whether the Secrets of others go.
-        remove_accounts: whether an account goes with its last Secret.
+        remove_accounts: whether an account is removed with its last Secret.
     """
 
     kind: str
@@ -325,7 +325,7 @@ class Tokens:
 
     Args:
         accounts: the accounts of the server, and where changes are noted.
-        kind: which Secrets are looked at.
+        kind: which Secrets are read.
         instance: which MLflow it is, as the Secrets' label has it.
         former: what that label was before, for Secrets that are taken over where they are declared.
         now: gives the time; for tests.
@@ -366,7 +366,7 @@ class Tokens:
             owners: whose Secrets with a former label are ours too.
 
         Raises:
-            MlflowError: a Secret is somebody else's, or its namespace is not there.
+            MlflowError: a Secret was not made here, or its namespace is not there.
         """
         fixed = [f"{key}={value}" for key, value in sorted(self._labels.items()) if key != INSTANCE]
         selector = ",".join([*fixed, f"{INSTANCE} in ({','.join(self._instances)})"])
@@ -387,7 +387,7 @@ class Tokens:
 
         Args:
             places: namespace/name of those that are declared.
-            owners: whose are looked at; None are everybody's.
+            owners: whose are read; None are those of all.
         """
         return [
             each
@@ -403,7 +403,7 @@ class Tokens:
         """Give the Secret of a delivery, and see that it is ours to write.
 
         Raises:
-            MlflowError: it is somebody else's, or its namespace is not there.
+            MlflowError: it was not made here, or its namespace is not there.
         """
         kept = self._ours.get(want.where)
         if kept is None:
@@ -441,7 +441,7 @@ class Tokens:
             else:
                 written = self._secrets.patch(kept, values, self._labels, annotations)
         except Conflict:
-            raise MlflowError(f"{want.thing}: somebody else has just written that Secret, so run it again") from None
+            raise MlflowError(f"{want.thing}: another writer has just changed it, so run it again") from None
         self._ours[want.where] = _issued(written)
 
     def _annotations(
@@ -460,7 +460,7 @@ class Tokens:
     # What is declared
 
     def ensure(self, deliveries: list[Delivery]) -> list[dict[str, Any]]:
-        """See that each Secret that was looked at holds a token that is good for long enough.
+        """See that each Secret that was read holds a token that is valid for long enough.
 
         Returns:
             for each, its names and dates.
@@ -492,7 +492,7 @@ class Tokens:
         if kept is None or not value:
             return f"there is no {want.password_key} in it" if kept else "there is none"
         if kept.annotations.get(DIGEST) != _digest(value):
-            return "it was changed by somebody else"
+            return "it was changed by another writer"
         if expires is None:
             return "MLflow no longer has it"
         left = expires - self._now()
@@ -552,7 +552,7 @@ class Tokens:
             try:
                 self._write(want, kept, {**want.values, want.password_key: value}, annotations)
             except (KubeError, MlflowError):
-                # Nobody has it, and nobody is to.
+                # No Secret holds it, and none is to.
                 self._api.request("DELETE", f"{USERS}/{segment(user)}/tokens/{issued['id']}", what="take a token back")
                 raise
         return self._result(want, expires, renewed=True)
@@ -599,7 +599,7 @@ class Tokens:
         value = kept.text(want.password_key)
         before = {key: kept.text(key) or None for key, wanted in want.values.items() if kept.text(key) != wanted}
         annotations = self._annotations(want, value, issued=issued, expires=expires)
-        for name in (ISSUED, EXPIRES):  # for people only; MLflow knows them to the microsecond
+        for name in (ISSUED, EXPIRES):  # for display only; MLflow knows them to the microsecond
             if kept.annotations.get(name):
                 annotations.pop(name)
         drifted = any(kept.annotations.get(name) != text for name, text in annotations.items())
@@ -668,7 +668,7 @@ class Tokens:
         if not is_known and not any(want.take_over for want, _kept in found):
             raise MlflowError(
                 f"{first.thing}: there is an account {user} already, and no Secret of this {first.kind}'s holds its "
-                "password: with take_over: true it gets another one, which locks out whoever has it now"
+                "password: with take_over: true it gets another one, which locks out the programs that use it now"
             )
         now = self._now().replace(microsecond=0)
         expires = now + timedelta(days=first.lifetime)
@@ -716,7 +716,7 @@ class Tokens:
                 )
             except ApiError as error:
                 if error.status == 409:
-                    raise MlflowError(f"{thing}: somebody else has just written that Secret, so run it again") from None
+                    raise MlflowError(f"{thing}: another writer has just changed it, so run it again") from None
                 if error.status != 404:
                     raise
         self._ours.pop(kept.where, None)
@@ -740,7 +740,7 @@ def ensure(accounts: Accounts, wanted: Wanted, *, instance: str, former: Iterabl
         names and dates of what was delivered.
 
     Raises:
-        MlflowError: a Secret is somebody else's, or MLflow refuses something.
+        MlflowError: a Secret was not made here, or MLflow refuses something.
     """
     tokens = Tokens(accounts, wanted.kind, instance=instance, former=former)
     tokens.look(wanted.deliveries, every=wanted.exclusive or wanted.absent, owners=wanted.owners)
@@ -776,7 +776,7 @@ def _ensure_account(accounts: Accounts, want: Delivery) -> None:
         accounts.ensure({"name": want.user, "display_name": want.user}, service=True)
     elif account.service is False:
         raise MlflowError(
-            f"client {want.owner}: the account {want.user} is a person's, and a program gets one of its own: "
+            f"client {want.owner}: the account {want.user} is a user's, and a program gets one of its own: "
             "give another user"
         )
 

@@ -88,12 +88,12 @@ class Surroundings:
 
     Attributes:
         auth: the value of mlflow_auth.
-        people: the variable keycloak_users, where MLflow's people are those; None where they are another provider's.
-        groups: names of the realm's groups; None where they are another provider's.
+        people: the variable keycloak_users, where MLflow's users are those; None with another identity provider.
+        groups: names of the realm's groups; None with another identity provider.
         admin_group: whose members administer MLflow.
-        claim: by which MLflow calls people.
+        claim: by which MLflow names users.
         namespaces: those whose pods MLflow lets in; None where that is not known.
-        exclusive: whether what is not declared is taken away.
+        exclusive: whether what is not declared is revoked.
     """
 
     auth: str = "oidc"
@@ -106,12 +106,12 @@ class Surroundings:
 
     @property
     def plugin(self) -> str:
-        """What lets people and programs into MLflow."""
+        """What authenticates users and programs in MLflow."""
         return "oidc" if self.auth == "oidc" else "basic"
 
     @property
     def names(self) -> list[str] | None:
-        """How MLflow calls the people."""
+        """The users' names in MLflow."""
         return None if self.people is None else [known_as(each, self.claim).lower() for each in self.people]
 
 
@@ -137,7 +137,7 @@ class _Checks:
             self._check_things(part)
         for part in ("groups", "users", "service_accounts"):
             self._check_subjects(part)
-        self._check_people_of_clients()
+        self._check_accounts_of_clients()
         self._check_passwords()
         self._check_administrators()
         return self.found
@@ -204,7 +204,7 @@ class _Checks:
             self.found.append(f"mlflow_access has {listed(both)} as a user and as a service account: one of the two")
 
     def _check_name(self, part: str, name: str) -> None:
-        around, people = self.around, self.around.names
+        around, users = self.around, self.around.names
         if part == "groups" and self._is_of_the_cluster(name):
             if around.namespaces is not None and name.removeprefix(FROM_THE_CLUSTER) not in around.namespaces:
                 self.found.append(
@@ -216,15 +216,15 @@ class _Checks:
                 f"mlflow_access.groups has '{name}', which is no group of the realm: one of "
                 f"{listed(around.groups)}; others are declared in keycloak_groups"
             )
-        if part == "users" and people is not None and name not in people:
+        if part == "users" and users is not None and name not in users:
             self.found.append(
-                f"mlflow_access.users has '{name}', who is not in the realm: one of {listed(people)}; "
+                f"mlflow_access.users has '{name}', who is not in the realm: one of {listed(users)}; "
                 "others are declared in keycloak_users"
             )
         if part == "users" and self.auth == "oauth2_proxy" and name != name.lower():
             self.found.append(
-                f"mlflow_access.users has '{name}': with mlflow_auth oauth2_proxy in lower case, as whoever logs in is "
-                "called in MLflow"
+                f"mlflow_access.users has '{name}': with mlflow_auth oauth2_proxy in lower case, as the names "
+                "of users are in MLflow"
             )
         if part == "groups" and name.startswith("__user_"):
             self.found.append(
@@ -259,7 +259,7 @@ class _Checks:
         for each in members:
             if known is not None and each not in known:
                 self.found.append(
-                    f"{where}.members has '{each}', whom nobody declared: one of {listed(known)}; "
+                    f"{where}.members has '{each}', who is not declared: one of {listed(known)}; "
                     f"others are declared in {declared_in}"
                 )
 
@@ -277,7 +277,7 @@ class _Checks:
             elif permission not in allowed:
                 self.found.append(f"{where}: {name} has the permission '{permission}': one of {', '.join(allowed)}")
             elif isinstance(given, dict) and not isinstance(given.get("priority", 0), int):
-                self.add(f"{where}: {name}.priority", given["priority"], "a number, of which the lowest wins")
+                self.add(f"{where}: {name}.priority", given["priority"], "a number, of which the lowest applies")
             if pattern:
                 try:
                     re.compile(str(name))
@@ -305,13 +305,13 @@ class _Checks:
                     self._check_entry(f"{its}.secret", secret, options["secret"]["options"])
                 self._check_entry(its, each, options)
 
-    def _check_people_of_clients(self) -> None:
-        people = {str(name).lower() for name in mapping(self.tree, "users")}
+    def _check_accounts_of_clients(self) -> None:
+        users = {str(name).lower() for name in mapping(self.tree, "users")}
         for each in self.clients:
             user = each["user"] or each["name"]
-            if user.lower() in people:
+            if user.lower() in users:
                 self.found.append(
-                    f"mlflow_clients: {each['name']} is for the account {user}, who is a person in "
+                    f"mlflow_clients: {each['name']} is for the account {user}, who is a user in "
                     "mlflow_access.users: another user"
                 )
 
@@ -338,13 +338,13 @@ class _Checks:
             if _is_enabled(user) is not False and around.admin_group in own:
                 return
         self.found.append(
-            f"mlflow_access_exclusive is true, and nobody of keycloak_users who may log in is in mlflow_admin_group, "
+            f"mlflow_access_exclusive is true, and no user of keycloak_users who may log in is in mlflow_admin_group, "
             f"'{around.admin_group}': it would leave MLflow without an administrator, so name one"
         )
 
 
 def _is_enabled(user: dict[str, Any]) -> bool | None:
-    """Whether somebody of keycloak_users may log in; None where that is not declared."""
+    """Whether a user of keycloak_users may log in; None where that is not declared."""
     return None if user.get("enabled") is None else boolean(user["enabled"], strict=False)
 
 
@@ -423,8 +423,8 @@ def _grants(subject: str, name: str, entry: dict[str, Any]) -> Iterator[dict[str
 def _follow(users: list[dict[str, Any]], around: Surroundings) -> None:
     """Let accounts that MLflow has be as active as Keycloak's: a token lives for long after the last login."""
     declared = {each["name"].lower(): each for each in users}
-    for person in around.people or []:
-        name, enabled = known_as(person, around.claim), _is_enabled(person)
+    for user in around.people or []:
+        name, enabled = known_as(user, around.claim), _is_enabled(user)
         if enabled is None or not name:
             continue
         if name.lower() not in declared:
@@ -465,12 +465,12 @@ def declaration(
     for name, entry in parts["service_accounts"].items():
         given = mapping(tree, "service_accounts")[name] or {}
         for token, as_given in zip(entry["tokens"] or [], given.get("tokens") or [], strict=True):
-            # basic-auth's account has just been made, with a password that nobody knows: it is the tree's to give
+            # basic-auth's account has just been made, with a password that is kept nowhere: the tree gives it
             # another.
             take_over = token["take_over"] if "take_over" in as_given else basic
             own_tokens.append({**token, "user": name, "take_over": take_over})
     members = {name: entry["members"] if basic else None for name, entry in parts["groups"].items()}
-    people = {**parts["users"], **parts["service_accounts"]}
+    accounts = {**parts["users"], **parts["service_accounts"]}
     wanted = Declaration(
         users=users,
         service_accounts=[{"name": name, **entry} for name, entry in parts["service_accounts"].items()],
@@ -481,10 +481,10 @@ def declaration(
         permissions=access.Permissions(
             {
                 access.GROUP: [each for n, its in parts["groups"].items() for each in _grants("group", n, its)],
-                access.USER: [each for n, its in people.items() for each in _grants("user", n, its)],
+                access.USER: [each for n, its in accounts.items() for each in _grants("user", n, its)],
             },
             [{"name": name, "members": its} for name, its in members.items()],
-            sorted(name for name, its in people.items() if its["admin"]) if basic else None,
+            sorted(name for name, its in accounts.items() if its["admin"]) if basic else None,
             {access.GROUP, access.USER} if around.exclusive else set(),
         ),
     )
@@ -499,7 +499,7 @@ def declaration(
 def converge(api: MlflowApi, wanted: Declaration, check_mode: bool) -> dict[str, Any]:
     """Apply what is declared to MLflow and to the Secrets of programs.
 
-    All of it is gone through in check mode first, so that whatever is wrong is found before the first change.
+    All of it runs in check mode first, so that each error is found before the first change.
 
     Raises:
         MlflowError: what is declared cannot be, or MLflow refuses something.

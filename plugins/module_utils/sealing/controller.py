@@ -35,7 +35,7 @@ SERVICE = "sealed-secrets-controller"
 KEY_LABEL = "sealedsecrets.bitnami.com/sealed-secrets-key"  # on the Secrets that hold sealing keys
 BACKED_UP = "mlops.mlflow/backed-up"  # annotation of a sealing key that was backed up: when
 SYNC_TIMEOUT = 60.0  # seconds that the controller may take to unseal
-SETTLED = 3.0  # seconds after which a refusal stands: the controller tries five times within one
+SETTLED = 3.0  # seconds after which a refusal is final: the controller tries five times within one
 BUSY_ATTEMPTS = 60  # its default is two requests a second
 DEPLOYMENTS = "/apis/apps/v1/deployments"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -117,7 +117,7 @@ class Controller:
         if self._certificate is None:
             self._check_alone()
             text = self._ask("GET", "/v1/cert.pem", accept="*/*").decode("utf-8", "replace")
-            found = Certificate.from_pem(text, f"what {self.where} hands out")
+            found = Certificate.from_pem(text, f"what {self.where} serves")
             found.check(f"the certificate of {self.where}")
             self._certificate = found
         return self._certificate
@@ -175,7 +175,7 @@ class Controller:
         return rotated
 
     def keys_without_backup(self) -> list[str]:
-        """Name the sealing keys that no backup is known of; empty where they may not be looked at."""
+        """Name the sealing keys without a known backup; empty where they may not be read."""
         try:
             found = self._api.json(
                 "GET",
@@ -214,7 +214,7 @@ class Controller:
         return self._write("POST", self._path(sealed["metadata"]["namespace"]), sealed)
 
     def replace(self, sealed: dict[str, Any], version: str) -> dict[str, Any]:
-        """Replace a SealedSecret, unless somebody else has written it.
+        """Replace a SealedSecret, unless another writer has changed it.
 
         Args:
             version: The resourceVersion that was read.
@@ -227,7 +227,7 @@ class Controller:
         return self._write("PUT", path, {**sealed, "metadata": metadata})
 
     def delete(self, namespace: str, name: str) -> None:
-        """Delete a SealedSecret, and with it the Secret that it owns; one that is gone by now is as good."""
+        """Delete a SealedSecret, and with it the Secret that it owns; one that is absent by now is as good."""
         try:
             self._api.request("DELETE", self._path(namespace, name))
         except ApiError as error:
@@ -247,7 +247,7 @@ class Controller:
             raise
 
     def take_over(self, namespace: str, name: str, version: str, owners: list[dict[str, Any]] | None = None) -> None:
-        """Allow the controller to take a Secret over, unless somebody else has written it.
+        """Allow the controller to take a Secret over, unless another writer has changed it.
 
         Args:
             owners: Who owns the Secret from now on; None leaves that as it is.
@@ -280,7 +280,7 @@ class Controller:
         while True:
             sealed = self.find(namespace, name)
             if sealed is None:
-                raise KubeError(f"SealedSecret {namespace}/{name} is gone while it was waited for")
+                raise KubeError(f"SealedSecret {namespace}/{name} was deleted while it was waited for")
             state, why = synced(sealed)
             now = self._clock()
             if state == "True":
@@ -314,7 +314,7 @@ class Controller:
             self._sleep(0.2)
 
     def release(self, namespace: str, name: str) -> None:
-        """Delete a SealedSecret and leave its Secret as it is, owned by nobody.
+        """Delete a SealedSecret and leave its Secret as it is, without an owner.
 
         Raises:
             KubeError: The API server does not get to it in time.
@@ -327,7 +327,7 @@ class Controller:
                 body={"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"},
             )
         except ApiError as error:
-            if error.status != 404:  # somebody else was faster
+            if error.status != 404:  # another writer was faster
                 raise
         while self.find(namespace, name) is not None or self._owned(namespace, name):
             if self._clock() - start >= self._timeout:
@@ -340,7 +340,7 @@ class Controller:
 
 
 def controllers(api: Api) -> dict[str, str]:
-    """Give the controllers of a cluster as namespace/name, each with what manages it by its label; empty for nobody.
+    """Give the controllers of a cluster as namespace/name, each with what manages it by its label, or "".
 
     Raises:
         ApiError: Of status 403, the user may not list them.
@@ -379,7 +379,7 @@ def synced(sealed: dict[str, Any]) -> tuple[str, str]:
 
 
 def edited(secret: dict[str, Any], sealed: dict[str, Any]) -> set[str]:
-    """Name the keys of a Secret that somebody else than the controller wrote after it had last unsealed them.
+    """Name the keys of a Secret that another writer than the controller changed since it last unsealed them.
 
     Both moments are the API server's, to the second: what was written within the same second is not noticed.
     """

@@ -207,7 +207,7 @@ def _oaep(library: SimpleNamespace, bound_to: bytes) -> Any:
 
 
 def digest(key: bytes, values: dict[str, bytes], scope: str, namespace: str, name: str) -> str:
-    """Give a keyed digest of a Secret's values and of what they are bound to, 64 hexadecimal digits (HMAC-SHA256).
+    """Give a keyed hash of a Secret's values and of what they are bound to, 64 hexadecimal digits (HMAC-SHA256).
 
     Without the key it tells nothing of the values, so it may be kept beside a sealed file.
     """
@@ -254,7 +254,7 @@ def manifest(
 
     Args:
         encrypted: Sealed values by key.
-        labels: Labels of it and of the Secret that comes of it.
+        labels: Labels of it and of its Secret.
         annotations: Annotations of both, without those of the scope.
     """
     # Both have the same metadata: 'kubeseal --re-encrypt' gives the template those of the SealedSecret.

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sealed files, and what is kept beside them.
 
-Nothing in a sealed value tells which key sealed it, nor what it holds. So what was known at the time of sealing is kept
-in files of our own: beside a sealed file a keyed digest of its values (C(NAME.yaml.digest)), and in the directory that
+A sealed value shows neither which key sealed it nor what it holds. So what was known at the time of sealing is kept
+in files of our own: beside a sealed file a keyed hash of its values (C(NAME.yaml.digest)), and in the directory that
 was resealed the certificates of its files (C(.resealed)). Each entry has a hash of the sealed value that it is about,
-and counts for nothing once somebody else has written another one. Losing them costs a sealing again, and nothing else.
+and counts for nothing once another writer has replaced that. If they are lost, values
+are sealed again, and nothing else happens.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def read(path: str, what: str = "the file") -> str | None:
 
 
 def write(path: str, text: str, what: str = "the file") -> None:
-    """Write a file that anybody may read, whole or not at all, and make its folder.
+    """Write a file that all users may read, whole or not at all, and make its folder.
 
     Args:
         what: What to call it in messages.
@@ -111,11 +112,11 @@ def text_of(kept: dict[str, Any]) -> str:
 
 
 class Digests:
-    """Keyed digests of the values of a sealed file, kept beside it.
+    """Keyed hashes of the values of a sealed file, kept beside it.
 
     Args:
         path: The sealed file.
-        key: The key of the digests; without one they tell nothing.
+        key: The key of the hashes; without it they reveal nothing.
         scope, namespace, name: What the values are bound to.
     """
 
@@ -157,7 +158,7 @@ class Digests:
 
 
 def carry_over(path: str, old: dict[str, str], new: dict[str, str]) -> str | None:
-    """Give the digests of a sealed file after the same values were sealed again; None where there are none to carry."""
+    """Give the hashes of a sealed file after the same values were sealed again; None where there are none to carry."""
     kept = read_json(path + DIGEST)
     entries = {
         key: {**entry, "sealed": hash_of(new[key])}

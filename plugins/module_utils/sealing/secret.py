@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One SealedSecret as it is asked for: in the cluster with its file, or in a file alone."""
+"""One SealedSecret as it is requested: in the cluster with its file, or in a file alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class KeySource:
 
 @dataclass
 class SealedSecretRequest:
-    """The SealedSecret that is asked for."""
+    """The requested SealedSecret."""
 
     namespace: str
     name: str
@@ -95,7 +95,7 @@ class Sealing:
     """What sealing in a cluster and in a file have in common.
 
     Args:
-        wanted: What is asked for.
+        wanted: What is requested.
         certificate: Gives the certificate to seal with.
         read: Gives a Secret by namespace and name; None for all where no cluster is asked.
         check_mode: Whether nothing is written.
@@ -139,7 +139,7 @@ class Sealing:
     # --- values
 
     def _declared(self, key: KeySource) -> bytes | None:
-        """Give the value that wins over what is there; None where what is there stays."""
+        """Give the value that replaces the existing one; None where that stays."""
         if key.secret is None:
             return key.supplied
         if key.secret not in self._others:
@@ -163,7 +163,7 @@ class Sealing:
         return self._generated.setdefault(key.name, generate(key.generate, key.length))
 
     def _check(self, secret: Secret | None, values: dict[str, bytes]) -> None:
-        """See that a Secret can become what is asked for.
+        """See that a Secret can become what is requested.
 
         Raises:
             KubeError: Of what cannot be changed, something would have to be, or the values are too large.
@@ -202,7 +202,7 @@ class Sealing:
         return {key: seal(certificate, value, bound_to) for key, value in values.items()}
 
     def _build(self, base: dict[str, Any] | None, secret: Secret | None, encrypted: dict[str, str]) -> dict[str, Any]:
-        """Build the SealedSecret from the one that is there or else from a Secret that stands alone."""
+        """Build the SealedSecret from the one that is there or else from a Secret without one."""
         wanted = self._wanted
         if base is None:
             alone = secret or Secret(wanted.namespace, wanted.name)
@@ -228,7 +228,7 @@ class Sealing:
                 each["annotations"] = {**without_scope(each.get("annotations")), **scope_annotations(wanted.scope)}
         for kind, asked in (("labels", wanted.labels), ("annotations", wanted.annotations)):
             own, its = sealed["metadata"].get(kind) or {}, inner.get(kind) or {}
-            # One that 'kubeseal' made has labels in its template alone, and stays so as long as they are as asked for.
+            # One that 'kubeseal' made has labels in its template alone, and stays so as long as they are as requested.
             own |= {name: value for name, value in asked.items() if name in own or its.get(name) != value}
             for each, merged in ((sealed["metadata"], own), (inner, {**its, **asked})):
                 each.pop(kind, None)
@@ -284,7 +284,7 @@ class ClusterSealing(Sealing):
     """A SealedSecret in the cluster, and its file.
 
     Args:
-        wanted: What is asked for.
+        wanted: What is requested.
         api: Client of the API server.
         controller: Who unseals.
         certificate: The one to seal with; None for the controller's.
@@ -354,7 +354,7 @@ class ClusterSealing(Sealing):
         secret: Secret | None,
         declared: dict[str, bytes | None],
     ) -> None:
-        """Compare what is there with what is asked for, and write what differs."""
+        """Compare what is there with what is requested, and write what differs."""
         wanted, result = self._wanted, self.result
         there = secret.data if secret is not None else {}
         values = self._values(declared, there, sealed)
@@ -425,7 +425,7 @@ class ClusterSealing(Sealing):
         try:
             found = self._api.find(f"/api/v1/namespaces/{quoted(namespace)}")
         except ApiError as error:
-            if error.status != 403:  # who works in a namespace that somebody else made may not see it
+            if error.status != 403:  # an account that works in an existing namespace may not be allowed to read it
                 raise
             return
         if found is not None and not found["metadata"].get("deletionTimestamp"):
@@ -462,7 +462,7 @@ class ClusterSealing(Sealing):
             if self._revived:
                 raise KubeError(
                     f"SealedSecret {wanted.where} was unsealed, and its Secret lacks keys of it all the same: does "
-                    "somebody else write or delete it?"
+                    "another writer change or delete it?"
                 )
         self._revived = True
         self._bring_back(sealed, sealed, "Secret made again")
@@ -519,7 +519,7 @@ class FileSealing(Sealing):
     """A SealedSecret in a file alone.
 
     Args:
-        wanted: What is asked for.
+        wanted: What is requested.
         certificate: Gives the certificate to seal with.
         read: Gives a Secret of the cluster; None for all where no cluster is asked.
         find: Gives a SealedSecret of the cluster; None for all where no cluster is asked.
@@ -614,7 +614,7 @@ class FileSealing(Sealing):
     def _known(
         self, values: dict[str, bytes], kept: dict[str, str], sealed: dict[str, Any] | None, secret: Secret | None
     ) -> set[str]:
-        """Name the keys of which the file is known to seal the value, by a digest or by what the cluster opened."""
+        """Name the keys of which the file is known to seal the value, by a hash or by what the cluster opened."""
         digests = self._digests()
         known = {key for key, text in kept.items() if key in values and digests.holds(key, values[key], text)}
         if sealed is not None and secret is not None and synced(sealed)[0] == "True":

@@ -63,6 +63,9 @@ class SealedStore(Store):
         self._output_dir = os.path.expanduser(output_dir)
         self._scope = scope
 
+    def close(self) -> None:
+        self._secrets.close()
+
     # --- reading
 
     def read(self, namespace: str, name: str) -> Secret | None:
@@ -130,7 +133,7 @@ class SealedStore(Store):
             try:
                 self._controller.create(bare(file))
             except ApiError as error:
-                if error.status != 409:  # somebody else was faster
+                if error.status != 409:  # another writer was faster
                     raise
         try:
             self._controller.wait_synced(namespace, name)
@@ -199,7 +202,7 @@ class SealedStore(Store):
         # An owner that is gone would take the Secret along.
         left = [each for each in secret.owners if each.get("kind") != KIND] if owner else None
         if old is not None:
-            # What a person has set on it stays.
+            # What a user has set on it stays.
             own = {**bare(old)["metadata"], "annotations": sealed["metadata"].get("annotations") or {}}
             own["annotations"] |= without_scope(old["metadata"].get("annotations"))
             sealed = {**sealed, "metadata": own}
@@ -238,7 +241,7 @@ class SealedStore(Store):
         """Wait until a Secret holds the values, and give its SealedSecret.
 
         Raises:
-            Conflict: It holds others, which somebody else has written.
+            Conflict: It holds others, of another writer.
         """
         sealed = self._controller.wait_synced(namespace, name)
         found = self._secrets.read(namespace, name)
@@ -247,7 +250,7 @@ class SealedStore(Store):
         return sealed
 
     def opened(self, sealed: dict[str, Any]) -> bool:
-        """Say whether sealed values may stay: the scope is the one that is asked for, and the controller opens them."""
+        """Say whether sealed values may stay: the scope is the requested one, and the controller opens them."""
         return scope_of(sealed) == self._scope and synced(sealed)[0] != "False"
 
     def check(self) -> None:

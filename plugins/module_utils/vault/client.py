@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client of the key-value store, version 2, of HashiCorp Vault or OpenBao: one entry for each Secret.
 
-It stands on C(hvac), which is imported with the first request. Values, tokens and secret IDs stay in the process: no
+It uses C(hvac), which is imported with the first request. Values, tokens and secret IDs stay in the process: no
 message, no C(repr) and no chained exception of this file holds one. Messages call an option of C(vault), such as
 C(url), by the variable of the roles that sets it, C(vault_url).
 """
@@ -36,7 +36,7 @@ OPENBAO_NAMESPACES = (2, 3)  # the first version of OpenBao that has them
 
 
 class VaultError(Exception):
-    """What went wrong with Vault, in one sentence for a person."""
+    """What went wrong with Vault, in one sentence for a user."""
 
 
 def vault_argument_spec() -> dict[str, Any]:
@@ -163,7 +163,7 @@ class VaultKV:
             version: What C(read) gave.
 
         Raises:
-            Conflict: Somebody else has written since.
+            Conflict: Another writer has written since.
             VaultError: In one sentence, why it cannot be written.
         """
         texts: dict[str, str] = {}
@@ -262,7 +262,7 @@ class VaultKV:
         if self._verify is False:
             import urllib3  # noqa: PLC0415  comes with hvac
 
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it is what was asked for
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # validate_certs is false
         return hvac.Client(
             url=self.url,
             token="",  # not that of the environment: we know better where it comes from
@@ -342,7 +342,7 @@ class VaultKV:
             )
 
     def _status(self) -> None:
-        """Verify that Vault is initialised and unsealed, and has namespaces if one is asked for.
+        """Verify that Vault is initialised and unsealed, and has namespaces if one is given.
 
         Raises:
             VaultError: It is not, or is no Vault.
@@ -466,7 +466,7 @@ class VaultKV:
         return error
 
     def _detail(self, refusal: Any, hidden: Iterable[str]) -> str:
-        """Give the answer of Vault in one line, or nothing where a secret stands in it."""
+        """Give the answer of Vault in one line, or nothing where it holds a secret."""
         errors = refusal.errors if isinstance(refusal.errors, list) else []
         text = "; ".join(map(str, errors)) if errors else str(refusal.text or "")
         if "<" in text:  # a page of something in between
@@ -565,8 +565,7 @@ class VaultKV:
                 )
             by = f"by vault_ca_path '{self._verify}'" if isinstance(self._verify, str) else "here"
             return VaultError(
-                f"{at} shows a certificate that is not trusted {by} ({why}): "
-                "name its certificate authority in vault_ca_path"
+                f"{at} shows a certificate that is not trusted {by} ({why}): name its CA in vault_ca_path"
             )
         if isinstance(root, ssl.SSLError):
             return VaultError(f"{at} does not agree on TLS ({root.reason or 'no reason given'}): is it https:// there?")

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ExternalSecrets: what the External Secrets operator makes Secrets from, here of entries of Vault.
 
-The operator is somebody else's, and so is the SecretStore or ClusterSecretStore that tells it where Vault is. A
+The operator is an existing one, and so is the SecretStore or ClusterSecretStore that holds Vault's address. A
 SecretStore names the mount, hence an ExternalSecret names an entry by its path within the mount.
 """
 
@@ -61,7 +61,7 @@ def manifest(
             "secretStoreRef": {"name": store["name"], "kind": store.get("kind") or KINDS[0]},
             "target": {
                 "name": name,
-                # The Secret belongs to nobody, and outlives the ExternalSecret and the entry.
+                # The Secret has no owner, and outlives the ExternalSecret and the entry.
                 "creationPolicy": "Orphan",
                 "deletionPolicy": "Retain",
                 # No data in the template: the values pass through as they are.
@@ -77,7 +77,7 @@ def manifest(
 def readiness(found: dict[str, Any]) -> tuple[bool, str]:
     """Say whether the operator has done what an ExternalSecret of this generation asks for; and if not, why.
 
-    The reason is empty where the operator has not looked at it yet.
+    The reason is empty where the operator has not processed it yet.
     """
     metadata, status = found.get("metadata") or {}, found.get("status") or {}
     ready: dict[str, Any] = next((each for each in status.get("conditions") or [] if each.get("type") == "Ready"), {})
@@ -155,7 +155,7 @@ class ExternalSecrets:
     def force_sync(self, namespace: str, name: str) -> None:
         """Have the operator read the entry now: it does so by itself only after the refresh interval.
 
-        A Secret that was deleted or written by somebody else comes back in the same way.
+        A Secret that was deleted or changed by another writer comes back in the same way.
         """
         body = {"metadata": {"annotations": {FORCE_SYNC: str(time.time_ns())}}}
         self._api.json(
@@ -193,7 +193,7 @@ class ExternalSecrets:
                     why = "it is Ready, but the Secret has not the values that are in Vault: is it the same Vault?"
                 raise KubeError(
                     f"ExternalSecret {namespace}/{name} has not made its Secret within {timeout:g} s: "
-                    + (why or "no operator has looked at it, is the External Secrets operator running?")
+                    + (why or "no operator has processed it, is the External Secrets operator running?")
                 )
             self._sleep(pause)
             pause = min(pause * 1.5, 2.0)
@@ -210,7 +210,7 @@ class ExternalSecrets:
         path = self._path(namespace, name)
         target = (found.get("spec") or {}).get("target") or {}
         if target.get("creationPolicy") != "Orphan" or target.get("deletionPolicy") not in (None, "Retain"):
-            # Somebody made it otherwise: the operator or the garbage collector would take the Secret along.
+            # It was made otherwise: the operator or the garbage collector would take the Secret along.
             policies = {"spec": {"target": {"creationPolicy": "Orphan", "deletionPolicy": "Retain"}}}
             self._api.json(
                 "PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=policies, content_type=MERGE_PATCH
@@ -233,6 +233,6 @@ class ExternalSecrets:
 
 
 def _meant(found: dict[str, Any]) -> dict[str, Any]:
-    """Give what a person or a role decides on in an ExternalSecret."""
+    """Give what a user or a role decides on in an ExternalSecret."""
     metadata = found.get("metadata") or {}
     return {"labels": metadata.get("labels") or {}, "spec": found.get("spec")}

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Credentials whose values live in Vault, and are delivered to a cluster.
 
-One entry holds the values of a Secret, whatever the number of its namespaces. They are delivered either as Secrets, by
-the store of k8s/secret_store.py, or as ExternalSecrets, of which somebody else's operator makes Secrets.
+One entry holds the values of a Secret, for any number of namespaces. They are delivered either as Secrets, by
+the store of k8s/secret_store.py, or as ExternalSecrets, of which an existing operator makes Secrets.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class VaultStore(Store):
 
     def update(self, secret: Secret, data: dict[str, bytes], labels: dict[str, str]) -> None:
         if isinstance(self._delivery, ExternalStore):
-            # The operator writes all keys, those beside ours too, with what stands in Vault.
+            # The operator writes all keys, those beside ours too, with what is in Vault.
             central = self._found[secret.name][0]
             secret = replace(secret, data={key: central.get(key, value) for key, value in secret.data.items()})
         self._delivery.update(secret, data, labels)

@@ -38,7 +38,7 @@ class FakeCluster:
     :ivar objects: what is stored, by path
     :ivar requests: method and path (with query) of each request
     :ivar answers: answers by "METHOD path" that take precedence: status and body, or a function that gives them
-    :ivar before: called with method and path before each request is served, to do what somebody else does meanwhile
+    :ivar before: called with method and path before each request is served, to do what another writer does meanwhile
     """
 
     def __init__(self) -> None:

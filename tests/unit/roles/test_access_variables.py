@@ -51,7 +51,7 @@ def test_members_of_mlflows_own_groups_are_none_of_keycloaks(keycloak, auth):
     assert "groups" not in ada
 
 
-def test_nobody_who_logs_in_by_the_proxy_is_taken_for_a_program(mlflow):
+def test_no_user_of_the_proxy_is_taken_for_a_program(mlflow):
     options = {
         "mlflow_auth": "oauth2_proxy",
         "mlflow_oauth2_proxy_reserved_users": ["ops", "nightly"],
@@ -71,7 +71,7 @@ def test_nobody_who_logs_in_by_the_proxy_is_taken_for_a_program(mlflow):
 @pytest.mark.parametrize(
     ("auth", "parts", "known"), [("oidc", True, True), ("oidc", False, False), ("basic", True, False)]
 )
-def test_people_are_those_of_our_keycloak_where_it_logs_them_in(mlflow, auth, parts, known):
+def test_users_are_those_of_our_keycloak_where_it_logs_them_in(mlflow, auth, parts, known):
     options = {
         "mlflow_auth": auth,
         "keycloak_users": [{"name": "ada", "enabled": False}],
@@ -81,9 +81,9 @@ def test_people_are_those_of_our_keycloak_where_it_logs_them_in(mlflow, auth, pa
 
     found = mlflow.value("__mlflow_access_options", options)
 
-    people, groups = options["keycloak_users"], ["mlflow-admins", "mlflow-users", "science"]
+    users, groups = options["keycloak_users"], ["mlflow-admins", "mlflow-users", "science"]
     if known:
-        assert (found["people"], found["groups"]) == (people, groups)
+        assert (found["people"], found["groups"]) == (users, groups)
     else:
         assert not {"people", "groups"} & set(found)
 
@@ -93,7 +93,7 @@ def test_options_are_the_modules(mlflow):
 
 
 @pytest.mark.parametrize("auth", ["basic", "oidc"])
-def test_first_passwords_are_those_of_mlflows_own_people(mlflow, auth):
+def test_first_passwords_are_those_of_mlflows_own_users(mlflow, auth):
     found = mlflow.value("__mlflow_access_secrets", {"mlflow_auth": auth, "mlflow_access": {"users": {"ada": None}}})
 
     password = {"generate": "password", "length": 24}

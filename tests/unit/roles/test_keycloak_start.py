@@ -1,4 +1,4 @@
-"""Keycloak's start command: how it hands over credentials that hold what Keycloak takes for expressions."""
+"""Keycloak's start command: how it passes credentials that hold what Keycloak takes for expressions."""
 
 import os
 import subprocess

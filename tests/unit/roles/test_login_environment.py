@@ -36,7 +36,7 @@ def test_where_a_login_begins_and_ends(role, options, redirect, permissions):
     assert variables["DEFAULT_LANDING_PAGE_IS_PERMISSIONS"] == permissions
 
 
-def test_another_provider_with_a_private_authority(role):
+def test_another_provider_with_a_private_ca(role):
     """As docs/login-oidc.md has it."""
     variables, secrets = environment(
         role,

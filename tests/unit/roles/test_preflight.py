@@ -295,7 +295,7 @@ KNOWN = "keys by the name of a Secret, which is one of keycloak-admin, "
 
 @functools.cache
 def declared():
-    """Names of all Secrets that a role asks for, over the ways to log in and what can be somebody else's."""
+    """Names of all Secrets that a role asks for, over the ways to log in and external dependencies."""
     own = {"mlflow_db_host": "db.example.com", "keycloak_db_host": "db.example.com", "platform_components": ["mlflow"]}
     names = set()
     for mode in ("oidc", "basic", "oauth2_proxy", "none"):
@@ -350,10 +350,11 @@ def test_an_uninstall_leaves_others_their_sealed_secrets(others):
     role = get_role("sealed_secrets")
     options = {"sealed_secrets_delete_data": True} | seen(sealed_secrets=["mlflow/a", *others])
     component = role.value("sealed_secrets_component", options)
-    removed = removals([role.manifests(options)], [component])
+    workloads, removed = removals([role.manifests(options)], [component])
     names = {(each["kind"], each["metadata"]["name"]) for each in removed}
     assert ("CustomResourceDefinition" in {kind for kind, _unused in names}) == (not others)
     assert ("ClusterRole", "mlops-mlflow-sealed-secrets-unsealer") in names
     assert "secrets-unsealer" not in {name for _unused, name in names}
     assert ("Namespace", "sealed-secrets") in names
-    assert "Deployment" not in {kind for kind, _unused in names}, "it goes with its namespace"
+    assert [each["kind"] for each in workloads] == ["Deployment"]
+    assert "Service" not in {kind for kind, _unused in names}, "it goes with its namespace"

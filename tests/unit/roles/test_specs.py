@@ -15,7 +15,7 @@ SHARED = "platform"
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, a merged one among them: Ansible warns of it in every run."""
+    """Refuses a mapping that has two equal keys, a merged one among them: Ansible warns of it in every run."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -24,7 +24,7 @@ class StrictLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is there two times", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

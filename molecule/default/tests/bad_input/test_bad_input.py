@@ -44,20 +44,20 @@ subjects: [{kind: ServiceAccount, name: reader, namespace: bad-input}]
 apiVersion: v1
 kind: Secret
 metadata: {name: lacking, namespace: bad-input}
-stringData: {username: somebody, AWS_ACCESS_KEY_ID: somebody}
+stringData: {username: existing, AWS_ACCESS_KEY_ID: existing}
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: taken, namespace: bad-input}
 spec:
   type: NodePort
-  selector: {nobody: here}
+  selector: {no-pod: has-this}
   ports: [{port: 80, nodePort: 31999}]
 ---
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {name: bad-input}
-provisioner: example.com/nobody
+provisioner: example.com/absent
 """
 
 

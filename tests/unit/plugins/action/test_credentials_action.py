@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-PASSWORD = "planted-password-of-a-person"
+PASSWORD = "planted-password-of-a-user"
 PLAY = """
 - hosts: localhost
   gather_facts: false

@@ -86,7 +86,7 @@ def hold(cluster, sealing_secrets):
 def controller(cluster):
     """A function that puts a controller into the cluster, which reads keys when it starts, and begins at some time.
 
-    Its pods have an end of their own, and it hands out the newest certificate of the keys that it has read.
+    Its pods have an end of their own, and it serves the newest certificate of the keys that it has read.
     """
 
     def start(began="2026-01-01T00:00:00Z", takes=1, lingers=0):
@@ -379,7 +379,7 @@ def test_a_running_controller_starts_again(act, cluster, hold, controller):
 
 
 def test_a_pod_that_ends_slowly_is_waited_for(act, cluster, hold, controller):
-    """It still hands out its certificate, and knows nothing of the keys."""
+    """It still serves its certificate, and knows nothing of the keys."""
     hold(1)
     act("exported")
     cluster.objects.clear()
@@ -396,7 +396,7 @@ def test_a_certificate_of_no_key_is_not_enough(act, cluster, hold, controller, s
     cluster.objects.clear()
     controller()
     cluster.answers[CERTIFICATE] = 200, base64.b64decode(sealing_secrets[1]["data"]["tls.crt"])
-    with pytest.raises(SealingKeysError, match=r"\(it hands out the certificate of a key that is not there\)"):
+    with pytest.raises(SealingKeysError, match=r"\(it serves the certificate of a key that is not there\)"):
         act("imported", wait_timeout=1)
 
 
@@ -482,7 +482,7 @@ def test_a_key_that_is_there_under_another_name(act, cluster, hold):
     assert (done["changed"], done["kept"]) == (False, ["key-1"])
 
 
-def test_somebody_else_restores_at_the_same_time(act, cluster, hold):
+def test_another_writer_restores_at_the_same_time(act, cluster, hold):
     hold(1)
     act("exported")
     stored = cluster.objects.pop(f"{NAMESPACE}/secrets/key-1")

@@ -13,7 +13,7 @@ TREE = {"groups": {"science": {"members": ["ada"]}}}
 
 
 @pytest.mark.parametrize(("given", "temporary"), [(None, True), (False, False), ("no", False), ("yes", True)])
-def test_people_are_what_the_module_of_the_realm_takes(given, temporary):
+def test_users_are_what_the_module_of_the_realm_takes(given, temporary):
     bob = {"name": "bob"} if given is None else {"name": "bob", "temporary_password": given}
     ada = {"name": "ada", "email": "a@x.org", "groups": ["users", "science"]}
 

@@ -138,7 +138,12 @@ def thing(kind, name, namespace=None, version="v1"):
 
 
 MANIFESTS = [
-    [thing("Namespace", "a"), thing("PersistentVolumeClaim", "data", "a"), thing("Service", "s", "a")],
+    [
+        thing("Namespace", "a"),
+        thing("PersistentVolumeClaim", "data", "a"),
+        thing("Service", "s", "a"),
+        thing("StatefulSet", "w", "a", "apps/v1"),
+    ],
     [
         thing("Namespace", "b"),
         thing("CustomResourceDefinition", "d"),
@@ -163,7 +168,9 @@ def test_removals(data, kept, expected):
         {"namespace": "a", "delete_data": data[0]},
         {"namespace": "b", "delete_data": data[1], "kept_kinds": kept},
     ]
-    assert [f"{each['kind']} {each['metadata']['name']}" for each in removals(MANIFESTS, components)] == expected
+    workloads, rest = removals(MANIFESTS, components, [thing("Secret", "given", "elsewhere")])
+    assert [each["kind"] for each in workloads] == ["StatefulSet"]
+    assert [f"{each['kind']} {each['metadata']['name']}" for each in rest] == ["Secret given", *expected]
 
 
 def test_in_namespaces():

@@ -64,7 +64,7 @@ def test_text_passes_as_it_is(component):
         ("a: [", "render to what is no YAML"),
         ("just text", "something else than Kubernetes objects"),
         ("kind: X", "something else than Kubernetes objects"),
-        (HEAD % "{{ nobody_defined_this }}", "nobody_defined_this"),
+        (HEAD % "{{ not_defined }}", "not_defined"),
     ],
 )
 def test_what_is_no_manifest_is_refused(component, text, message):

@@ -326,7 +326,7 @@ class FakeOidc(FakeMlflow):
     def _pattern(self, method: str, *rest: Any) -> dict[str, Any]:
         kind, subject, part, number, body = rest
         if method == "POST":
-            assert (kind, subject, part, body["regex"]) not in self.grants, "MLflow keeps the same pattern twice"
+            assert (kind, subject, part, body["regex"]) not in self.grants, "MLflow keeps the same pattern two times"
         else:
             key = next(key for key, row in self.grants.items() if str(row["id"]) == number)
             del self.grants[key]

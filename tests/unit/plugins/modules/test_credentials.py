@@ -104,7 +104,7 @@ def test_adds_a_missing_key_and_keeps_the_others(cluster, run):
 
 
 def test_literal_value_replaces_what_is_there(cluster, run):
-    cluster.secret("one/login", {"username": b"somebody", "password": b"old"})
+    cluster.secret("one/login", {"username": b"theirs", "password": b"old"})
     result = run("credentials", secrets=[login(namespaces=["one"])])
     assert cluster.values("one/login")["username"] == b"mlflow"
     assert result["secrets"][0]["updated"] == ["username"]
@@ -229,7 +229,7 @@ def test_a_short_supplied_value_cuts_no_holes_into_the_result(cluster, run):
     assert re.fullmatch(r"[0-9a-f]{16}", result["fingerprints"]["one/login"])
 
 
-# --- what somebody else keeps -----------------------------------------------------------------------------------------
+# --- existing Secrets -------------------------------------------------------------------------------------------------
 
 
 def test_existing_secret_is_only_verified(cluster, run):
@@ -336,12 +336,12 @@ def test_who_comes_second_takes_the_value_of_who_came_first(cluster):
     cluster.namespace("one", "two")
     others = []
 
-    def somebody_else(method: str, path: str) -> None:
+    def another_writer(method: str, path: str) -> None:
         if method == "POST" and not others:
             others.append(path)
             cluster.secret("one/login", {"username": b"mlflow", "password": b"theirs"})
 
-    cluster.before = somebody_else
+    cluster.before = another_writer
     outcomes = ensurer(store(cluster)).ensure(wanted())
     assert cluster.values("one/login")["password"] == b"theirs"
     assert cluster.values("two/login")["password"] == b"theirs"
@@ -349,17 +349,48 @@ def test_who_comes_second_takes_the_value_of_who_came_first(cluster):
     assert [each.generated for each in outcomes] == [[], []]
 
 
+def test_secrets_are_ensured_side_by_side_in_a_namespace_that_is_made_once(cluster):
+    pair = threading.Barrier(2, timeout=10)
+
+    def in_pairs(method: str, path: str) -> None:
+        if method == "POST":
+            pair.wait()
+
+    cluster.before = in_pairs
+    four = [wanted(name=f"login-{number}", namespaces=["one"]) for number in range(4)]
+    lead = credentials.Ensurer(
+        store(cluster), False, create_namespaces=True, namespace_labels={}, another_store=lambda: store(cluster)
+    )
+    outcomes = lead.ensure_all(four)
+    assert [each.name for each in outcomes] == [each.name for each in four]
+    assert all(each.created for each in outcomes)
+    assert lead.namespaces_created == ["one"]
+    assert set(lead.fingerprints) == {f"one/{each.name}" for each in four}
+
+
+def test_secrets_of_one_name_are_ensured_in_their_order(cluster):
+    cluster.namespace("one", "two", "three", "four")
+    lead = credentials.Ensurer(
+        store(cluster), False, create_namespaces=True, namespace_labels={}, another_store=lambda: store(cluster)
+    )
+    made = wanted(namespaces=["one"])
+    others = [wanted(name=f"login-{number}") for number in range(3)]
+    seen = wanted(namespaces=["one"], existing=True)
+    outcomes = lead.ensure_all([made, *others, seen])
+    assert [each.created for each in outcomes] == [True] * 7 + [False]
+
+
 def test_an_update_gives_way_to_one_that_came_first(cluster):
     cluster.secret("one/login", {"username": b"mlflow"})
     cluster.secret("two/login", {"username": b"mlflow"})
     others = []
 
-    def somebody_else(method: str, path: str) -> None:
+    def another_writer(method: str, path: str) -> None:
         if method == "PATCH" and not others:
             others.append(path)
             cluster.secret("one/login", {"username": b"mlflow", "password": b"theirs"})
 
-    cluster.before = somebody_else
+    cluster.before = another_writer
     outcomes = ensurer(store(cluster)).ensure(wanted())
     assert cluster.values("one/login")["password"] == b"theirs"
     assert cluster.values("two/login")["password"] == b"theirs"
@@ -370,25 +401,25 @@ def test_a_secret_that_is_deleted_meanwhile_is_created_again(cluster):
     cluster.secret("one/login", {"username": b"mlflow"})
     deleted = []
 
-    def somebody_else(method: str, path: str) -> None:
+    def another_writer(method: str, path: str) -> None:
         if method == "PATCH" and not deleted:
             deleted.append(cluster.objects.pop(path))
 
-    cluster.before = somebody_else
+    cluster.before = another_writer
     outcomes = ensurer(store(cluster)).ensure(wanted(namespaces=["one"]))
     assert outcomes[0].created
     assert outcomes[0].generated == ["password"]
 
 
-def test_gives_up_in_a_sentence_where_somebody_writes_all_the_time(cluster):
+def test_gives_up_in_a_sentence_where_another_writer_never_stops(cluster):
     cluster.secret("one/login", {"username": b"mlflow"})
 
-    def somebody_else(method: str, path: str) -> None:
+    def another_writer(method: str, path: str) -> None:
         if method == "PATCH":
             cluster.store(path, cluster.objects[path])
 
-    cluster.before = somebody_else
-    with pytest.raises(KubeError, match="Secret one/login is written by somebody else all the time"):
+    cluster.before = another_writer
+    with pytest.raises(KubeError, match="Secret one/login is changed by another writer all the time"):
         ensurer(store(cluster)).ensure(wanted(namespaces=["one"]))
 
 
@@ -543,7 +574,7 @@ def test_immutable_and_other_type_fail_in_a_sentence(cluster, run):
     assert cluster.writes() == []
 
 
-def test_a_key_that_nobody_supplies_fails_in_a_sentence(cluster, run):
+def test_a_key_that_is_not_supplied_fails_in_a_sentence(cluster, run):
     cluster.namespace("one")
     result = run("credentials", secrets=[login(keys={"token": {}})])
     assert result["msg"] == (
@@ -609,7 +640,7 @@ def test_a_namespace_that_does_not_go_fails_in_a_sentence(cluster):
         ({}, {"login": {"password": {"value": ""}}}, "login.password: the value is empty"),
         ({}, {"login": {"password": {"env": "NO_SUCH_THING"}}}, "the environment variable NO_SUCH_THING is not set"),
         ({}, {"login": {"password": {"file": "/no/such"}}}, "the file /no/such cannot be read (No such file or dir"),
-        ({"existing": True}, {"login": {"password": {"value": "x"}}}, "declared as somebody else's"),
+        ({"existing": True}, {"login": {"password": {"value": "x"}}}, "declared as an existing one"),
     ],
 )
 def test_wrong_input_fails_in_a_sentence_before_any_request(cluster, run, more, supplied, message):

@@ -329,7 +329,7 @@ def test_a_user_is_made_in_one_request(made, run):
     assert made.named("users", "bob")["credentials"][0]["value"] == BOB_PASSWORD
 
 
-# --- what people made by hand -----------------------------------------------------------------------------------------
+# --- what was made by hand --------------------------------------------------------------------------------------------
 
 
 def test_undeclared_things_survive(made, run):
@@ -442,7 +442,7 @@ def test_without_groups_memberships_are_left_alone(made, run):
 
 
 @pytest.mark.parametrize("many", [1, 20])
-def test_exclusive_takes_out_whom_nobody_declared(made, run, monkeypatch, many):
+def test_exclusive_takes_out_who_is_not_declared(made, run, monkeypatch, many):
     monkeypatch.setattr(reconciling, "MANY", many)
     monkeypatch.setattr(reconciling, "PAGE", 2)
     admins = made.named("groups", "admins")["id"]
@@ -522,8 +522,8 @@ def test_second_run_of_many_users_takes_few_requests(made, run, many):
     assert len(made.requests) == result["requests"] == 6 + 22
 
 
-def test_credentials_are_asked_for_where_nobody_recorded_them(made, run, many):
-    """After the former version, an interruption, or a look by somebody at the realm's attributes."""
+def test_credentials_are_asked_for_where_none_are_recorded(made, run, many):
+    """After the former version, an interruption, or a change of the realm's attributes by hand."""
     run("keycloak_realm", **many)
     record = made.realm()["rep"]["attributes"].pop(reconciling.RECORD)
     lost = made.named("users", "user7")
@@ -621,7 +621,7 @@ def test_a_wrong_admin_password(made, run):
 
 
 def test_refusals_are_sentences(made, run):
-    bad_mail = declared(users=[{**ADA, "email": "nobody"}])
+    bad_mail = declared(users=[{**ADA, "email": "no-address"}])
     assert run("keycloak_realm", **bad_mail)["msg"] == (
         "Keycloak refused to change email of the user ada: email: error-invalid-email (HTTP 400)"
     )

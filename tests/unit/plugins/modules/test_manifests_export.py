@@ -201,7 +201,7 @@ def test_what_others_have_to_provide_is_named(cluster, export, folder):
     assert not (folder / "app" / "sealedsecret-s3.yaml").exists()
 
 
-def test_a_secret_that_one_role_makes_is_not_somebody_elses(cluster, export):
+def test_a_secret_that_one_role_makes_is_no_existing_one(cluster, export):
     seal(cluster)
     result = export(secrets=[{**LOGIN, "existing": True}, LOGIN])
     assert result["prerequisites"] == []
@@ -224,7 +224,7 @@ def test_a_second_export_touches_nothing(cluster, export, folder):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
 
 
-def test_what_no_longer_belongs_is_removed_and_a_persons_files_stay(export, folder):
+def test_what_no_longer_belongs_is_removed_and_a_users_files_stay(export, folder):
     export()
     (folder / "db" / "mine.yaml").write_text("# mine\n")
     (folder / "db" / "serviceaccount-runner.yaml").write_text("# I made it my own\n")
@@ -310,7 +310,7 @@ def test_a_secret_without_a_sealed_form(cluster, export, folder):
 @pytest.mark.parametrize(
     ("conditions", "why"),
     [
-        ([], "Synced is not set: it was not looked at yet"),
+        ([], "Synced is not set: it was not processed yet"),
         ([{"type": "Synced", "status": "False", "message": "no key\ncould"}], "Synced is False: no key could"),
     ],
 )
@@ -345,7 +345,7 @@ def test_equal_entries_are_one(export):
 
 
 @pytest.mark.parametrize("what", ["kustomization.yaml", "db/namespace-db.yaml", "db/kustomization.yaml"])
-def test_a_persons_file_in_the_way(export, folder, what):
+def test_a_users_file_in_the_way(export, folder, what):
     (folder / what).parent.mkdir(parents=True)
     (folder / what).write_text("resources: []\n")
     result = export()
@@ -392,7 +392,7 @@ def test_a_folder_that_cannot_be_written(export):
     result = export(directory="/proc/no-such")
     assert result["msg"] == (
         "The stack is not exported: /proc/no-such cannot be used (No such file or directory), "
-        "run it again once that is mended"
+        "repair that and run it again"
     )
 
 
@@ -430,7 +430,7 @@ def test_what_is_written_is_what_is_read(data):
     assert yaml.safe_load(dump(data)) == data
 
 
-def test_scripts_are_written_as_people_read_them():
+def test_scripts_are_written_to_be_read():
     assert dump({"run.sh": "set -e\nexit 0\n"}) == "run.sh: |\n  set -e\n  exit 0\n"
 
 

@@ -40,7 +40,7 @@ TREE: dict[str, Any] = {
         }
     },
 }
-PEOPLE = [{"name": "ada"}, {"name": "bob"}]
+USERS = [{"name": "ada"}, {"name": "bob"}]
 GROUPS = ["science", "others", "mlflow-users"]
 ROLES = __file__.partition("/tests/unit/")[0] + "/roles"
 
@@ -53,7 +53,7 @@ def clients(*given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def around(auth: str = "oidc", people: Any = ..., groups: Any = ..., **more: Any) -> Surroundings:
-    return Surroundings(auth, PEOPLE if people is ... else people, GROUPS if groups is ... else groups, **more)
+    return Surroundings(auth, USERS if people is ... else people, GROUPS if groups is ... else groups, **more)
 
 
 def problems(change: dict[str, Any], *args: Any, of: Any = (), **more: Any) -> list[str]:
@@ -81,7 +81,7 @@ def test_nothing_is_wrong_with_what_is_right():
             {"groups": {"sience": {}}},
             "mlflow_access.groups has 'sience', which is no group of the realm: one of mlflow",
         ),
-        ({"groups": {"science": {"members": ["eve"]}}}, "has 'eve', whom nobody declared: one of ada, bob"),
+        ({"groups": {"science": {"members": ["eve"]}}}, "has 'eve', who is not declared: one of ada, bob"),
         ({"groups": {"science": {"members": "ada"}}}, "mlflow_access.groups.science.members is 'ada': a list of names"),
         ({"users": {"eve": {}}}, "mlflow_access.users has 'eve', who is not in the realm: one of ada, bob"),
         ({"users": {"ada": {"admin": True}}}, "mlflow_access.users.ada.admin is True: with mlflow_auth oidc"),
@@ -110,7 +110,7 @@ def test_nothing_is_wrong_with_what_is_right():
     ],
 )
 def test_what_is_wrong_is_one_sentence(change, sentence):
-    found = problems(change, people=[*PEOPLE, {"name": "nightly"}] if "nightly" in str(change) else PEOPLE)
+    found = problems(change, people=[*USERS, {"name": "nightly"}] if "nightly" in str(change) else USERS)
 
     assert [each for each in found if sentence in each] == found[:1]
 
@@ -155,21 +155,21 @@ def test_an_account_of_basic_auth_has_one_password():
     assert problems({}, "basic", None, None, of=[{**of[0], "state": "absent"}]) == []
 
 
-def test_client_is_for_no_person():
+def test_client_is_for_no_user():
     assert problems({}, of=[{"name": "Ada", "namespaces": ["ci"]}]) == [
-        "mlflow_clients: Ada is for the account Ada, who is a person in mlflow_access.users: another user"
+        "mlflow_clients: Ada is for the account Ada, who is a user in mlflow_access.users: another user"
     ]
 
 
 def test_exclusive_leaves_an_administrator():
     admin = {"name": "ada", "groups": ["admins"]}
     given = {"exclusive": True, "admin_group": "admins", "people": [admin, {"name": "bob"}]}
-    (found,) = problems({}, **{**given, "people": PEOPLE})
-    assert found.startswith("mlflow_access_exclusive is true, and nobody of keycloak_users who may log in is in")
+    (found,) = problems({}, **{**given, "people": USERS})
+    assert found.startswith("mlflow_access_exclusive is true, and no user of keycloak_users who may log in is in")
     assert problems({}, **given) == []
     assert len(problems({}, **{**given, "people": [{**admin, "enabled": "no"}, {"name": "bob"}]})) == 1
     member = {"groups": {"admins": {"members": ["bob"]}, "science": {}}}
-    assert problems(member, **{**given, "people": PEOPLE, "groups": [*GROUPS, "admins"]}) == []
+    assert problems(member, **{**given, "people": USERS, "groups": [*GROUPS, "admins"]}) == []
 
 
 def test_names_are_compared_as_the_server_does():
@@ -182,10 +182,10 @@ def test_names_are_compared_as_the_server_does():
     assert problems(change, "basic", None, None) == []
 
 
-def test_whoever_logs_in_by_the_proxy_is_called_in_lower_case():
+def test_names_of_users_of_the_proxy_are_in_lower_case():
     change = {"users": {"Ada": {}, "ada": {}}, "service_accounts": {"Nightly": {}}}
     assert problems(change, "oauth2_proxy", None, None) == [
-        "mlflow_access.users has 'Ada': with mlflow_auth oauth2_proxy in lower case, as whoever logs in is called in "
+        "mlflow_access.users has 'Ada': with mlflow_auth oauth2_proxy in lower case, as the names of users are in "
         "MLflow"
     ]
 
@@ -211,10 +211,10 @@ WHATEVER = st.recursive(
 def test_whatever_is_given_is_answered_in_sentences(parts, things):
     for auth in ("oidc", "basic"):
         tree = {**parts, "experiments": things, "service_accounts": parts.get("users", {})}
-        found = variables.problems(tree, [], around(auth, PEOPLE))
+        found = variables.problems(tree, [], around(auth, USERS))
         assert all(isinstance(each, str) and each for each in found)
         if not found:
-            variables.declaration(tree, [], around(auth, PEOPLE))
+            variables.declaration(tree, [], around(auth, USERS))
 
 
 # One schema
@@ -285,7 +285,7 @@ def test_declaration_of_basic_auth_has_members_passwords_and_administrators():
 
 
 def test_who_is_disabled_at_keycloak_loses_tokens_of_mlflow_too():
-    people = [
+    users = [
         {"name": "ada", "enabled": False},
         {"name": "bob"},
         {"name": "eve", "email": "Eve@x.org", "enabled": False},
@@ -294,7 +294,7 @@ def test_who_is_disabled_at_keycloak_loses_tokens_of_mlflow_too():
     tree = {"users": {"ada": {"active": True}, "bob": {}}}
 
     def of(claim: str, tree: dict[str, Any], auth: str = "oidc") -> list[tuple[Any, ...]]:
-        found = variables.declaration(tree, [], around(auth, people, claim=claim)).users
+        found = variables.declaration(tree, [], around(auth, users, claim=claim)).users
         return [(each["name"], each["active"], each.get("create", True)) for each in found]
 
     assert of("preferred_username", tree) == [
@@ -447,7 +447,7 @@ def test_what_is_wrong_is_found_before_the_first_change(converge, mlflow, change
     assert mlflow.writes() == []
 
 
-def test_secret_of_somebody_else_is_found_before_the_first_change(converge, mlflow, cluster):
+def test_existing_secret_is_found_before_the_first_change(converge, mlflow, cluster):
     cluster.secret("team/token", {"theirs": b"planted"})
     cluster.requests.clear()
 

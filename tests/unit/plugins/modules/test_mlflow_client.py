@@ -148,7 +148,7 @@ def test_another_namespace_gets_the_password_that_there_is(run, basic, cluster):
     [
         ("secret removed", "there is none"),
         ("key removed", "there is no MLFLOW_TRACKING_PASSWORD in it"),
-        ("value changed", "it was changed by somebody else"),
+        ("value changed", "it was changed by another writer"),
         ("token revoked", "MLflow no longer has it"),
     ],
 )
@@ -181,7 +181,7 @@ def test_changed_uri_is_put_right_and_the_token_stays(run, mlflow, cluster):
     assert cluster.values(SECRET) == {URI: b"https://mlflow.example.com", USERNAME: b"training", PASSWORD: token}
 
 
-def test_secret_of_somebody_else_is_left_alone(run, mlflow, cluster):
+def test_existing_secret_is_left_alone(run, mlflow, cluster):
     cluster.secret(SECRET, {"theirs": b"planted"})
 
     result = call(run, mlflow, TRAINING)
@@ -280,19 +280,19 @@ def test_account_goes_with_its_last_secret_where_that_is_asked_for(run, mlflow):
     assert "training" not in mlflow.accounts
 
 
-def test_account_of_a_person_is_no_programs(run, oidc):
+def test_account_of_a_user_is_no_programs(run, oidc):
     oidc.account("ada")
 
-    assert "the account ada is a person's" in call(run, oidc, {**TRAINING, "user": "ada"})["msg"]
+    assert "the account ada is a user's" in call(run, oidc, {**TRAINING, "user": "ada"})["msg"]
 
 
 def test_basic_auth_takes_an_account_over_only_on_request(run, basic, cluster):
-    basic.account("training", password="somebody-knows-it")
+    basic.account("training", password="known-to-its-user")
 
     result = call(run, basic, TRAINING)
 
     assert "take_over: true" in result["msg"]
-    assert basic.lets_in("training", "somebody-knows-it")
+    assert basic.lets_in("training", "known-to-its-user")
     assert not call(run, basic, {**TRAINING, "take_over": True}).get("failed")
     assert basic.lets_in("training", cluster.values(SECRET)[PASSWORD].decode())
 

@@ -54,7 +54,7 @@ def test_experiment_is_changed_deleted_and_restored(api, ensure):
     assert ensure("mlflow_experiment", api, {"name": "churn", "tags": {"team": "ds"}}) == [
         "experiment churn: tag team: none -> ds"
     ]
-    assert CREATED_BY not in api.experiments[api.number("churn")]["tags"], "somebody else made it"
+    assert CREATED_BY not in api.experiments[api.number("churn")]["tags"], "another user made it"
     gone = {"name": "churn", "state": "absent"}
     assert ensure("mlflow_experiment", api, gone) == ["experiment churn: deleted"]
     assert ensure("mlflow_experiment", api, gone) == []

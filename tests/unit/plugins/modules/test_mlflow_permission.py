@@ -288,7 +288,7 @@ def test_exclusive_takes_away_what_nothing_can_be_declared_on(basic):
     assert basic.granted("others") == basic.granted(basic.own("ada")) == {}
 
 
-def test_what_somebody_else_changed_is_put_back(api):
+def test_what_another_writer_changed_is_put_back(api):
     declared = {"name": "churn", "permission": "READ"}
     converge(api, "group", declared)
     converge(api, "group", {"name": "churn", "permission": "MANAGE"}, {"name": "ds-one", "permission": "READ"})
@@ -310,7 +310,7 @@ def test_less_comes_before_more(api):
 
 def test_last_administrator_stays(basic):
     basic.accounts["ada"]["admin"] = True
-    with pytest.raises(Failed, match="would take the right to administer from ada, and leave nobody but mlflow-admin"):
+    with pytest.raises(Failed, match="would take the right to administer from ada, and leave it only to mlflow-admin"):
         converge(basic, "user", admins=[], exclusive=True)
     assert basic.accounts["ada"]["admin"]
 

@@ -79,7 +79,7 @@ def test_moved_secret_leaves_none_behind(run, mlflow, cluster):
 @pytest.mark.parametrize(
     ("token", "sentence"),
     [
-        ({**SPARK, "user": "nobody"}, "there is no account nobody"),
+        ({**SPARK, "user": "unknown"}, "there is no account unknown"),
         ({"user": "training", "name": "spark"}, "has no secret"),
         ({**SPARK, "secret": {"namespace": "gone", "name": "spark"}}, "there is no namespace gone"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 ACCOUNT = {"username": "mlflow-admin", "password": "the-admins-planted-password"}
 PLANTED = "adas-planted-password"
-REFERENCE = {"namespace": "mlflow", "name": "people"}
+REFERENCE = {"namespace": "mlflow", "name": "first-passwords"}
 
 
 def call(run, mlflow, *users: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -21,11 +21,13 @@ def call(run, mlflow, *users: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _people(cluster):
-    cluster.secret("mlflow/people", {"ada": PLANTED.encode(), "bob": b"bobs-planted-password", "bad": b"\xff\xfe\xfd"})
+def _users(cluster):
+    cluster.secret(
+        "mlflow/first-passwords", {"ada": PLANTED.encode(), "bob": b"bobs-planted-password", "bad": b"\xff\xfe\xfd"}
+    )
 
 
-def test_person_is_made_once(run, oidc):
+def test_user_is_made_once(run, oidc):
     ada = {"name": "Ada", "display_name": "Ada Lovelace"}
 
     result = call(run, oidc, ada)
@@ -70,7 +72,7 @@ def test_only_what_is_declared_is_changed(run, oidc):
     assert oidc.accounts["ada"]["active"] is True
 
 
-def test_new_person_may_be_made_inactive(run, oidc):
+def test_new_user_may_be_made_inactive(run, oidc):
     call(run, oidc, {"name": "ada", "active": False})
 
     assert oidc.accounts["ada"]["active"] is False
@@ -88,7 +90,7 @@ def test_refusal_is_handed_on_in_a_sentence(run, oidc):
     assert result["msg"] == "MLflow refused to change user root: the last active administrator stays one (HTTP 409)"
 
 
-def test_person_is_removed(run, mlflow):
+def test_user_is_removed(run, mlflow):
     mlflow.account("ada")
 
     assert call(run, mlflow, {"name": "ada", "state": "absent"})["changes"] == ["user ada: removed"]
@@ -102,7 +104,7 @@ def test_account_of_the_call_does_not_remove_itself(run, basic):
     assert "cannot remove itself" in result["msg"]
 
 
-def test_person_of_basic_auth_gets_the_first_password_once(run, basic):
+def test_user_of_basic_auth_gets_the_first_password_once(run, basic):
     ada = {"name": "ada", "admin": True, "password_secret": REFERENCE}
 
     call(run, basic, ada)
@@ -126,7 +128,7 @@ def test_password_is_set_again_where_always_is_asked_for(run, basic):
     ("user", "sentence"),
     [
         ({"name": "ada"}, "it is new, so password_secret must name"),
-        ({"name": "eve", "password_secret": REFERENCE}, "Secret mlflow/people has no key eve"),
+        ({"name": "eve", "password_secret": REFERENCE}, "Secret mlflow/first-passwords has no key eve"),
         ({"name": "bad", "password_secret": REFERENCE}, "has no text in its key bad"),
         ({"name": "ada", "active": False}, "cannot deactivate an account"),
     ],
@@ -163,7 +165,7 @@ def programs(run, mlflow, *accounts: dict[str, Any], **more: Any) -> dict[str, A
     return run("mlflow_user", url=mlflow.url, service_accounts=list(accounts), **ACCOUNT, **more)
 
 
-def test_program_is_made_once_and_is_no_person(run, oidc):
+def test_program_is_made_once_and_is_no_user(run, oidc):
     result = programs(run, oidc, {"name": "training"})
 
     assert result["changes"] == ["service account training: created"]
@@ -181,18 +183,18 @@ def test_programs_of_a_provider_are_bound_to_its_subject(run, oidc):
     assert result["changes"] == ["service account crawler: signs in by default"]
     assert oidc.identities["crawler"] == [{"provider_id": "default", "subject": "abc"}]
     assert not programs(run, oidc, crawler)["changed"]
-    oidc.identities["crawler"] = [{"provider_id": "default", "subject": "somebody else"}]
+    oidc.identities["crawler"] = [{"provider_id": "default", "subject": "another subject"}]
     assert programs(run, oidc, crawler)["changed"]
 
 
-def test_person_is_not_made_a_program(run, oidc):
+def test_user_is_not_made_a_program(run, oidc):
     oidc.account("ada")
 
-    assert "there is a person's account of that name" in programs(run, oidc, {"name": "ada"})["msg"]
-    assert "there is a person's account" in programs(run, oidc, {"name": "ada", "state": "absent"})["msg"]
+    assert "there is a user's account of that name" in programs(run, oidc, {"name": "ada"})["msg"]
+    assert "there is a user's account" in programs(run, oidc, {"name": "ada", "state": "absent"})["msg"]
 
 
-def test_program_of_basic_auth_has_a_password_that_nobody_knows(run, basic):
+def test_program_of_basic_auth_has_a_password_that_is_kept_nowhere(run, basic):
     result = programs(run, basic, {"name": "one"}, {"name": "two"})
 
     first, second = basic.accounts["one"]["password"], basic.accounts["two"]["password"]
@@ -212,7 +214,7 @@ def test_check_mode_makes_no_program(run, mlflow):
     assert mlflow.writes() == []
 
 
-def test_people_and_programs_are_made_in_one_call(run, oidc):
+def test_users_and_programs_are_made_in_one_call(run, oidc):
     lists = {"users": [{"name": "ada"}], "service_accounts": [{"name": "nightly"}]}
 
     result = run("mlflow_user", url=oidc.url, **ACCOUNT, **lists)

@@ -132,7 +132,7 @@ def test_without_a_digest_key_it_seals_again_and_warns(offline):
     assert not offline.path.with_name("login.yaml.digest").exists()
 
 
-def test_a_sealed_value_that_somebody_else_wrote_is_not_trusted(offline):
+def test_a_sealed_value_of_another_writer_is_not_trusted(offline):
     _unused, sealed, _unused = offline(keys=KEYS)
     old = sealed["spec"]["encryptedData"]["username"]
     offline(keys=KEYS | {"username": {"value": "other"}})
@@ -306,7 +306,7 @@ def answers(cluster):
             {f"GET {PROXY}/v1/cert.pem": (404, {"kind": "Status", "reason": "NotFound"})},
             "is not there: deploy the role",
         ),
-        ({f"GET {PROXY}/v1/cert.pem": (200, b"<html>")}, "hands out is no certificate"),
+        ({f"GET {PROXY}/v1/cert.pem": (200, b"<html>")}, "serves is no certificate"),
         ({"GET /api/v1/namespaces/reports": (404, {})}, "namespace is 'reports', which is not there: make the"),
         ({f"POST {SEALED}": (404, {})}, "the cluster knows no SealedSecrets"),
     ],

@@ -172,7 +172,7 @@ def test_work_arounds_only_where_the_machine_needs_them(programs, tmp_path):
         assert machine._podman_configuration(info, ordinary, tmp_path) == ("", [])
 
 
-def test_work_arounds_are_kept_where_nobody_else_writes(tmp_path, monkeypatch):
+def test_work_arounds_are_kept_where_no_other_user_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     info = {"host": {"cgroupManager": "cgroupfs", "eventLogger": "file"}}
     path, _why = machine._podman_configuration(info, limits(root=True, nofile=20000), "")

@@ -110,7 +110,7 @@ def test_ansible_vault_opens_it_and_kubectl_could_take_it(keys, path, tmp_path):
 
 
 def test_what_ansible_vault_closed_is_opened(sealing_secrets, path, tmp_path):
-    """A backup that somebody made with kubectl and ansible-vault."""
+    """A backup that was made with kubectl and ansible-vault."""
     path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": sealing_secrets}))
     (tmp_path / "password").write_text("one\n")
     command = ["ansible-vault", "encrypt", "--vault-password-file", tmp_path / "password", path]

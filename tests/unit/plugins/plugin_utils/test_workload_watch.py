@@ -286,7 +286,7 @@ def test_a_crashing_container_runs_in_between_and_is_still_crashing(world):
 def test_pods_of_an_earlier_specification_do_not_count(world):
     target = world.deployment()
     world.pod("web-1-a", f"{APP}/replicasets/web-1", PULL)
-    world.pod("stranger", f"{APP}/replicasets/of-somebody-else", PULL)
+    world.pod("other", f"{APP}/replicasets/of-another-one", PULL)
     assert world.watch(target).wait(200) is False
 
 

@@ -539,7 +539,7 @@ def test_tls_that_is_not_trusted(tls, cluster, tmp_path):
         Api(Settings(server=tls.url, source="s", ca_file=tls.cert)).get("/version")
     with pytest.raises(KubeError, match=r"does not agree on TLS: "):
         Api(Settings(server=cluster.url.replace("http:", "https:"), source="s", verify=False)).get("/version")
-    with pytest.raises(KubeError, match=r"^the certificate authority of s cannot be loaded: "):
+    with pytest.raises(KubeError, match=r"^the CA certificate of s cannot be loaded: "):
         Api(Settings(server=tls.url, source="s", ca_file="/no/such"))
     with pytest.raises(KubeError, match=r"^the client certificate of s cannot be loaded: "):
         Api(Settings(server=tls.url, source="s", cert_data="nonsense"))

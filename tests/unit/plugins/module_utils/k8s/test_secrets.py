@@ -74,7 +74,7 @@ def test_retries_have_an_end():
         raise Conflict
 
     with pytest.raises(
-        KubeError, match=r"^Secret x is written by somebody else all the time: gave up after 3 attempts$"
+        KubeError, match=r"^Secret x is changed by another writer all the time: gave up after 3 attempts$"
     ):
         retried(attempt, "Secret x", 3)
     assert len(calls) == 3

@@ -122,7 +122,7 @@ def test_dump_and_load_give_the_same():
     assert load(text.replace("'2026-01-01'", "2026-01-01"), "it") == load(text, "it"), "as Kubernetes reads it"
 
 
-def test_dump_is_as_people_write_it():
+def test_dump_is_as_written_by_hand():
     sealed = manifest("reports", "login", {"y": "AgX", "name": "AgY"}, labels={"app": "reports"})
     assert (
         dump(sealed)
@@ -149,7 +149,7 @@ spec:
     )
 
 
-def test_without_scope_keeps_what_is_a_persons():
+def test_without_scope_keeps_what_a_user_set():
     given = {"sealedsecrets.bitnami.com/cluster-wide": "true", "note": "x"}
     assert without_scope(given | {"kubectl.kubernetes.io/last-applied-configuration": "{}"}) == {"note": "x"}
 
@@ -379,7 +379,7 @@ def test_digests_hold_for_their_value_their_sealed_text_and_their_key(tmp_path):
     again = sealed_files.Digests(path, b"k" * 16, *place)
     assert again.holds("a", b"1", "x")
     assert not again.holds("a", b"2", "x")
-    assert not again.holds("a", b"1", "somebody else's")
+    assert not again.holds("a", b"1", "another writer's")
     assert not again.holds("b", b"1", "y")
     assert again.wanted({"a": b"1"}, {"a": "x", "b": "y"}) is None
     assert not sealed_files.Digests(path, b"l" * 16, *place).holds("a", b"1", "x")

@@ -142,7 +142,7 @@ def test_one_that_the_controller_refuses_says_why(world, run_module):
     assert "SealedSecret one/login is not unsealed: no sealing key of this cluster opens it" in failed["msg"]
 
 
-def test_a_write_of_somebody_else_is_not_lost(world, run_module):
+def test_a_write_of_another_writer_is_not_lost(world, run_module):
     run_module(keys=KEYS)
     done: list[Any] = []
 
@@ -150,11 +150,11 @@ def test_a_write_of_somebody_else_is_not_lost(world, run_module):
         if method == "PUT" and not done:
             done.append(True)
             sealed = world.sealed(HERE)
-            sealed["metadata"]["labels"] = {"somebody": "else"}
+            sealed["metadata"]["labels"] = {"another": "writer"}
             world.cluster.store("/apis/bitnami.com/v1alpha1/namespaces/one/sealedsecrets/login", sealed)
 
     world.cluster.before = meanwhile
     assert run_module(keys=KEYS | {"b": {"value": "new"}})["changed"] is True
     assert done
-    assert world.sealed(HERE)["metadata"]["labels"] == {"somebody": "else"}
+    assert world.sealed(HERE)["metadata"]["labels"] == {"another": "writer"}
     assert world.cluster.values(HERE)["b"] == b"new"

@@ -137,13 +137,13 @@ def test_without_a_folder_nothing_is_written(world, ensure):
 def test_a_supplied_value_is_sealed_and_others_keep_their_form(world, ensure):
     ensure()
     before = copy.deepcopy(world.sealed("one/login")["spec"]["encryptedData"])
-    world.sealed("one/login")["metadata"]["annotations"] = {"note": "somebody's"}
+    world.sealed("one/login")["metadata"]["annotations"] = {"note": "a user's"}
     _unused, done = ensure(supplied="supplied")
     after = world.sealed("one/login")["spec"]["encryptedData"]
     assert after["username"] == before["username"]
     assert after["password"] != before["password"]
     assert world.cluster.values("one/login")["password"] == world.cluster.values("two/login")["password"] == b"supplied"
-    assert world.sealed("one/login")["metadata"]["annotations"] == {"note": "somebody's"}
+    assert world.sealed("one/login")["metadata"]["annotations"] == {"note": "a user's"}
     assert done["one"].updated == ["password"]
     assert not any(each.changed for each in ensure(supplied="supplied")[1].values())
 
@@ -275,7 +275,7 @@ def test_many_namespaces_are_released_in_one_run(world, ensure):
 
 @pytest.mark.parametrize("owner", ["gone", "replaced"])
 def test_a_secret_of_a_sealed_secret_that_is_gone_is_kept(world, ensure, owner):
-    """Whoever deletes a SealedSecret takes the Secret along, unless a run comes before the garbage collector."""
+    """Deleting a SealedSecret deletes its Secret, unless a run comes before the garbage collector."""
     ensure(namespaces=["one"])
     values = world.cluster.values("one/login")
     sealed = world.cluster.objects.pop(sealed_path("one/login"))
@@ -561,7 +561,7 @@ def test_two_runs_release_at_the_same_time(world, ensure):
     assert world.cluster.values("one/login") == values
 
 
-def test_a_secret_that_somebody_makes_meanwhile_is_found_again(world):
+def test_a_secret_of_another_writer_is_found_again(world):
     where = store(world)
     where.create(Secret("one", "login", {"password": b"first"}))
     with pytest.raises(Conflict):

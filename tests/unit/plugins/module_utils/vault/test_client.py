@@ -128,7 +128,7 @@ def test_writes_one_after_another(kv, server, name):
 
 @needs_vault
 @pytest.mark.parametrize("way", ["known", "unknown"])
-def test_somebody_elses_write_is_not_overwritten(options, server, name, way):
+def test_another_writers_write_is_not_overwritten(options, server, name, way):
     with VaultKV(options) as kv:
         if way == "known":
             kv.read(name)
@@ -360,7 +360,7 @@ def test_a_service_account_logs_in(options, kubernetes, monkeypatch, tmp_path, w
 @needs_vault
 @pytest.mark.parametrize(
     ("role", "account", "why"),
-    [("mlflow", "stranger", "permission denied|not authorized"), ("unknown", "deployer", "invalid role name")],
+    [("mlflow", "another", "permission denied|not authorized"), ("unknown", "deployer", "invalid role name")],
 )
 def test_a_service_account_is_refused(options, kubernetes, role, account, why):
     jwt = service_account_token(account)
@@ -601,7 +601,7 @@ def test_a_certificate_that_is_not_trusted(options, server, tmp_path):
     other.write_text(servers.CA("another").pem)
     text = failing(options, ca_path=str(other))
     assert text.startswith(f"{expected}by vault_ca_path '{other}' (")
-    assert text.endswith("): name its certificate authority in vault_ca_path")
+    assert text.endswith("): name its CA in vault_ca_path")
     text = failing(options, ca_path="")
     assert text.startswith(f"{expected}here (")
 

@@ -104,7 +104,7 @@ def test_wait_until_it_is_ready_and_the_secret_is_as_meant(cluster, secrets):
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        ({}, "no operator has looked at it, is the External Secrets operator running?"),
+        ({}, "no operator has processed it, is the External Secrets operator running?"),
         ({"conditions": [REFUSED]}, "SecretSyncedError: could not get secret data"),
         (
             {"conditions": [READY], "syncedResourceVersion": "1-x"},
@@ -130,7 +130,7 @@ def test_release(cluster, secrets):
     assert cluster.requests[:2] == [f"GET {PATH}", f"DELETE {PATH}"]
 
 
-def test_release_that_nobody_grants(cluster, secrets):
+def test_release_that_is_not_granted(cluster, secrets):
     cluster.store(PATH, wanted())
     cluster.answers[f"DELETE {PATH}"] = (200, {})
     with pytest.raises(

@@ -31,7 +31,7 @@ SECRET = "/api/v1/namespaces/{}/secrets/login"
 class Vault:
     """Entries with check-and-set, as VaultKV gives them.
 
-    :ivar before_write: called before each write, to do what somebody else does meanwhile
+    :ivar before_write: called before each write, to do what another writer does meanwhile
     """
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ def test_check_mode_writes_neither_to_vault_nor_to_the_cluster(world, ensure, de
 
 
 @both
-def test_somebody_elses_secret_is_verified_only(world, ensure, delivery):
+def test_existing_secret_is_verified_only(world, ensure, delivery):
     world.cluster.secret("one/login", {"username": b"them", "password": b"theirs"}, type="Opaque")
     before = state(world)
     ensurer, done = ensure(delivery, existing=True, namespaces=["one"])
@@ -253,7 +253,7 @@ def test_somebody_elses_secret_is_verified_only(world, ensure, delivery):
 
 
 @both
-def test_somebody_who_writes_to_vault_at_the_same_time(world, ensure, delivery):
+def test_another_writer_in_vault_at_the_same_time(world, ensure, delivery):
     world.vault.before_write = lambda: (
         "login" in world.vault.entries or world.vault.put("login", {"username": b"mlflow", "password": b"theirs"})
     )
@@ -263,15 +263,15 @@ def test_somebody_who_writes_to_vault_at_the_same_time(world, ensure, delivery):
     assert not done["one"].generated
 
 
-def test_somebody_who_writes_to_vault_all_the_time(world, ensure):
+def test_another_writer_in_vault_all_the_time(world, ensure):
     world.vault.before_write = lambda: world.vault.put("login", {"theirs": b"x"})
-    with pytest.raises(KubeError, match="is written by somebody else all the time"):
+    with pytest.raises(KubeError, match="is changed by another writer all the time"):
         ensure()
     assert SECRET.format("one") not in world.cluster.objects
 
 
 @both
-@pytest.mark.parametrize("owner", ["nobody", "Vault"])
+@pytest.mark.parametrize("owner", ["none", "Vault"])
 def test_after_an_interruption_at_any_request_it_ends_well(world, ensure, monkeypatch, delivery, owner):
     class KilledError(BaseException):
         pass
@@ -318,7 +318,7 @@ def test_what_is_made_names_the_store_and_the_entry(world, ensure):
     assert spec["target"]["template"] == {"type": "x/y", "metadata": {"labels": {"team": "ml"}}}
 
 
-def test_keys_that_are_nobodys_are_in_vault_before_the_operator_writes(world, ensure):
+def test_keys_without_an_owner_are_in_vault_before_the_operator_writes(world, ensure):
     world.cluster.secret("one/login", {"username": b"mlflow", "password": b"old", "theirs": b"kept"}, type="Opaque")
     world.cluster.secret("two/login", {"password": b"old", "also theirs": b"too"}, type="Opaque")
     ensure("external_secrets")
@@ -359,7 +359,7 @@ def test_a_label_is_brought_in_line(world, ensure):
     assert not any(each.changed for each in ensure("external_secrets", labels={"team": "ml"})[1].values())
 
 
-def test_one_that_somebody_changed_is_brought_in_line(world, ensure):
+def test_one_that_another_writer_changed_is_brought_in_line(world, ensure):
     ensure("external_secrets")
     world.external("one")["spec"]["refreshInterval"] = "1s"
     before = state(world)
@@ -372,7 +372,7 @@ def test_one_that_somebody_changed_is_brought_in_line(world, ensure):
 
 def test_an_operator_that_sleeps(world, ensure):
     world.down = True
-    with pytest.raises(KubeError, match="no operator has looked at it"):
+    with pytest.raises(KubeError, match="no operator has processed it"):
         ensure("external_secrets")
     password = world.vault.values()["password"]
     world.down = False
@@ -399,7 +399,7 @@ def test_a_store_of_another_vault(world, ensure):
 
 
 def sealed(world: World, *namespaces: str) -> None:
-    """Make SealedSecrets and Secrets that belong to them; nobody looks after them."""
+    """Make SealedSecrets and Secrets that belong to them; no controller looks after them."""
     for namespace in namespaces:
         world.cluster.store(SEALED.format(namespace), {"metadata": {"generation": 1}, "spec": {}})
         owners = [{"kind": "SealedSecret", "name": "login", "uid": "x"}]

@@ -129,13 +129,13 @@ def test_pods_share_sessions(stack):
 
 def test_a_session_outlives_the_access_token_and_ends_with_the_account(stack):
     """The session is renewed at Keycloak after 30 s here; access tokens live for 60 s."""
-    person = stack.keycloak_user("demo-leaver")
+    user = stack.keycloak_user("demo-leaver")
     session, _unused = stack.sign_in("demo-leaver")
     began = stacks.time.monotonic()
     while stacks.time.monotonic() - began < 70:
         stacks.time.sleep(35)
         assert current(session, stack.mlflow_url)["username"] == "demo-leaver"
-    stack.keycloak("PUT", f"users/{person['id']}", {**person, "enabled": False})
+    stack.keycloak("PUT", f"users/{user['id']}", {**user, "enabled": False})
     try:
         stacks.wait_until(
             lambda: session.get(stack.mlflow_url + proxied.CURRENT, timeout=60).status_code == 401,
@@ -144,14 +144,14 @@ def test_a_session_outlives_the_access_token_and_ends_with_the_account(stack):
             5,
         )
     finally:
-        stack.keycloak("PUT", f"users/{person['id']}", {**person, "enabled": True})
+        stack.keycloak("PUT", f"users/{user['id']}", {**user, "enabled": True})
 
 
 def test_logout_ends_keycloaks_session_too(stack):
-    person = stack.keycloak_user(USER)
+    user = stack.keycloak_user(USER)
 
     def sessions():
-        return {each["id"] for each in stack.keycloak("GET", f"users/{person['id']}/sessions")}
+        return {each["id"] for each in stack.keycloak("GET", f"users/{user['id']}/sessions")}
 
     before = sessions()
     session, _unused = stack.sign_in(USER)

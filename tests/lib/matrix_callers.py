@@ -33,8 +33,8 @@ EVERYWHERE = (
 
 
 @dataclasses.dataclass
-class People:
-    """Everybody.
+class Callers:
+    """All callers of the matrix.
 
     Attributes:
         names: account names by caller.
@@ -264,7 +264,7 @@ def oidc(stack, mark):
         refused = {
             "anonymous": Client(url),
             "wrong password": Client(url, basic(owner, "wrong")),
-            "token of somebody else": Client(url, basic(owner, tokens[names["other"]])),
+            "token of another user": Client(url, basic(owner, tokens[names["other"]])),
             "expired token": Client(url, basic(owner, tokens["expired"])),
             "revoked token": Client(url, basic(owner, tokens["revoked"])),
             "token of a deleted user": Client(url, basic(f"{mark}-deleted", tokens[f"{mark}-deleted"])),
@@ -273,38 +273,38 @@ def oidc(stack, mark):
         right, wrong = tokens_of_keycloak(stack, keycloak, stack.variables.get("mlflow_oidc_client_id", "mlflow"))
         refused |= {name: Client(url, f"Bearer {token}") for name, token in wrong.items()}
         refused["JWT as a password"] = Client(url, basic(stacks.USER, right))
-        yield People(names, clients, refused, groups, accounts, OidcGrants(admin), Client(url, f"Bearer {right}"))
+        yield Callers(names, clients, refused, groups, accounts, OidcGrants(admin), Client(url, f"Bearer {right}"))
     finally:
         if keycloak:
             keycloak.clear()
         stack.execute("mlflow", "python", "-c", _REMOVE, text=json.dumps({"prefix": mark}))
 
 
-def world(label, caller, people, plugin):
+def world(label, caller, callers, plugin):
     """Create a world of the owner's objects, with the permissions of one caller."""
-    admin, grants = people.clients["admin"], people.grants
+    admin, grants = callers.clients["admin"], callers.grants
 
     def share(kind, name):
-        grants.user(people.names["owner"], kind, name, "MANAGE")
+        grants.user(callers.names["owner"], kind, name, "MANAGE")
 
-    members = list(people.names.values())
-    w = make_world(label, people.clients["owner"], admin, share=share, members=members)
+    members = list(callers.names.values())
+    w = make_world(label, callers.clients["owner"], admin, share=share, members=members)
     if plugin == "basic":
         grants.numbered(w)
         # Permissions that administrators add to a role must not affect the test.
-        w.role = grants.role(people.groups["nobody" if caller == "admin" else "reader"])
+        w.role = grants.role(callers.groups["none" if caller == "admin" else "reader"])
         w.account = f"{w.label}-account"
         if caller == "admin":
             body = {"username": w.account, "password": secrets.token_urlsafe(24)}
             admin.made("POST", "/api/2.0/mlflow/users/create", body)
     for kind, name in things(w):
-        if caller in people.groups:
-            grants.group(people.groups[caller], kind, name, {"reader": "READ", "editor": "EDIT"}[caller])
+        if caller in callers.groups:
+            grants.group(callers.groups[caller], kind, name, {"reader": "READ", "editor": "EDIT"}[caller])
         elif caller == "service":
-            grants.user(people.names[caller], kind, name, "EDIT")
-    w.caller = people.names[caller]
+            grants.user(callers.names[caller], kind, name, "EDIT")
+    w.caller = callers.names[caller]
     if plugin == "oidc":
-        _more_of_oidc(w, caller, people)
+        _more_of_oidc(w, caller, callers)
     return w
 
 
@@ -320,17 +320,17 @@ PATTERNS = (
 )
 
 
-def _more_of_oidc(w, caller, people):
+def _more_of_oidc(w, caller, callers):
     """Create what the routes of mlflow-oidc-auth change: permissions of other accounts, and an account."""
-    admin, accounts = people.clients["admin"], people.accounts
+    admin, accounts = callers.clients["admin"], callers.accounts
     about = ("experiment", w.experiment), ("registered_model", w.model), ("prompt", w.prompt)
     about += ("scorer", f"{w.experiment}/{w.scorer}"), ("gateway_endpoint", w.endpoint_name)
     about += ("gateway_secret", w.secret_name), ("gateway_model_definition", w.definition_name)
     about += (("mcp_server", w.server),)
     for which in ("old", "doomed"):
         for kind, name in about:
-            people.grants.user(accounts[which], kind, name, "READ")
-            people.grants.group(f"{accounts[which]}-group", kind, name, "READ")
+            callers.grants.user(accounts[which], kind, name, "READ")
+            callers.grants.group(f"{accounts[which]}-group", kind, name, "READ")
     w.patterns, w.account = {}, f"{w.label}-account"
     if caller != "admin":
         return
@@ -350,7 +350,7 @@ def basic_auth(stack, mark):
     """Create all callers on a stack with MLflow's own accounts; remove them afterwards."""
     names = {caller: f"{mark}-{caller}" for caller in CALLERS if caller != "admin"}
     names["admin"], admin = admin_client(stack)
-    groups = {"reader": f"{mark}-readers", "editor": f"{mark}-editors", "nobody": f"{mark}-empty"}
+    groups = {"reader": f"{mark}-readers", "editor": f"{mark}-editors", "none": f"{mark}-empty"}
     accounts = {which: f"{mark}-{which}" for which in ("old", "new", "doomed")}
     passwords = {name: stacks.Hidden(secrets.token_urlsafe(24)) for name in (*names.values(), *accounts.values())}
     url, deleted, made, roles = stack.mlflow_url, f"{mark}-deleted", [], {}
@@ -384,14 +384,14 @@ def basic_auth(stack, mark):
             "anonymous": Client(url),
             "wrong password": Client(url, basic(names["owner"], "wrong")),
             "revoked token": Client(url, basic(names["owner"], before)),
-            "token of somebody else": Client(url, basic(names["owner"], passwords[names["other"]])),
+            "token of another user": Client(url, basic(names["owner"], passwords[names["other"]])),
             "token of a deleted user": Client(url, basic(deleted, passwords[deleted])),
             "JWT of another key": Client(url, f"Bearer {_jwt(header, claims, ours)}"),
             "JWT of algorithm none": Client(url, f"Bearer {_jwt({'alg': 'none'}, claims, algorithm='none')}"),
             "JWT for another audience": Client(url, f"Bearer {_jwt(header, {**claims, 'aud': 'another'}, ours)}"),
             "JWT of another issuer": Client(url, f"Bearer {_jwt(header, elsewhere, ours)}"),
         }
-        yield People(names, clients, refused, groups, accounts, BasicGrants(admin, roles, {}))
+        yield Callers(names, clients, refused, groups, accounts, BasicGrants(admin, roles, {}))
     finally:
         for role in roles.values():
             admin.ask("DELETE", "/api/3.0/mlflow/roles/delete", {"role_id": role})

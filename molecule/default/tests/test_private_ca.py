@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parent / "in_pod" / "private_authority.py"
+SCRIPT = pathlib.Path(__file__).parent / "in_pod" / "private_ca.py"
 
 
 @pytest.fixture(scope="module")
