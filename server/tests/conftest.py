@@ -6,12 +6,15 @@ process of its own (`lib.process`), or calls one of the running servers (`oidc`,
 """
 
 import atexit
+import contextlib
 import importlib
+import io
 import os
 import secrets
 import shutil
 import sys
 import tempfile
+import types
 
 import pytest
 
@@ -135,9 +138,20 @@ class Databases:
             "MLOPS_ADMIN_ACCOUNT": ADMIN,
         }
 
-    def migrate(self, way: str, **variables: str):
-        """Run the migration; return its process."""
-        return process.module("migrate", **{**self.variables, "MLOPS_AUTH": way, **variables})
+    def migrate(self, way: str) -> types.SimpleNamespace:
+        """Run the migration; return its exit code and output, as of a process."""
+        from mlops_mlflow_server import migrate  # noqa: PLC0415  (imports MLflow)
+
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            for name, value in {**self.variables, "MLOPS_AUTH": way}.items():
+                patch.setenv(name, value)
+            code = migrate.main()
+        return types.SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
     def copy(self) -> "Databases":
         """Return databases with the same content."""

@@ -223,8 +223,8 @@ importlib.metadata.version = lambda name: "99.0" if name == "mlflow" else known(
 )
 def test_server_and_migration_refuse_untested_versions(name, arguments, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(OTHER_VERSION)
-    variables = {"MLFLOW_BACKEND_STORE_URI": "sqlite://", "MLOPS_AUTH": "none", **_with_path(tmp_path)}
-    done = process.module(name, *arguments, **variables)
+    variables = {"MLFLOW_BACKEND_STORE_URI": "sqlite://", "MLOPS_AUTH": "none", "MLOPS_UNTESTED_VERSIONS": "false"}
+    done = process.module(name, *arguments, **variables, **_with_path(tmp_path))
     assert done.returncode == 1
     assert "not with the installed mlflow 99.0" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

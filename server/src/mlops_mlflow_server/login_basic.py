@@ -13,11 +13,14 @@ import base64
 import concurrent.futures
 import contextvars
 import os
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from mlflow.server import auth
 from mlflow.server.auth import sqlalchemy_store
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware
 from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_mlflow_server import basic_settings, lanes, parts, passwords
 from mlops_mlflow_server.parts import MLFLOW, Part
@@ -44,12 +47,12 @@ _outcome = contextvars.ContextVar("mlops_caller", default=None)
 class Threads:
     """A thread pool, separate from the threads that wait for the object store."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(
             max_workers=count("MLOPS_TRACKING_THREADS", 8), thread_name_prefix="mlops-auth"
         )
 
-    async def run(self, function, *arguments):
+    async def run(self, function: Callable, *arguments: Any) -> Any:
         """Run `function` in a thread with this call's context, and return its result."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, function, *arguments)
@@ -58,12 +61,12 @@ class Threads:
 class Identified:
     """ASGI application that authenticates the caller of a native route in a thread, before MLflow does."""
 
-    def __init__(self, application, authenticate, threads: Threads):
+    def __init__(self, application: ASGIApp, authenticate: Callable, threads: Threads):
         self._application = application
         self._authenticate = authenticate
         self._threads = threads
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
             scope["type"] == "http"
             and not auth.is_unprotected_route(scope["path"])
@@ -75,15 +78,15 @@ class Identified:
         await self._application(scope, receive, send)
 
 
-def _result_of(function, *arguments):
+def _result_of(function: Callable, *arguments: Any) -> tuple[Any, Exception | None]:
     try:
         return function(*arguments), None
     except Exception as error:
         return None, error
 
 
-def _known(function):
-    def answer(request):
+def _known(function: Callable) -> Callable:
+    def answer(request: Request) -> Any:
         outcome = _outcome.get() or _result_of(function, request)
         if outcome[1] is not None:
             raise outcome[1]
@@ -104,10 +107,10 @@ def credentials(header: str) -> tuple[str, str] | None:
     return (name, password) if colon else None
 
 
-def _also_beyond_ascii(function):
+def _also_beyond_ascii(function: Callable) -> Callable:
     """Accept non-ASCII passwords on MLflow's native routes, as its other routes do."""
 
-    def authenticate(request):
+    def authenticate(request: Request) -> Any:
         user = function(request)
         found = credentials(request.headers.get("authorization", "")) if user is None else None
         if found is not None and not "".join(found).isascii():
@@ -117,7 +120,7 @@ def _also_beyond_ascii(function):
     return authenticate
 
 
-def _drive(coroutine):
+def _drive(coroutine: Coroutine) -> Any:
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -126,11 +129,11 @@ def _drive(coroutine):
     raise RuntimeError("This function awaits something and cannot run in a thread")
 
 
-def _threaded(make, threads: Threads):
-    def made(path):
+def _threaded(make: Callable, threads: Threads) -> Callable:
+    def made(path: str) -> Callable:
         decide = make(path)
 
-        async def decision(username, request):
+        async def decision(username: str, request: Request) -> Any:
             return await threads.run(_drive, decide(username, request))
 
         return decision
@@ -144,7 +147,7 @@ def _close_public_routes() -> bool:
         return False
     public, find = auth._PUBLIC_ROUTE_SUFFIXES, auth._find_fastapi_validator
 
-    def find_also(path, method):
+    def find_also(path: str, method: str) -> Callable | None:
         found = find(path, method)
         if found is None and auth._matches_route_suffix(auth._strip_static_prefix(path), public):
             return auth._get_require_authentication_validator()
@@ -158,7 +161,7 @@ def _close_public_routes() -> bool:
 class _Identifying:
     """Authenticates callers of native routes in threads; `application` is then the ASGI application that does it."""
 
-    def __init__(self, application):
+    def __init__(self, application: ASGIApp):
         self.application = application
 
     def install(self) -> bool:
@@ -191,7 +194,7 @@ PARTS = (
 )
 
 
-def application_parts(app, identifying: _Identifying) -> tuple[Part, ...]:
+def application_parts(app: Any, identifying: _Identifying) -> tuple[Part, ...]:
     """Return the parts that patch MLflow's application."""
     return (
         Part(
@@ -205,7 +208,7 @@ def application_parts(app, identifying: _Identifying) -> tuple[Part, ...]:
     )
 
 
-def application():
+def application() -> ASGIApp:
     """Return the ASGI application.
 
     Raises:

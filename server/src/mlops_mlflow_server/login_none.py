@@ -4,6 +4,7 @@
 """Login mode `none`: MLflow's own application, for a server that is reachable only within its cluster."""
 
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
+from starlette.types import ASGIApp
 
 from mlops_mlflow_server import lanes, parts
 from mlops_mlflow_server.parts import MLFLOW, Part
@@ -22,7 +23,7 @@ PARTS = (
 )
 
 
-def application():
+def application() -> ASGIApp:
     """Return the ASGI application."""
     parts.start(PARTS)
     return app

@@ -7,6 +7,7 @@ from mlflow_oidc_auth.app import app
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
+from starlette.types import ASGIApp
 
 from mlops_mlflow_server import auth, bearer, client_auth, edge, grants, groups, issue, keys, lanes, logout, parts
 from mlops_mlflow_server.parts import PLUGIN, Part
@@ -43,7 +44,7 @@ PARTS = (
 )
 
 
-def application():
+def application() -> ASGIApp:
     """Return the ASGI application.
 
     Raises:
@@ -65,4 +66,4 @@ def checks() -> dict:
 
 
 # mlflow-oidc-auth serves them itself.
-PROBES = frozenset()
+PROBES: frozenset[str] = frozenset()

@@ -60,7 +60,7 @@ def migrate_basic(engine: sqlalchemy.Engine) -> None:
 MIGRATE = {"oidc": migrate_oidc, "basic": migrate_basic}
 
 
-def last_login(connection) -> str | None:
+def last_login(connection: sqlalchemy.Connection) -> str | None:
     """Return the login mode of the last migration, or None for a new database."""
     connection.execute(
         sqlalchemy.text(
