@@ -15,12 +15,13 @@ import contextvars
 import logging
 import os
 
+from mlflow.server import app as flask_app
 from mlflow.server import auth
 from mlflow.server.auth import sqlalchemy_store
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware
 from starlette.requests import Request
 
-from mlops_mlflow_server import basic_settings, lanes, passwords
+from mlops_mlflow_server import artifacts, basic_settings, lanes, passwords, wsgi
 from mlops_mlflow_server.settings import count
 
 _logger = logging.getLogger("mlflow.mlops")
@@ -159,6 +160,8 @@ def application():
         raise RuntimeError("This version of MLflow lists public routes differently: its configuration would be public")
     if not passwords.install(sqlalchemy_store):
         _logger.warning("This version of MLflow checks passwords differently: every call computes a slow hash")
+    if not (wsgi.install() and artifacts.install(flask_app)):
+        raise RuntimeError("This version of MLflow serves artifacts differently: they would be copied to disk")
     own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
     app = auth.create_app()
     if not lanes.install(app, _EfficientWSGIMiddleware):

@@ -5,9 +5,10 @@
 
 import logging
 
+from mlflow.server import app as flask_app
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
 
-from mlops_mlflow_server import lanes
+from mlops_mlflow_server import artifacts, lanes, wsgi
 
 _logger = logging.getLogger("mlflow.mlops")
 
@@ -17,6 +18,8 @@ PROBES = frozenset({"/health/live", "/health/startup"})
 
 def application():
     """Return the ASGI application."""
+    if not (wsgi.install() and artifacts.install(flask_app)):
+        raise RuntimeError("This version of MLflow serves artifacts differently: they would be copied to disk")
     if not lanes.install(app, _EfficientWSGIMiddleware):
         _logger.warning("This version of MLflow mounts its API differently: artifact calls share all threads")
     return app

@@ -5,12 +5,26 @@
 
 import logging
 
+from mlflow.server import app as flask_app
 from mlflow_oidc_auth.app import app
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
-from mlops_mlflow_server import auth, bearer, client_auth, edge, grants, groups, issue, keys, lanes, logout
+from mlops_mlflow_server import (
+    artifacts,
+    auth,
+    bearer,
+    client_auth,
+    edge,
+    grants,
+    groups,
+    issue,
+    keys,
+    lanes,
+    logout,
+    wsgi,
+)
 
 _logger = logging.getLogger("mlflow.mlops")
 
@@ -20,6 +34,7 @@ _logger = logging.getLogger("mlflow.mlops")
 _PROTECTING = (
     (groups.install, "renews sessions differently: lost groups would take effect only at the next login"),
     (logout.install, "logs out differently: the provider's session would outlive a logout"),
+    (lambda: wsgi.install() and artifacts.install(flask_app), "serves artifacts differently: they would go to disk"),
     (edge.install, "checks MCP servers differently: every authenticated user would see them"),
 )
 _OTHERS = (
