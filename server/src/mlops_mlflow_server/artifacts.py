@@ -8,11 +8,13 @@ artifacts in S3. MLflow's native routes, which plain MLflow and basic-auth have 
 outside the limits of `lanes`, and the Flask routes of the same paths take over.
 """
 
-from flask import Flask, Response, current_app, request
-from mlflow.server import artifact_router, handlers
+from flask import Response, current_app, request
+from mlflow.server import app, artifact_router, handlers
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.utils.uri import validate_path_is_safe
 
+from mlops_mlflow_server import wsgi
+from mlops_mlflow_server.parts import MLFLOW, Part
 from mlops_mlflow_server.s3 import ProxiedS3ArtifactRepository
 
 # What is replaced here, and what is called.
@@ -42,7 +44,7 @@ def _answer(repository: ProxiedS3ArtifactRepository, path: str) -> Response:
     return handlers._response_with_file_attachment_headers(path, response)
 
 
-def install(application: Flask) -> bool:
+def install() -> bool:
     """Replace the downloads of MLflow's Flask application; return whether this version has what is replaced."""
     if not all(hasattr(handlers, name) for name in _NAMES):
         return False
@@ -59,10 +61,17 @@ def install(application: Flask) -> bool:
         path = handlers._get_workspace_scoped_repo_path_if_enabled(validate_path_is_safe(artifact_path))
         return send(handlers._get_artifact_repo_mlflow_artifacts(), path)
 
-    views = application.view_functions
+    views = app.view_functions
     replaced = [name for name, view in views.items() if view is handlers._download_artifact]
     for name in replaced:
         views[name] = download
     handlers._send_artifact = send
     artifact_router.artifact_router.routes.clear()
     return bool(replaced)
+
+
+# Of all login modes.
+PARTS = (
+    Part("bodies", MLFLOW, wsgi.install, "every body would be copied to memory or disk first", required=True),
+    Part("artifacts", MLFLOW, install, "every artifact would be copied to disk", required=True),
+)

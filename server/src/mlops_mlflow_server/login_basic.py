@@ -12,19 +12,16 @@ import asyncio
 import base64
 import concurrent.futures
 import contextvars
-import logging
 import os
 
-from mlflow.server import app as flask_app
 from mlflow.server import auth
 from mlflow.server.auth import sqlalchemy_store
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware
 from starlette.requests import Request
 
-from mlops_mlflow_server import artifacts, basic_settings, lanes, passwords, wsgi
+from mlops_mlflow_server import artifacts, basic_settings, lanes, parts, passwords
+from mlops_mlflow_server.parts import MLFLOW, Part
 from mlops_mlflow_server.settings import count
-
-_logger = logging.getLogger("mlflow.mlops")
 
 # MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
@@ -150,34 +147,68 @@ def _close_public_routes() -> bool:
     return True
 
 
+class _Identifying:
+    """Authenticates callers of native routes in threads; `application` is then the ASGI application that does it."""
+
+    def __init__(self, application):
+        self.application = application
+
+    def install(self) -> bool:
+        """Replace MLflow's functions; return whether this version has the expected names."""
+        if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, "_find_fastapi_validator")):
+            return False
+        threads = Threads()
+        own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
+        authenticate = (
+            _also_beyond_ascii(auth._authenticate_fastapi_request) if own else auth._authenticate_custom_for_fastapi
+        )
+        for name in _AUTHENTICATE:
+            setattr(auth, name, _known(getattr(auth, name)))
+        for name in _DECIDE:
+            setattr(auth, name, _threaded(getattr(auth, name), threads))
+        self.application = Identified(self.application, authenticate, threads)
+        return True
+
+
+# Before MLflow makes its application.
+PARTS = (
+    *artifacts.PARTS,
+    Part("public routes", MLFLOW, _close_public_routes, "the server's configuration would be public", required=True),
+    Part(
+        "passwords",
+        MLFLOW,
+        lambda: passwords.install(sqlalchemy_store),
+        "every call computes a slow hash",
+        required=False,
+    ),
+)
+
+
+def application_parts(app, identifying: _Identifying) -> tuple[Part, ...]:
+    """Return the parts that patch MLflow's application."""
+    return (
+        Part(
+            "lanes",
+            MLFLOW,
+            lambda: lanes.install(app, _EfficientWSGIMiddleware),
+            "artifact calls share all threads",
+            required=False,
+        ),
+        Part("threads", MLFLOW, identifying.install, "a slow database blocks the event loop", required=False),
+    )
+
+
 def application():
     """Return the ASGI application.
 
     Raises:
-        RuntimeError: this version has public routes that cannot be closed.
+        MisfitError: a required part does not fit.
     """
-    if not _close_public_routes():
-        raise RuntimeError("This version of MLflow lists public routes differently: its configuration would be public")
-    if not passwords.install(sqlalchemy_store):
-        _logger.warning("This version of MLflow checks passwords differently: every call computes a slow hash")
-    if not (wsgi.install() and artifacts.install(flask_app)):
-        raise RuntimeError("This version of MLflow serves artifacts differently: they would be copied to disk")
-    own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
+    parts.start(PARTS)
     app = auth.create_app()
-    if not lanes.install(app, _EfficientWSGIMiddleware):
-        _logger.warning("This version of MLflow mounts its API differently: artifact calls share all threads")
-    if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, "_find_fastapi_validator")):
-        _logger.warning("This version of MLflow authenticates differently: a slow database blocks the event loop")
-        return app
-    threads = Threads()
-    authenticate = (
-        _also_beyond_ascii(auth._authenticate_fastapi_request) if own else auth._authenticate_custom_for_fastapi
-    )
-    for name in _AUTHENTICATE:
-        setattr(auth, name, _known(getattr(auth, name)))
-    for name in _DECIDE:
-        setattr(auth, name, _threaded(getattr(auth, name), threads))
-    return Identified(app, authenticate, threads)
+    identifying = _Identifying(app)
+    parts.start(application_parts(app, identifying))
+    return identifying.application
 
 
 def databases() -> dict[str, str]:
