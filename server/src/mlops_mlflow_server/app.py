@@ -10,7 +10,9 @@ that the application itself does not serve.
 import importlib
 import os
 
-from mlops_mlflow_server import metrics
+from mlops_mlflow_server import connections, metrics
+from mlops_mlflow_server.attempts import Attempts
+from mlops_mlflow_server.bounds import Bounds
 from mlops_mlflow_server.drain import Draining
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.settings import login
@@ -18,6 +20,7 @@ from mlops_mlflow_server.settings import login
 # This must run before MLflow's server is imported, so the imports below are dynamic.
 metrics.without_view()
 _handlers = importlib.import_module("mlflow.server.handlers")
+_hosts = importlib.import_module("mlops_mlflow_server.hosts")
 _login = importlib.import_module(f"mlops_mlflow_server.login_{login()}")
 
 # At the start instead of at the first request; raises MLflow's message if the schema has another version.
@@ -30,4 +33,6 @@ _readiness = Readiness(
 )
 _application = _login.application()
 metrics.check_closed(importlib.import_module("mlflow.server").app)
-app = Draining(OutageAware(_application, _watch, _readiness, _login.PROBES))
+connections.Limits()  # reads its settings, so that a wrong one ends the start
+_served = OutageAware(_application, _watch, _readiness, _login.PROBES)
+app = _hosts.Headers(Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body)))
