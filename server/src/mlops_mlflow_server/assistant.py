@@ -9,6 +9,8 @@ before it asks who the caller is.
 
 import re
 
+# What is the case where this does not fit.
+CONSEQUENCE = "it would run commands for users"
 # With any static prefix, and with repeated slashes.
 _PATH = re.compile(r"/+ajax-api/+[^/]+/+mlflow/+assistant(/|$)")
 _ARTIFACT = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/")

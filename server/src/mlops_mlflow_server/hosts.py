@@ -15,6 +15,8 @@ from mlflow.server import fastapi_security
 from mlflow.tracing.constant import TRACE_RENDERER_ASSET_PATH
 from starlette.middleware.cors import CORSMiddleware
 
+# What is the case where this does not fit.
+CONSEQUENCE = "requests with any Host header would be accepted"
 # Whoever probes a pod does so by its address.
 _PROBES = frozenset({"/health/live", "/health/ready", "/health/startup"})
 _CALLBACK = "/callback"

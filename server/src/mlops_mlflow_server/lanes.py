@@ -25,6 +25,8 @@ from starlette.routing import Mount
 from mlops_mlflow_server import answers, bounds
 from mlops_mlflow_server.settings import count, number
 
+# What is the case where this does not fit.
+CONSEQUENCE = "clients that send nothing would take all threads"
 _BUSY = answers.busy("You have too many requests at once. Try again in a moment.")
 _NO_BODY = answers.Refusal(413, "INVALID_PARAMETER_VALUE", "Without a login, this path takes no body.")
 # Who calls, where the login mode knows it and the scope does not: see `account` in `install`.

@@ -26,8 +26,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from werkzeug.datastructures import Authorization
 
-from mlops_mlflow_server import assistant, attempts, basic_settings, hosts, lanes, passwords
+from mlops_mlflow_server import assistant, attempts, basic_settings, hosts, lanes, parts, passwords
 from mlops_mlflow_server.credentials import basic as credentials
+from mlops_mlflow_server.parts import MLFLOW, Part
 from mlops_mlflow_server.settings import count
 
 _logger = logging.getLogger("mlflow.mlops")
@@ -38,6 +39,7 @@ PROBES = frozenset({"/health/live", "/health/startup"})
 # MLflow's functions that authenticate, and those that authorize without awaiting anything.
 _AUTHENTICATE = ("_authenticate_fastapi_request", "_authenticate_custom_for_fastapi")
 _DECIDE = ("_get_otel_validator", "_get_job_route_validator")
+_ALSO = ("_find_fastapi_validator", "authenticate_request", "_authenticate_cached")
 
 # There, Authorization may be for the model provider.
 GATEWAY_PATH = "/gateway/"
@@ -201,35 +203,67 @@ def is_login(_path: str) -> bool:
     return False
 
 
+class _Identifying:
+    """Authenticates callers in threads before their body is read."""
+
+    def __init__(self, application):
+        self._application = application
+
+    def install(self) -> bool:
+        """Replace MLflow's functions; return whether this version has the expected names."""
+        if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, *_ALSO)):
+            return False
+        threads = Threads()
+        is_own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
+        authenticate = _own(auth._authenticate_fastapi_request) if is_own else auth._authenticate_custom_for_fastapi
+        for name in _AUTHENTICATE:
+            setattr(auth, name, _known(getattr(auth, name)))
+        for name in _DECIDE:
+            setattr(auth, name, _threaded(getattr(auth, name), threads))
+        auth.authenticate_request = _known_in_flask(auth.authenticate_request, is_own)
+        self._application.user_middleware.insert(0, Middleware(Identified, authenticate, threads))
+        return True
+
+
+# Before MLflow makes its application.
+PARTS = (
+    Part("public routes", MLFLOW, _close_public_routes, "the server's configuration would be public", required=True),
+    Part(
+        "passwords",
+        MLFLOW,
+        lambda: passwords.install(sqlalchemy_store),
+        "every call computes a slow hash, and wrong passwords stop the server",
+        required=True,
+    ),
+)
+
+
+def application_parts(app, identifying: _Identifying) -> tuple[Part, ...]:
+    """Return the parts that patch MLflow's application."""
+    return (
+        Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
+        Part(
+            "lanes",
+            MLFLOW,
+            lambda: lanes.install(app, _EfficientWSGIMiddleware, account),
+            lanes.CONSEQUENCE,
+            required=True,
+        ),
+        Part("callers", MLFLOW, identifying.install, "callers without an account could send bodies", required=True),
+        # Before the callers are asked who they are.
+        Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
+    )
+
+
 def application():
     """Return the ASGI application.
 
     Raises:
-        RuntimeError: this version lacks what bounds or protects it.
+        MisfitError: a required part does not fit.
     """
-    needed = (*_AUTHENTICATE, *_DECIDE, "_find_fastapi_validator", "authenticate_request", "_authenticate_cached")
-    if not all(hasattr(auth, name) for name in needed):
-        raise RuntimeError("This version of MLflow authenticates differently: anyone could send bodies")
-    if not _close_public_routes():
-        raise RuntimeError("This version of MLflow lists public routes differently: its configuration would be public")
-    if not passwords.install(sqlalchemy_store):
-        raise RuntimeError("This version of MLflow checks passwords differently: wrong ones would stop it")
-    is_own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
+    parts.start(PARTS)
     app = auth.create_app()
-    if not assistant.install(app):
-        raise RuntimeError("This version of MLflow includes its assistant differently: it would run commands")
-    if not lanes.install(app, _EfficientWSGIMiddleware, account):
-        raise RuntimeError("This version of MLflow mounts its API differently: idle clients would take all threads")
-    threads = Threads()
-    authenticate = _own(auth._authenticate_fastapi_request) if is_own else auth._authenticate_custom_for_fastapi
-    app.user_middleware.insert(0, Middleware(Identified, authenticate, threads))
-    if not hosts.install(app):
-        raise RuntimeError("This version of MLflow orders its middleware differently: any Host would be accepted")
-    for name in _AUTHENTICATE:
-        setattr(auth, name, _known(getattr(auth, name)))
-    for name in _DECIDE:
-        setattr(auth, name, _threaded(getattr(auth, name), threads))
-    auth.authenticate_request = _known_in_flask(auth.authenticate_request, is_own)
+    parts.start(application_parts(app, _Identifying(app)))
     return app
 
 

@@ -5,7 +5,8 @@
 
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
 
-from mlops_mlflow_server import assistant, hosts, lanes
+from mlops_mlflow_server import assistant, hosts, lanes, parts
+from mlops_mlflow_server.parts import MLFLOW, Part
 
 # MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
@@ -13,18 +14,20 @@ PROBES = frozenset({"/health/live", "/health/startup"})
 PUBLIC = ("/health", "/version", "/static-files")
 
 
+PARTS = (
+    Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
+    Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
+    Part("lanes", MLFLOW, lambda: lanes.install(app, _EfficientWSGIMiddleware), lanes.CONSEQUENCE, required=True),
+)
+
+
 def application():
     """Return the ASGI application.
 
     Raises:
-        RuntimeError: this version lacks what bounds or protects it.
+        MisfitError: a required part does not fit.
     """
-    if not assistant.install(app):
-        raise RuntimeError("This version of MLflow includes its assistant differently: it would run commands")
-    if not hosts.install(app):
-        raise RuntimeError("This version of MLflow orders its middleware differently: any Host would be accepted")
-    if not lanes.install(app, _EfficientWSGIMiddleware):
-        raise RuntimeError("This version of MLflow mounts its API differently: idle clients would take all threads")
+    parts.start(PARTS)
     return app
 
 

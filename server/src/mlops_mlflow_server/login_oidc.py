@@ -3,8 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Login mode `oidc`: mlflow-oidc-auth's application, hardened."""
 
-import logging
-
 from mlflow_oidc_auth.app import app
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.entities.auth_context import AUTH_CONTEXT_KEY
@@ -26,9 +24,9 @@ from mlops_mlflow_server import (
     keys,
     lanes,
     logout,
+    parts,
 )
-
-_logger = logging.getLogger("mlflow.mlops")
+from mlops_mlflow_server.parts import MLFLOW, PLUGIN, Part
 
 # These have credentials of their own, and take bodies.
 _WITH_BODY = ("/scim/v2/", "/slo/")
@@ -51,25 +49,37 @@ def is_login(path: str) -> bool:
     return path.startswith(_LOGIN)
 
 
-# Patches of mlflow-oidc-auth and authlib, and the consequence if a version no longer has what they patch.
-# The server does not start without those that protect.
-_PROTECTING = (
-    (groups.install, "renews sessions differently: lost groups would take effect only at the next login"),
-    (logout.install, "logs out differently: the provider's session would outlive a logout"),
-    (edge.install, "checks MCP servers differently: every authenticated user would see them"),
-    (lambda: assistant.install(app), "includes MLflow's assistant differently: it would run commands"),
-    (lambda: hosts.install(app, ProxyHeadersMiddleware), "orders middleware differently: any Host would be accepted"),
-    (
-        lambda: lanes.install(app, AuthAwareWSGIMiddleware, account),
-        "mounts MLflow differently: idle clients would take all threads",
+# Order matters only where a part wraps another one's patch.
+PARTS = (
+    Part("groups", PLUGIN, groups.install, "lost groups would take effect only at the next login", required=True),
+    Part("logout", PLUGIN, logout.install, "the provider's session would outlive a logout", required=True),
+    Part("MCP servers", PLUGIN, edge.install, "every authenticated user would see all MCP servers", required=True),
+    Part("bearer tokens", PLUGIN, bearer.install, "users without an admitted group could use tokens", required=True),
+    Part(
+        "keys",
+        PLUGIN,
+        keys.install,
+        "every forged token would make the server fetch the provider's keys",
+        required=True,
     ),
-)
-_OTHERS = (
-    (lambda: auth.install(app), "looks up users differently: a slow database blocks the event loop"),
-    (client_auth.install, "names its methods differently: the client secret may contain only letters and digits"),
-    (bearer.install, "checks tokens differently: a slow provider blocks the event loop"),
-    (keys.install, "fetches keys differently: new keys are accepted only after minutes"),
-    (lambda: issue.install(app), "guards tokens differently: playbooks cannot issue any"),
+    Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
+    Part("hosts", MLFLOW, lambda: hosts.install(app, ProxyHeadersMiddleware), hosts.CONSEQUENCE, required=True),
+    Part(
+        "lanes",
+        PLUGIN,
+        lambda: lanes.install(app, AuthAwareWSGIMiddleware, account),
+        lanes.CONSEQUENCE,
+        required=True,
+    ),
+    Part("users", PLUGIN, lambda: auth.install(app), "a slow database blocks the event loop", required=False),
+    Part(
+        "client secret",
+        "authlib",
+        client_auth.install,
+        "the client secret may contain only letters and digits",
+        required=False,
+    ),
+    Part("tokens", PLUGIN, lambda: issue.install(app), "playbooks cannot issue tokens", required=False),
 )
 
 
@@ -77,14 +87,9 @@ def application():
     """Return the ASGI application.
 
     Raises:
-        RuntimeError: this version lacks what a protecting patch replaces.
+        MisfitError: a required part does not fit.
     """
-    for install, consequence in _PROTECTING:
-        if not install():
-            raise RuntimeError(f"This version of mlflow-oidc-auth {consequence}")
-    for install, consequence in _OTHERS:
-        if not install():
-            _logger.warning("This version of mlflow-oidc-auth or authlib %s", consequence)
+    parts.start(PARTS)
     grants.install(app)  # a route of its own, independent of the version
     return app
 
