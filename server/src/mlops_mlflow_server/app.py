@@ -28,6 +28,7 @@ def _is_closed() -> bool:
 with parts.readable():
     # Before MLflow's server is imported, so the imports below are dynamic.
     parts.start([Part("metrics", _EXPORTER, metrics.without_view, f"{metrics.PATH} would be public", required=True)])
+    parts.start([Part("connections", "uvicorn", connections.fits, "idle connections would stay open", required=True)])
     _handlers = importlib.import_module("mlflow.server.handlers")
     _hosts = importlib.import_module("mlops_mlflow_server.hosts")
     _login = importlib.import_module(f"mlops_mlflow_server.login_{login()}")

@@ -53,14 +53,13 @@ class Limits:
 _limits: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
-    """Return uvicorn's protocol class `base` with these limits.
+def fits(base: type[asyncio.Protocol] = AutoHTTPProtocol) -> bool:
+    """Return whether uvicorn's protocol class has the expected names."""
+    return all(hasattr(base, name) for name in _NEEDED)
 
-    Raises:
-        RuntimeError: this version of uvicorn has other names.
-    """
-    if not all(hasattr(base, name) for name in _NEEDED):
-        raise RuntimeError("This version of uvicorn names its protocol differently: idle connections would stay open")
+
+def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """Return uvicorn's protocol class `base` with these limits."""
 
     class BoundedProtocol(base):
         """See the module."""
