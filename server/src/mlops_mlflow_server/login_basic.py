@@ -40,6 +40,14 @@ PROBES = frozenset({"/health/live", "/health/startup"})
 _AUTHENTICATE = ("_authenticate_fastapi_request", "_authenticate_custom_for_fastapi")
 _DECIDE = ("_get_otel_validator", "_get_job_route_validator")
 _ALSO = ("_find_fastapi_validator", "authenticate_request", "_authenticate_cached")
+# What decides which routes are public.
+_ROUTING = (
+    "_PUBLIC_ROUTE_SUFFIXES",
+    "_find_fastapi_validator",
+    "_get_require_authentication_validator",
+    "_matches_route_suffix",
+    "_strip_static_prefix",
+)
 
 # There, Authorization may be for the model provider.
 GATEWAY_PATH = "/gateway/"
@@ -172,8 +180,8 @@ def _threaded(make, threads: Threads):
 
 
 def _close_public_routes() -> bool:
-    """Require an account on MLflow's public routes; return whether this version has such a list."""
-    if not hasattr(auth, "_PUBLIC_ROUTE_SUFFIXES"):
+    """Require an account on MLflow's public routes; return whether this version has the expected names."""
+    if not all(hasattr(auth, name) for name in _ROUTING):
         return False
     public, find = auth._PUBLIC_ROUTE_SUFFIXES, auth._find_fastapi_validator
 
