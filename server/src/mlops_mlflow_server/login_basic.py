@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from werkzeug.datastructures import Authorization
 
-from mlops_mlflow_server import assistant, attempts, basic_settings, hosts, lanes, parts, passwords
+from mlops_mlflow_server import artifacts, assistant, attempts, basic_settings, hosts, lanes, parts, passwords
 from mlops_mlflow_server.credentials import basic as credentials
 from mlops_mlflow_server.parts import MLFLOW, Part
 from mlops_mlflow_server.settings import count
@@ -235,6 +235,7 @@ class _Identifying:
 
 # Before MLflow makes its application.
 PARTS = (
+    *artifacts.PARTS,
     Part("public routes", MLFLOW, _close_public_routes, "the server's configuration would be public", required=True),
     Part(
         "passwords",

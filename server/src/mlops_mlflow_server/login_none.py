@@ -5,7 +5,7 @@
 
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
 
-from mlops_mlflow_server import assistant, hosts, lanes, parts
+from mlops_mlflow_server import artifacts, assistant, hosts, lanes, parts
 from mlops_mlflow_server.parts import MLFLOW, Part
 
 # MLflow itself serves only /health.
@@ -15,6 +15,7 @@ PUBLIC = ("/health", "/version", "/static-files")
 
 
 PARTS = (
+    *artifacts.PARTS,
     Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
     Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
     Part("lanes", MLFLOW, lambda: lanes.install(app, _EfficientWSGIMiddleware), lanes.CONSEQUENCE, required=True),

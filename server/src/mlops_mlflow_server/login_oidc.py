@@ -12,6 +12,7 @@ from mlflow_oidc_auth.middleware.route_path import is_unprotected_route
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
 from mlops_mlflow_server import (
+    artifacts,
     assistant,
     auth,
     bearer,
@@ -62,6 +63,7 @@ PARTS = (
         "every forged token would make the server fetch the provider's keys",
         required=True,
     ),
+    *artifacts.PARTS,
     Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
     Part("hosts", MLFLOW, lambda: hosts.install(app, ProxyHeadersMiddleware), hosts.CONSEQUENCE, required=True),
     Part(
