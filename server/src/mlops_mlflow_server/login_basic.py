@@ -4,24 +4,34 @@
 """Login mode `basic`: MLflow's own basic-auth, hardened.
 
 MLflow authenticates calls of its native routes on the event loop, with database query and password check, which blocks
-the whole worker, probes included. Here a thread does this beforehand. Routes that are public upstream, such as the
-server's configuration, require an account.
+the whole worker, probes included. Calls of all other routes are authenticated by Flask, after their body was
+read. Here a thread does this beforehand for every call, so that a caller without an account sends no body and holds no
+thread. Routes that are public upstream, such as the server's configuration, require an account.
 """
 
 import asyncio
-import base64
 import concurrent.futures
 import contextvars
+import json
+import logging
 import os
 
+from flask import request as flask_request
+from mlflow.exceptions import MlflowException
 from mlflow.server import auth
 from mlflow.server.auth import sqlalchemy_store
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware
+from starlette.middleware import Middleware
 from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from werkzeug.datastructures import Authorization
 
-from mlops_mlflow_server import artifacts, basic_settings, lanes, parts, passwords
+from mlops_mlflow_server import artifacts, assistant, attempts, basic_settings, hosts, lanes, parts, passwords
+from mlops_mlflow_server.credentials import basic as credentials
 from mlops_mlflow_server.parts import MLFLOW, Part
 from mlops_mlflow_server.settings import count
+
+_logger = logging.getLogger("mlflow.mlops")
 
 # MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
@@ -29,6 +39,18 @@ PROBES = frozenset({"/health/live", "/health/startup"})
 # MLflow's functions that authenticate, and those that authorize without awaiting anything.
 _AUTHENTICATE = ("_authenticate_fastapi_request", "_authenticate_custom_for_fastapi")
 _DECIDE = ("_get_otel_validator", "_get_job_route_validator")
+_ALSO = ("_find_fastapi_validator", "authenticate_request", "_authenticate_cached")
+# What decides which routes are public.
+_ROUTING = (
+    "_PUBLIC_ROUTE_SUFFIXES",
+    "_find_fastapi_validator",
+    "_get_require_authentication_validator",
+    "_matches_route_suffix",
+    "_strip_static_prefix",
+)
+
+# There, Authorization may be for the model provider.
+GATEWAY_PATH = "/gateway/"
 
 _outcome = contextvars.ContextVar("mlops_caller", default=None)
 
@@ -37,8 +59,10 @@ class Threads:
     """A thread pool, separate from the threads that wait for the object store."""
 
     def __init__(self):
+        # Besides those that wait for a slow hash there are always some for accounts whose password is known.
+        waiting = passwords.AT_A_TIME + passwords.MOST_WAITING
         self._pool = concurrent.futures.ThreadPoolExecutor(
-            max_workers=count("MLOPS_TRACKING_THREADS", 8), thread_name_prefix="mlops-auth"
+            max_workers=count("MLOPS_TRACKING_THREADS", 8) + waiting, thread_name_prefix="mlops-auth"
         )
 
     async def run(self, function, *arguments):
@@ -48,23 +72,45 @@ class Threads:
 
 
 class Identified:
-    """ASGI application that authenticates the caller of a native route in a thread, before MLflow does."""
+    """ASGI application that authenticates the caller in a thread before the body is read, and before MLflow does."""
 
-    def __init__(self, application, authenticate, threads: Threads):
-        self._application = application
+    def __init__(self, app, authenticate, threads: Threads):
+        self.app = app
         self._authenticate = authenticate
         self._threads = threads
 
     async def __call__(self, scope, receive, send):
-        if (
-            scope["type"] == "http"
-            and not auth.is_unprotected_route(scope["path"])
-            and auth._find_fastapi_validator(scope["path"], scope["method"]) is not None
-        ):
-            _outcome.set(await self._threads.run(_result_of, self._authenticate, Request(scope)))
-        else:
-            _outcome.set(None)
-        await self._application(scope, receive, send)
+        # A pipelined request begins in the context of the former one.
+        _outcome.set(None)
+        if scope["type"] != "http" or auth.is_unprotected_route(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        user, error = await self._threads.run(_result_of, self._authenticate, Request(scope))
+        refusal = user if isinstance(user, Response) else _refusal(user, error)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        _outcome.set((user, None))
+        scope[lanes.ACCOUNT] = user.username
+        attempts.accepted(scope)
+        await self.app(scope, receive, send)
+
+
+def _refusal(user, error: Exception | None) -> Response | None:
+    """Return the answer to a caller who is not authenticated."""
+    if isinstance(error, MlflowException):
+        # Too many logins at once, or no database.
+        status = error.get_http_status_code()
+        return JSONResponse(json.loads(error.serialize_as_json()), status, {"Retry-After": "1"})
+    if error is not None:
+        _logger.error("The authentication of a call failed", exc_info=error)
+    if error is None and user is not None:
+        return None
+    text = (
+        "You are not authenticated. Please see https://www.mlflow.org/docs/latest/auth/index.html"
+        "#authenticating-to-mlflow on how to authenticate."
+    )
+    return PlainTextResponse(text, 401, {"WWW-Authenticate": 'Basic realm="mlflow"'})
 
 
 def _result_of(function, *arguments):
@@ -84,27 +130,30 @@ def _known(function):
     return answer
 
 
-def credentials(header: str) -> tuple[str, str] | None:
-    """Return name and password of a header `Authorization: Basic`, or None for another scheme."""
-    scheme, _unused, words = header.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        name, colon, password = base64.b64decode(words, validate=True).decode().partition(":")
-    except ValueError:
-        return None
-    return (name, password) if colon else None
+def _known_in_flask(function, is_own: bool):
+    """Spare Flask's calls the queries that have authenticated them already."""
+
+    def answer():
+        outcome = _outcome.get()
+        if outcome is None:
+            return function()
+        name = outcome[0].username
+        if not is_own:
+            return Authorization("basic", {"username": name, "password": ""})
+        given = flask_request.authorization
+        return given if given is not None and given.username == name else function()
+
+    return answer
 
 
-def _also_beyond_ascii(function):
-    """Accept non-ASCII passwords on MLflow's native routes, as its other routes do."""
+def _own(function):
+    """Authenticate as MLflow does, with non-ASCII passwords on native routes too, and without hiding failures."""
 
     def authenticate(request):
-        user = function(request)
-        found = credentials(request.headers.get("authorization", "")) if user is None else None
-        if found is not None and not "".join(found).isascii():
-            user = auth._authenticate_cached(*found)
-        return user
+        if GATEWAY_PATH in request.url.path:
+            return function(request)
+        found = credentials(request.headers.get("authorization", ""))
+        return auth._authenticate_cached(*found) if found is not None else None
 
     return authenticate
 
@@ -131,8 +180,8 @@ def _threaded(make, threads: Threads):
 
 
 def _close_public_routes() -> bool:
-    """Require an account on MLflow's public routes; return whether this version has such a list."""
-    if not hasattr(auth, "_PUBLIC_ROUTE_SUFFIXES"):
+    """Require an account on MLflow's public routes; return whether this version has the expected names."""
+    if not all(hasattr(auth, name) for name in _ROUTING):
         return False
     public, find = auth._PUBLIC_ROUTE_SUFFIXES, auth._find_fastapi_validator
 
@@ -147,26 +196,40 @@ def _close_public_routes() -> bool:
     return True
 
 
+def account(scope: dict) -> str | None:
+    """Return the name of the account whose call this is, or None if nobody is logged in."""
+    return scope.get(lanes.ACCOUNT)
+
+
+def takes_no_body(path: str) -> bool:
+    """Return whether a path needs no login and takes no body."""
+    return auth.is_unprotected_route(path)
+
+
+def is_login(_path: str) -> bool:
+    """Return whether a path is that of a login page: none is."""
+    return False
+
+
 class _Identifying:
-    """Authenticates callers of native routes in threads; `application` is then the ASGI application that does it."""
+    """Authenticates callers in threads before their body is read."""
 
     def __init__(self, application):
-        self.application = application
+        self._application = application
 
     def install(self) -> bool:
         """Replace MLflow's functions; return whether this version has the expected names."""
-        if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, "_find_fastapi_validator")):
+        if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, *_ALSO)):
             return False
         threads = Threads()
-        own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
-        authenticate = (
-            _also_beyond_ascii(auth._authenticate_fastapi_request) if own else auth._authenticate_custom_for_fastapi
-        )
+        is_own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
+        authenticate = _own(auth._authenticate_fastapi_request) if is_own else auth._authenticate_custom_for_fastapi
         for name in _AUTHENTICATE:
             setattr(auth, name, _known(getattr(auth, name)))
         for name in _DECIDE:
             setattr(auth, name, _threaded(getattr(auth, name), threads))
-        self.application = Identified(self.application, authenticate, threads)
+        auth.authenticate_request = _known_in_flask(auth.authenticate_request, is_own)
+        self._application.user_middleware.insert(0, Middleware(Identified, authenticate, threads))
         return True
 
 
@@ -178,8 +241,8 @@ PARTS = (
         "passwords",
         MLFLOW,
         lambda: passwords.install(sqlalchemy_store),
-        "every call computes a slow hash",
-        required=False,
+        "every call computes a slow hash, and wrong passwords stop the server",
+        required=True,
     ),
 )
 
@@ -187,14 +250,17 @@ PARTS = (
 def application_parts(app, identifying: _Identifying) -> tuple[Part, ...]:
     """Return the parts that patch MLflow's application."""
     return (
+        Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
         Part(
             "lanes",
             MLFLOW,
-            lambda: lanes.install(app, _EfficientWSGIMiddleware),
-            "artifact calls share all threads",
-            required=False,
+            lambda: lanes.install(app, _EfficientWSGIMiddleware, account),
+            lanes.CONSEQUENCE,
+            required=True,
         ),
-        Part("threads", MLFLOW, identifying.install, "a slow database blocks the event loop", required=False),
+        Part("callers", MLFLOW, identifying.install, "callers without an account could send bodies", required=True),
+        # Before the callers are asked who they are.
+        Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
     )
 
 
@@ -206,9 +272,8 @@ def application():
     """
     parts.start(PARTS)
     app = auth.create_app()
-    identifying = _Identifying(app)
-    parts.start(application_parts(app, identifying))
-    return identifying.application
+    parts.start(application_parts(app, _Identifying(app)))
+    return app
 
 
 def databases() -> dict[str, str]:

@@ -5,28 +5,41 @@
 
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
 
-from mlops_mlflow_server import artifacts, lanes, parts
+from mlops_mlflow_server import artifacts, assistant, hosts, lanes, parts
 from mlops_mlflow_server.parts import MLFLOW, Part
 
 # MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
+# MLflow's own pages.
+PUBLIC = ("/health", "/version", "/static-files")
+
 
 PARTS = (
     *artifacts.PARTS,
-    Part(
-        "lanes",
-        MLFLOW,
-        lambda: lanes.install(app, _EfficientWSGIMiddleware),
-        "artifact calls share all threads",
-        required=False,
-    ),
+    Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
+    Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
+    Part("lanes", MLFLOW, lambda: lanes.install(app, _EfficientWSGIMiddleware), lanes.CONSEQUENCE, required=True),
 )
 
 
 def application():
-    """Return the ASGI application."""
+    """Return the ASGI application.
+
+    Raises:
+        MisfitError: a required part does not fit.
+    """
     parts.start(PARTS)
     return app
+
+
+def takes_no_body(path: str) -> bool:
+    """Return whether a path needs no login and takes no body."""
+    return path.startswith(PUBLIC)
+
+
+def is_login(_path: str) -> bool:
+    """Return whether a path is that of a login page: none is."""
+    return False
 
 
 def databases() -> dict[str, str]:
