@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from lib.serving import serving
-from mlops_mlflow_server import wsgi
+from mlops_mlflow_server import connections, wsgi
 
 PIECE = b"x" * 65536
 caller = contextvars.ContextVar("caller", default="none")
@@ -152,13 +152,10 @@ def test_client_that_leaves_ends_the_answer(application, port):
 
 
 def test_client_that_takes_nothing_ends_the_answer(application, monkeypatch):
-    monkeypatch.setenv("MLOPS_SEND_TIMEOUT", "0.5")
-    wsgi._patience.cache_clear()
-    try:
-        with serving(application) as port, connect(port, "GET /endless HTTP/1.1\nHost: x\n\n"):
-            assert application.wait_for("closed")
-    finally:
-        wsgi._patience.cache_clear()
+    """`connections` closes the connection, and the thread of the call notices."""
+    monkeypatch.setenv("MLOPS_WRITE_TIMEOUT", "0.5")
+    with serving(application, http=connections.Bounded) as port, connect(port, "GET /endless HTTP/1.1\nHost: x\n\n"):
+        assert application.wait_for("closed")
 
 
 def test_answer_that_ends_early_is_not_complete(port):
