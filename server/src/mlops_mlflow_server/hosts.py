@@ -20,7 +20,7 @@ CONSEQUENCE = "requests with any Host header would be accepted"
 # Whoever probes a pod does so by its address.
 _PROBES = frozenset({"/health/live", "/health/ready", "/health/startup"})
 _CALLBACK = "/callback"
-_OWN = (
+CHECKS = (
     fastapi_security.SecurityHeadersMiddleware,
     fastapi_security.CORSBlockingMiddleware,
     fastapi_security.HostValidationMiddleware,
@@ -50,10 +50,10 @@ def install(application, after: type | None = None) -> bool:
     """
     if application.middleware_stack is not None:
         return False
-    if not any(each.cls in _OWN for each in application.user_middleware):
+    if not any(each.cls in CHECKS for each in application.user_middleware):
         fastapi_security.init_fastapi_security(application)
-    own = [each for each in application.user_middleware if each.cls in _OWN]
-    others = [each for each in application.user_middleware if each.cls not in _OWN]
+    own = [each for each in application.user_middleware if each.cls in CHECKS]
+    others = [each for each in application.user_middleware if each.cls not in CHECKS]
     first = [each for each in others if after is not None and each.cls is after]
     for middleware in own:
         if middleware.cls is fastapi_security.HostValidationMiddleware:
