@@ -18,6 +18,7 @@ import types
 
 import pytest
 
+from lib import minio as object_store
 from lib import postgres as database_server
 from lib import process, provider
 
@@ -210,5 +211,17 @@ def none(migrated, tmp_path_factory):
     server = _serving("none", migrated, tmp_path_factory)
     try:
         yield server.wait()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory):
+    """A MinIO server."""
+    if object_store.binary() is None:
+        pytest.skip("MinIO's server has not been built here, and minio is not on the PATH")
+    server = object_store.Minio(tmp_path_factory.mktemp("minio"))
+    try:
+        yield server
     finally:
         server.stop()

@@ -10,7 +10,9 @@ that the application itself does not serve.
 import importlib
 import os
 
-from mlops_mlflow_server import metrics, parts
+from mlops_mlflow_server import connections, metrics, parts
+from mlops_mlflow_server.attempts import Attempts
+from mlops_mlflow_server.bounds import Bounds
 from mlops_mlflow_server.drain import Draining
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.parts import Part
@@ -26,7 +28,9 @@ def _is_closed() -> bool:
 with parts.readable():
     # Before MLflow's server is imported, so the imports below are dynamic.
     parts.start([Part("metrics", _EXPORTER, metrics.without_view, f"{metrics.PATH} would be public", required=True)])
+    parts.start([Part("connections", "uvicorn", connections.fits, "idle connections would stay open", required=True)])
     _handlers = importlib.import_module("mlflow.server.handlers")
+    _hosts = importlib.import_module("mlops_mlflow_server.hosts")
     _login = importlib.import_module(f"mlops_mlflow_server.login_{login()}")
 
 # At the start instead of at the first request; raises MLflow's message if the schema has another version.
@@ -40,4 +44,6 @@ _readiness = Readiness(
 with parts.readable():
     _application = _login.application()
     parts.start([Part("metrics", parts.MLFLOW, _is_closed, f"{metrics.PATH} would be public", required=True)])
-app = Draining(OutageAware(_application, _watch, _readiness, _login.PROBES))
+connections.Limits()  # reads its settings, so that a wrong one ends the start
+_served = OutageAware(_application, _watch, _readiness, _login.PROBES)
+app = _hosts.Headers(Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body)))

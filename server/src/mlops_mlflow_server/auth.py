@@ -18,6 +18,8 @@ from cachetools import TTLCache
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware import AuthMiddleware
 
+from mlops_mlflow_server import attempts
+
 _facts: ContextVar[tuple | None] = ContextVar("mlops_user_facts", default=None)
 
 
@@ -61,9 +63,12 @@ class OffLoopAuthMiddleware(AuthMiddleware):
         known = _recent.find(header)
         _facts.set(known)
         if known:
+            attempts.accepted(request.scope)
             return True, known[0], ""
         outcome = await super()._authenticate_user(request)
         holds, username = outcome[0], outcome[1]
+        if holds and username:
+            attempts.accepted(request.scope)
         if holds and username and getattr(request.state, "resolved_session", None) is None:
             facts = await asyncio.to_thread(super()._get_user_auth_facts, username)
             _facts.set((username, facts))

@@ -3,14 +3,65 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Login mode `oidc`: mlflow-oidc-auth's application, hardened."""
 
+from mlflow.server import app as flask_app
 from mlflow_oidc_auth.app import app
 from mlflow_oidc_auth.config import config
+from mlflow_oidc_auth.entities.auth_context import AUTH_CONTEXT_KEY
+from mlflow_oidc_auth.middleware import AuthMiddleware, ProxyHeadersMiddleware, WorkspaceContextMiddleware
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
+from mlflow_oidc_auth.middleware.route_path import is_unprotected_route
 from mlflow_oidc_auth.oauth import is_oidc_configured
 from starlette.types import ASGIApp
 
-from mlops_mlflow_server import auth, bearer, client_auth, edge, grants, groups, issue, keys, lanes, logout, parts
-from mlops_mlflow_server.parts import PLUGIN, Part
+from mlops_mlflow_server import (
+    artifacts,
+    assistant,
+    auth,
+    bearer,
+    client_auth,
+    edge,
+    grants,
+    groups,
+    hosts,
+    issue,
+    keys,
+    lanes,
+    logout,
+    parts,
+    straight,
+)
+from mlops_mlflow_server.parts import MLFLOW, PLUGIN, Part
+
+# These have credentials of their own, and take bodies.
+_WITH_BODY = ("/scim/v2/", "/slo/")
+_LOGIN = ("/login", "/callback", "/logout")
+
+
+def account(scope: dict) -> str | None:
+    """Return the name of the user whose call this is, or None if nobody is logged in."""
+    context = scope.get(AUTH_CONTEXT_KEY)
+    return context.username if context is not None else None
+
+
+def takes_no_body(path: str) -> bool:
+    """Return whether a path needs no login and takes no body."""
+    return is_unprotected_route(path) and not path.startswith(_WITH_BODY)
+
+
+def is_login(path: str) -> bool:
+    """Return whether a path is that of a login page."""
+    return path.startswith(_LOGIN)
+
+
+def _shorten() -> bool:
+    kinds = (ProxyHeadersMiddleware, WorkspaceContextMiddleware, AuthMiddleware)
+    if config.MLFLOW_ENABLE_WORKSPACES:
+        # Of these, one does something after the call.
+        return True
+    return straight.install(app, flask_app, (AuthMiddleware,), lambda scope: account(scope) is not None) and (
+        straight.pass_on(app, *kinds)
+    )
+
 
 # Order matters only where a part wraps another one's patch.
 PARTS = (
@@ -25,14 +76,18 @@ PARTS = (
         "every forged token would make the server fetch the provider's keys",
         required=True,
     ),
+    *artifacts.PARTS,
+    Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
+    Part("hosts", MLFLOW, lambda: hosts.install(app, ProxyHeadersMiddleware), hosts.CONSEQUENCE, required=True),
     Part(
         "lanes",
         PLUGIN,
-        lambda: lanes.install(app, AuthAwareWSGIMiddleware),
-        "all calls share one thread",
-        required=False,
+        lambda: lanes.install(app, AuthAwareWSGIMiddleware, account),
+        lanes.CONSEQUENCE,
+        required=True,
     ),
     Part("users", PLUGIN, lambda: auth.install(app), "a slow database blocks the event loop", required=False),
+    Part("short way", PLUGIN, _shorten, "every call takes a few milliseconds longer", required=False),
     Part(
         "client secret",
         "authlib",

@@ -156,6 +156,11 @@ def main(arguments: list[str] | None = None) -> int:
         host=given.host,
         port=given.port,
         workers=given.workers,
+        # With deadlines and a limit on connections.
+        http="mlops_mlflow_server.connections:Bounded",
+        ws="none",
+        # X-Forwarded-For is read where it is needed, of trusted proxies: see addresses.py.
+        proxy_headers=False,
         timeout_keep_alive=given.keep_alive,
         timeout_graceful_shutdown=given.grace,
         # A worker's imports take seconds on a busy node; the kubelet's probes detect workers that hang.

@@ -18,6 +18,24 @@ Variable (unit, default):
 - `MLOPS_S3_MAX_CONNECTIONS` (count, 32): connection pool size of a worker.
 - `MLOPS_ARTIFACT_THREADS` (count, 8): concurrent artifact calls of a worker.
 - `MLOPS_TRACKING_THREADS` (count, 8): concurrent other calls of a worker.
+- `MLOPS_HEADER_TIMEOUT` (s, 15): a connection whose request headers are not complete in this time is closed.
+- `MLOPS_WRITE_TIMEOUT` (s, 60): a connection whose client reads less than 64 KiB of its answer in this time is closed.
+- `MLOPS_CONNECTIONS` (count, 1024): open connections of a worker; the one that is idle the longest makes room.
+- `MLOPS_CONNECTIONS_PER_ADDRESS` (count, 512): the same for one client address; those of trusted proxies do not count.
+- `MLOPS_REQUESTS` (count, 512): requests at once of a worker; must be less than `MLOPS_CONNECTIONS`.
+- `MLOPS_REQUESTS_PER_ADDRESS` (count, 256): requests at once of one client address.
+- `MLOPS_REQUESTS_PER_ACCOUNT` (count, 128): artifact calls, and other calls, of one account that run or wait.
+- `MLOPS_WAITING_TIMEOUT` (s, 60): how long a call waits for a thread before it is refused with 429.
+- `MLOPS_BODY_TIMEOUT` (s, 30): how long a client may pause in a body; after it, the body must have had 16 KiB/s (an
+  artifact's upload: 1 KiB/s).
+- `MLOPS_BODY_MEMORY` (bytes, 128 MiB): bodies of all calls at once, without uploads of artifacts.
+- `MLOPS_REQUEST_MAX_SIZE` (bytes, 32 MiB): largest body of a call. MLflow's own largest, a batch of metrics, has 1 MB;
+  traces and base64 in them have more.
+- `MLOPS_ARTIFACT_MAX_SIZE` (bytes, 0): largest artifact that may be uploaded; 0 for no limit.
+- `MLOPS_LOGINS_PER_MINUTE` (count, 120): calls of the login pages by one client address.
+- `MLOPS_FAILURES_PER_MINUTE` (count, 10): wrong passwords or tokens by one client address for one name; for all
+  names it is 60 times that.
+- `TRUSTED_PROXIES` (networks, none): proxies whose `X-Forwarded-For` names the client address.
 - `MLOPS_DRAIN_FILE` (path, /tmp/draining): while this file exists, answers ask clients to close their connections.
 - `MLOPS_KUBERNETES_NAMESPACES` (names, none): namespaces whose service account tokens are accepted.
 - `MLOPS_KUBERNETES_AUDIENCE` (name, none): the required audience of these tokens.
