@@ -1,6 +1,7 @@
 """What clients can cost a running server: with each login mode, with short deadlines and small limits."""
 
 import contextlib
+import re
 import statistics
 import time
 
@@ -32,6 +33,7 @@ STATIC = "/static-files/x"
 MODES = ("oidc", "basic", "none")
 # Less than the deadlines above, and enough for a busy machine.
 AT_ONCE = 2.5
+JSON = "Content-Type: application/json\r\n"
 CHUNKED = "Transfer-Encoding: chunked\r\n"
 HUGE = f"Content-Length: {600 * MIB}\r\n"
 # What sockets and the lingering close take.
@@ -70,6 +72,14 @@ def search(server) -> None:
     assert status == 200, text
 
 
+def settle(server) -> None:
+    """Wait until the server has noticed that the clients of a former test have left."""
+    end = time.monotonic() + 10
+    while wire.ask(server.port, "GET", f"{SEARCH}?max_results=1", server.header)[0] == 429:
+        assert time.monotonic() < end, "requests of clients that left still count"
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("path", [STATIC, SEARCH, f"{ARTIFACTS}/1/x", "/nothing"])
 @pytest.mark.parametrize("has_login", [False, True])
 def test_started_bodies_delay_no_call(server, path, has_login):
@@ -98,7 +108,7 @@ def test_anonymous_body_is_not_read(limited, way, method, path, headers):
 def test_login_page_takes_no_body(limited):
     for path in ("/login", "/callback", "/logout", "/oidc/ui/", "/docs", "/metrics"):
         status, sent = wire.pour(limited("oidc").port, path, CHUNKED, 600 * MIB)
-        assert status in {413, 429}, path
+        assert status in {401, 413, 429}, path
         assert sent < LITTLE
 
 
@@ -175,12 +185,14 @@ def test_all_bodies_together_are_bounded(server):
         connections = [stack.enter_context(wire.connect(server.port)) for _unused in range(6)]
         for connection in connections:
             connection.sendall(wire.head("POST", SEARCH, headers) + b"a" * (MIB - 2))
-        time.sleep(0.5)
-        search(server)
-        statuses = sorted(wire.answer(connection)[0] for connection in connections)
-    assert set(statuses) == {408, 429}
-    with server.client(headers=dict([server.header.strip().split(": ")] if server.header else [])) as client:
-        assert client.post(SEARCH, json={"max_results": 1, "filter": " " * (MIB // 2)}).status_code == 200
+        statuses = {wire.answer(connection)[0] for connection in connections}
+    assert 429 in statuses
+    assert statuses <= {408, 429}
+    # All is given back.
+    with wire.connect(server.port) as connection:
+        connection.sendall(wire.head("POST", SEARCH, f"Connection: close\r\n{JSON}{headers}"))
+        connection.sendall(b'{"max_results": 1}'.ljust(MIB - 1))
+        assert wire.answer(connection)[0] == 200
 
 
 def test_unfinished_headers_are_dropped(server):
@@ -222,6 +234,7 @@ def test_probes_answer_beside_too_many_requests(limited):
 
 def test_answer_that_is_not_read_frees_its_thread(limited):
     server = limited("none")
+    settle(server)
     assert put(server, "1/long", [b"a" * MIB] * 24, 0) == 200
     with contextlib.ExitStack() as stack:
         for number in range(24):
@@ -304,7 +317,7 @@ def test_logins_are_limited_by_address(limited):
     server = limited("oidc")
     statuses = [wire.ask(server.port, "GET", "/callback?error=x", source="127.0.0.7")[0] for _unused in range(7)]
     assert statuses == [302] * 5 + [429] * 2
-    assert "retry-after: 60" in wire.ask(server.port, "GET", "/login", source="127.0.0.7")[1]
+    assert re.search("retry-after: (60|[1-5][0-9])\r", wire.ask(server.port, "GET", "/login", source="127.0.0.7")[1])
     assert wire.ask(server.port, "GET", "/callback?error=x", source="127.0.0.8")[0] == 302
 
 
@@ -319,7 +332,7 @@ def test_wrong_passwords_are_limited_and_lock_nobody_out(limited, way):
 
     assert ask(conftest.ADMIN_PASSWORD, "127.0.0.1")[0] == 200
     assert [ask(f"wrong {number}", "127.0.0.5")[0] for number in range(7)] == [401] * 5 + [429] * 2
-    assert "retry-after: 60" in ask("wrong", "127.0.0.5")[1]
+    assert re.search("retry-after: (60|[1-5][0-9])\r", ask("wrong", "127.0.0.5")[1])
     # Known, or from elsewhere.
     assert ask(conftest.ADMIN_PASSWORD, "127.0.0.5")[0] == 200
     assert ask("wrong", "127.0.0.6")[0] == 401

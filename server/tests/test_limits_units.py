@@ -154,6 +154,7 @@ def test_longest_idle_connection_makes_room(port):
     with contextlib.ExitStack() as stack:
         busy = stack.enter_context(wire.connect(port))
         busy.sendall(wire.head("POST", "/1", "Content-Length: 2\r\n"))
+        time.sleep(0.1)
         idle = [stack.enter_context(wire.connect(port, f"127.0.0.{2 + number % 2}")) for number in range(8)]
         assert wire.ask(port, "GET", "/1", source="127.0.0.4")[0] == 200
         assert wire.is_closed(idle[0], 0.2)
