@@ -159,30 +159,6 @@ def test_which_calls_wait_for_the_object_store(path, expected):
     assert lanes.touches_object_store(path) is expected
 
 
-def test_stalled_artifact_calls_do_not_block_others(monkeypatch):
-    monkeypatch.setenv("MLOPS_ARTIFACT_THREADS", "2")
-    running, most, served = [0], [0], []
-
-    async def inner(request, _receive, _send):
-        if "artifact" in request["path"]:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-            await asyncio.sleep(0.2)
-            running[0] -= 1
-        served.append(request["path"])
-
-    async def drive():
-        middleware = lanes.Lanes(inner)
-        artifacts = [asyncio.create_task(middleware(scope("/artifacts"), None, None)) for _unused in range(6)]
-        await asyncio.sleep(0.01)
-        await middleware(scope("/runs"), None, None)
-        assert served == ["/runs"]
-        await asyncio.gather(*artifacts)
-
-    asyncio.run(drive())
-    assert most == [2]
-
-
 def test_draining_process_closes_connections(monkeypatch, tmp_path):
     monkeypatch.setenv("MLOPS_DRAIN_FILE", str(tmp_path / "draining"))
     app = drain.Draining(application(200, headers=[(b"x", b"y")]))

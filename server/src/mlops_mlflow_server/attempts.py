@@ -4,9 +4,9 @@
 """Limit logins and wrong credentials.
 
 - The login pages: per address, since each call writes to the database or asks the identity provider.
-- Wrong passwords and tokens: per address and name, and with a higher limit per address. No account is locked, which
-  anyone could bring about for any account: credentials that this process has accepted before always pass, and so do
-  right ones from another address.
+- Wrong passwords and tokens: per address and name, and with a higher limit per address, which alone counts for bearer
+  tokens. No account is locked, which anyone could bring about for any account: credentials that this process has
+  accepted before always pass, and so do right ones from another address.
 
 The windows slide, and both their number and what each holds is bounded.
 """
@@ -109,10 +109,8 @@ class Attempts:
             await self._application(scope, receive, send)
             return
         address = client_address(scope)
-        known = basic(header)
-        # A name may be as long as a header.
-        name = hmac.digest(self._key, known[0].encode() if known else b"", "sha256")
-        wait = max(self._failures.wait((address, name)), self._of_address.wait(address))
+        named = self._named(address, header)
+        wait = max(self._failures.wait(named) if named else 0, self._of_address.wait(address))
         if wait:
             await answers.refuse(send, _FAILURES, [answers.retry_after(wait)])
             return
@@ -125,12 +123,18 @@ class Attempts:
 
         async def noted_send(message):
             if message["type"] == "http.response.start" and message["status"] == 401 and not is_accepted:
-                self._failures.add((address, name))
+                if named:
+                    self._failures.add(named)
                 self._of_address.add(address)
             await send(message)
 
         scope[ACCEPTED] = accept
         await self._application(scope, receive, noted_send)
+
+    def _named(self, address: str, header: str) -> tuple[str, bytes] | None:
+        """Return address and name, of which the latter may be as long as a header; None if it names nobody."""
+        known = basic(header)
+        return (address, hmac.digest(self._key, known[0].encode(), "sha256")) if known else None
 
 
 def accepted(scope: dict) -> None:

@@ -3,10 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Separate threads for artifact calls and for all other calls of MLflow's WSGI application, shared out fairly.
 
-An artifact call that waits for the object store must not delay the tracking calls of its worker. mlflow-oidc-auth
-mounts MLflow's Flask application through asgiref, which runs all calls of a process in a single thread unless a
-`ThreadSensitiveContext` is open (asgiref.sync). Here each call has its own thread, and each of the two kinds has its
-own limit.
+An artifact call that waits for the object store must not delay the tracking calls of its worker: each of the two kinds
+has its own limit. The threads are those of `wsgi`.
 
 A call takes a thread only when its body is there, so that a client that does not send holds none; the body of an
 artifact's upload passes through. One account, or one address where there are no accounts, runs at most three quarters
@@ -18,7 +16,6 @@ import asyncio
 import collections
 from collections.abc import Callable
 
-from asgiref.sync import ThreadSensitiveContext
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 
@@ -177,8 +174,7 @@ class Lanes:
             return
         await lane.acquire(caller)
         try:
-            async with ThreadSensitiveContext():
-                await self.app(scope, body, send)
+            await self.app(scope, body, send)
         finally:
             lane.release(caller)
 
