@@ -11,6 +11,7 @@ import importlib
 import os
 
 from mlops_mlflow_server import metrics
+from mlops_mlflow_server.databases import engine_of
 from mlops_mlflow_server.drain import Draining
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.settings import login
@@ -22,6 +23,7 @@ _login = importlib.import_module(f"mlops_mlflow_server.login_{login()}")
 
 # At the start instead of at the first request; raises MLflow's message if the schema has another version.
 _handlers.initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_BACKEND_STORE_URI"])
+importlib.import_module("mlops_mlflow_server.encryption").ensure(engine_of("MLFLOW_BACKEND_STORE_URI"))
 
 _watch = Watch()
 _watch.listen()

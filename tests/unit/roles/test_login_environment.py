@@ -73,3 +73,45 @@ def test_no_authority_is_added_unasked(role):
     variables, secrets = environment(role)
     assert "SSL_CERT_FILE" not in variables
     assert "/etc/mlflow/oidc-ca" not in secrets.values()
+
+
+ENCRYPTION = {
+    "MLFLOW_CRYPTO_KEK_PASSPHRASE": "gateway-passphrase",
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "webhook-key",
+}
+
+
+def references(pod):
+    """The Secret and key of each variable of a pod's container that comes from a Secret."""
+    variables = [each for each in pod["containers"][0]["env"] if "secretKeyRef" in each.get("valueFrom", {})]
+    return {each["name"]: tuple(each["valueFrom"]["secretKeyRef"].values()) for each in variables}
+
+
+@pytest.mark.parametrize("mode", ["oidc", "basic", "oauth2_proxy", "none"])
+def test_server_and_migration_have_the_same_encryption_keys_in_every_mode(role, mode):
+    options = BASE | {
+        "mlflow_auth": mode,
+        "platform_fingerprints": {"mlflow/mlflow-encryption-keys": "hash-of-the-keys"},
+    }
+    for template in ("mlflow.deployment.yaml.j2", "mlflow-migrate.job.yaml.j2"):
+        template = role.render(template, options)[0]["spec"]["template"]
+        found = references(template["spec"])
+        assert {name: found.get(name) for name in ENCRYPTION} == {
+            name: ("mlflow-encryption-keys", key) for name, key in ENCRYPTION.items()
+        }
+        assert "hash-of-the-keys" in template["metadata"]["annotations"]["mlops.mlflow/credentials"]
+    made = {each["name"]: each["keys"] for each in role.value("mlflow_component.secrets", options)}
+    assert {key: each["generate"] for key, each in made["mlflow-encryption-keys"].items()} == {
+        "gateway-passphrase": "password",
+        "webhook-key": "fernet",
+    }
+
+
+def test_a_passphrase_from_another_secret_takes_precedence(role):
+    own = {"secretKeyRef": {"name": "company-keys", "key": "passphrase"}}
+    options = BASE | {"mlflow_extra_env": [{"name": "MLFLOW_CRYPTO_KEK_PASSPHRASE", "valueFrom": own}]}
+    for template in ("mlflow.deployment.yaml.j2", "mlflow-migrate.job.yaml.j2"):
+        pod = role.render(template, options)[0]["spec"]["template"]["spec"]
+        assert [each for each in pod["containers"][0]["env"] if each["name"] == "MLFLOW_CRYPTO_KEK_PASSPHRASE"] == [
+            {"name": "MLFLOW_CRYPTO_KEK_PASSPHRASE", "valueFrom": own}
+        ]
