@@ -93,8 +93,8 @@ def test_server_and_migration_have_the_same_encryption_keys_in_every_mode(role, 
         "mlflow_auth": mode,
         "platform_fingerprints": {"mlflow/mlflow-encryption-keys": "hash-of-the-keys"},
     }
-    for template in ("mlflow.deployment.yaml.j2", "mlflow-migrate.job.yaml.j2"):
-        template = role.render(template, options)[0]["spec"]["template"]
+    for name in ("mlflow.deployment.yaml.j2", "mlflow-migrate.job.yaml.j2"):
+        template = role.render(name, options)[0]["spec"]["template"]
         found = references(template["spec"])
         assert {name: found.get(name) for name in ENCRYPTION} == {
             name: ("mlflow-encryption-keys", key) for name, key in ENCRYPTION.items()
