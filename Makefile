@@ -134,7 +134,7 @@ server: $(SERVER_VENV)/.ready ## Test the server package against the MLflow and 
 	mkdir -p build/server/source
 	cp -R server/pyproject.toml server/README.md server/src build/server/source
 	"$(SERVER_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --target build/server/package build/server/source
-	PYTHONPATH="$(CURDIR)/build/server/package" "$(SERVER_VENV)/bin/python" -m pytest -c server/pyproject.toml --rootdir server server/tests $(ARGS)
+	PYTHONPATH="$(CURDIR)/build/server/package" "$(SERVER_VENV)/bin/python" -m pytest -c server/pyproject.toml --rootdir server $(if $(findstring server/tests,$(ARGS)),,server/tests) $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: venv

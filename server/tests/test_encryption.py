@@ -13,6 +13,7 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Regi
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils import crypto
 
+from lib import process
 from mlops_mlflow_server import encryption
 from mlops_mlflow_server.databases import Failure
 
@@ -246,3 +247,39 @@ def test_another_key_is_taken_where_no_webhook_has_a_secret(engine, use, registr
     add(registry, "good")
     encryption.ensure(engine)
     assert [each.secret for each in registry.list_webhooks()] == ["s3cret"]
+
+
+# --- the migration and the server as they run in the cluster ---
+
+
+def test_a_server_reports_that_it_has_a_passphrase_of_its_own(none):
+    with none.client() as client:
+        answer = client.get("/ajax-api/3.0/mlflow/gateway/secrets/config")
+    assert answer.json()["using_default_passphrase"] is False
+
+
+def test_a_former_stack_is_converted_and_another_passphrase_ends_migration_and_server(migrated, tmp_path):
+    databases = migrated("oidc").copy()
+    code = (
+        "import os; from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore;"
+        " store = SqlAlchemyStore(os.environ['MLFLOW_BACKEND_STORE_URI'], '/tmp');"
+    )
+    add = code + "print(store.create_gateway_secret('key', {'api_key': 'sk'}).secret_id)"
+    made = process.run(add, MLFLOW_BACKEND_STORE_URI=databases.variables["MLFLOW_BACKEND_STORE_URI"]).stdout.strip()
+    first, second = databases.migrate("none"), databases.migrate("none")
+    assert "1 secrets of the AI gateway are now encrypted" in first.stdout, first.stderr
+    assert "gateway" not in second.stdout
+    show = code + f"import json; print(json.dumps(store._get_decrypted_secret({made!r})))"
+    assert process.result(show, **databases.variables) == {"api_key": "sk"}
+
+    another = {"MLFLOW_CRYPTO_KEK_PASSPHRASE": "another passphrase"}
+    sentence = "MLFLOW_CRYPTO_KEK_PASSPHRASE does not open the secrets of the AI gateway (key)"
+    failed = databases.migrate("none", **another)
+    assert (failed.returncode, sentence in failed.stderr) == (1, True)
+    server = process.Server(tmp_path, {**databases.variables, **another, "MLOPS_AUTH": "none"})
+    try:
+        assert server.process.wait(120) == 1
+    finally:
+        server.stop()
+    assert sentence in server.log()
+    assert "Traceback" not in server.log()

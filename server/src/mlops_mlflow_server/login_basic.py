@@ -12,7 +12,6 @@ import asyncio
 import base64
 import concurrent.futures
 import contextvars
-import logging
 import os
 
 from mlflow.server import auth
@@ -20,10 +19,9 @@ from mlflow.server.auth import sqlalchemy_store
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware
 from starlette.requests import Request
 
-from mlops_mlflow_server import basic_settings, lanes, passwords
+from mlops_mlflow_server import basic_settings, lanes, parts, passwords
+from mlops_mlflow_server.parts import MLFLOW, Part
 from mlops_mlflow_server.settings import count
-
-_logger = logging.getLogger("mlflow.mlops")
 
 # MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
@@ -31,6 +29,14 @@ PROBES = frozenset({"/health/live", "/health/startup"})
 # MLflow's functions that authenticate, and those that authorize without awaiting anything.
 _AUTHENTICATE = ("_authenticate_fastapi_request", "_authenticate_custom_for_fastapi")
 _DECIDE = ("_get_otel_validator", "_get_job_route_validator")
+# What decides which routes are public.
+_ROUTING = (
+    "_PUBLIC_ROUTE_SUFFIXES",
+    "_find_fastapi_validator",
+    "_get_require_authentication_validator",
+    "_matches_route_suffix",
+    "_strip_static_prefix",
+)
 
 _outcome = contextvars.ContextVar("mlops_caller", default=None)
 
@@ -133,8 +139,8 @@ def _threaded(make, threads: Threads):
 
 
 def _close_public_routes() -> bool:
-    """Require an account on MLflow's public routes; return whether this version has such a list."""
-    if not hasattr(auth, "_PUBLIC_ROUTE_SUFFIXES"):
+    """Require an account on MLflow's public routes; return whether this version has the expected names."""
+    if not all(hasattr(auth, name) for name in _ROUTING):
         return False
     public, find = auth._PUBLIC_ROUTE_SUFFIXES, auth._find_fastapi_validator
 
@@ -149,32 +155,67 @@ def _close_public_routes() -> bool:
     return True
 
 
+class _Identifying:
+    """Authenticates callers of native routes in threads; `application` is then the ASGI application that does it."""
+
+    def __init__(self, application):
+        self.application = application
+
+    def install(self) -> bool:
+        """Replace MLflow's functions; return whether this version has the expected names."""
+        if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, "_find_fastapi_validator")):
+            return False
+        threads = Threads()
+        own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
+        authenticate = (
+            _also_beyond_ascii(auth._authenticate_fastapi_request) if own else auth._authenticate_custom_for_fastapi
+        )
+        for name in _AUTHENTICATE:
+            setattr(auth, name, _known(getattr(auth, name)))
+        for name in _DECIDE:
+            setattr(auth, name, _threaded(getattr(auth, name), threads))
+        self.application = Identified(self.application, authenticate, threads)
+        return True
+
+
+# Before MLflow makes its application.
+PARTS = (
+    Part("public routes", MLFLOW, _close_public_routes, "the server's configuration would be public", required=True),
+    Part(
+        "passwords",
+        MLFLOW,
+        lambda: passwords.install(sqlalchemy_store),
+        "every call computes a slow hash",
+        required=False,
+    ),
+)
+
+
+def application_parts(app, identifying: _Identifying) -> tuple[Part, ...]:
+    """Return the parts that patch MLflow's application."""
+    return (
+        Part(
+            "lanes",
+            MLFLOW,
+            lambda: lanes.install(app, _EfficientWSGIMiddleware),
+            "artifact calls share all threads",
+            required=False,
+        ),
+        Part("threads", MLFLOW, identifying.install, "a slow database blocks the event loop", required=False),
+    )
+
+
 def application():
     """Return the ASGI application.
 
     Raises:
-        RuntimeError: this version has public routes that cannot be closed.
+        MisfitError: a required part does not fit.
     """
-    if not _close_public_routes():
-        raise RuntimeError("This version of MLflow lists public routes differently: its configuration would be public")
-    if not passwords.install(sqlalchemy_store):
-        _logger.warning("This version of MLflow checks passwords differently: every call computes a slow hash")
-    own = auth.auth_config.authorization_function == basic_settings.OWN_AUTHENTICATION
+    parts.start(PARTS)
     app = auth.create_app()
-    if not lanes.install(app, _EfficientWSGIMiddleware):
-        _logger.warning("This version of MLflow mounts its API differently: artifact calls share all threads")
-    if not all(hasattr(auth, name) for name in (*_AUTHENTICATE, *_DECIDE, "_find_fastapi_validator")):
-        _logger.warning("This version of MLflow authenticates differently: a slow database blocks the event loop")
-        return app
-    threads = Threads()
-    authenticate = (
-        _also_beyond_ascii(auth._authenticate_fastapi_request) if own else auth._authenticate_custom_for_fastapi
-    )
-    for name in _AUTHENTICATE:
-        setattr(auth, name, _known(getattr(auth, name)))
-    for name in _DECIDE:
-        setattr(auth, name, _threaded(getattr(auth, name), threads))
-    return Identified(app, authenticate, threads)
+    identifying = _Identifying(app)
+    parts.start(application_parts(app, identifying))
+    return identifying.application
 
 
 def databases() -> dict[str, str]:

@@ -3,22 +3,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Login mode `none`: MLflow's own application, for a server that is reachable only within its cluster."""
 
-import logging
-
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
 
-from mlops_mlflow_server import lanes
-
-_logger = logging.getLogger("mlflow.mlops")
+from mlops_mlflow_server import lanes, parts
+from mlops_mlflow_server.parts import MLFLOW, Part
 
 # MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
 
+PARTS = (
+    Part(
+        "lanes",
+        MLFLOW,
+        lambda: lanes.install(app, _EfficientWSGIMiddleware),
+        "artifact calls share all threads",
+        required=False,
+    ),
+)
+
 
 def application():
     """Return the ASGI application."""
-    if not lanes.install(app, _EfficientWSGIMiddleware):
-        _logger.warning("This version of MLflow mounts its API differently: artifact calls share all threads")
+    parts.start(PARTS)
     return app
 
 

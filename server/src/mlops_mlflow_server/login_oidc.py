@@ -3,32 +3,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Login mode `oidc`: mlflow-oidc-auth's application, hardened."""
 
-import logging
-
 from mlflow_oidc_auth.app import app
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
-from mlops_mlflow_server import auth, bearer, client_auth, edge, grants, groups, issue, keys, lanes, logout
+from mlops_mlflow_server import auth, bearer, client_auth, edge, grants, groups, issue, keys, lanes, logout, parts
+from mlops_mlflow_server.parts import PLUGIN, Part
 
-_logger = logging.getLogger("mlflow.mlops")
-
-
-# Patches of mlflow-oidc-auth and authlib, and the consequence if a version no longer has what they patch.
-# The server does not start without those that protect.
-_PROTECTING = (
-    (groups.install, "renews sessions differently: lost groups would take effect only at the next login"),
-    (logout.install, "logs out differently: the provider's session would outlive a logout"),
-    (edge.install, "checks MCP servers differently: every authenticated user would see them"),
-)
-_OTHERS = (
-    (lambda: lanes.install(app, AuthAwareWSGIMiddleware), "mounts MLflow differently: all calls share one thread"),
-    (lambda: auth.install(app), "looks up users differently: a slow database blocks the event loop"),
-    (client_auth.install, "names its methods differently: the client secret may contain only letters and digits"),
-    (bearer.install, "checks tokens differently: a slow provider blocks the event loop"),
-    (keys.install, "fetches keys differently: new keys are accepted only after minutes"),
-    (lambda: issue.install(app), "guards tokens differently: playbooks cannot issue any"),
+# Order matters only where a part wraps another one's patch.
+PARTS = (
+    Part("groups", PLUGIN, groups.install, "lost groups would take effect only at the next login", required=True),
+    Part("logout", PLUGIN, logout.install, "the provider's session would outlive a logout", required=True),
+    Part("MCP servers", PLUGIN, edge.install, "every authenticated user would see all MCP servers", required=True),
+    Part("bearer tokens", PLUGIN, bearer.install, "users without an admitted group could use tokens", required=True),
+    Part(
+        "keys",
+        PLUGIN,
+        keys.install,
+        "every forged token would make the server fetch the provider's keys",
+        required=True,
+    ),
+    Part(
+        "lanes",
+        PLUGIN,
+        lambda: lanes.install(app, AuthAwareWSGIMiddleware),
+        "all calls share one thread",
+        required=False,
+    ),
+    Part("users", PLUGIN, lambda: auth.install(app), "a slow database blocks the event loop", required=False),
+    Part(
+        "client secret",
+        "authlib",
+        client_auth.install,
+        "the client secret may contain only letters and digits",
+        required=False,
+    ),
+    Part("tokens", PLUGIN, lambda: issue.install(app), "playbooks cannot issue tokens", required=False),
 )
 
 
@@ -36,14 +47,9 @@ def application():
     """Return the ASGI application.
 
     Raises:
-        RuntimeError: this version lacks what a protecting patch replaces.
+        MisfitError: a required part does not fit.
     """
-    for install, consequence in _PROTECTING:
-        if not install():
-            raise RuntimeError(f"This version of mlflow-oidc-auth {consequence}")
-    for install, consequence in _OTHERS:
-        if not install():
-            _logger.warning("This version of mlflow-oidc-auth or authlib %s", consequence)
+    parts.start(PARTS)
     grants.install(app)  # a route of its own, independent of the version
     return app
 

@@ -19,7 +19,7 @@ import sqlalchemy
 from mlflow.store.db.utils import _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
-from mlops_mlflow_server import accounts, basic_settings, carry, encryption
+from mlops_mlflow_server import accounts, basic_settings, carry, encryption, parts
 from mlops_mlflow_server.databases import Failure, engine_of, record_migration, say, wait_for, where
 from mlops_mlflow_server.settings import login, number
 
@@ -124,6 +124,8 @@ def main() -> int:
     try:
         limit = number("MLOPS_DATABASE_WAIT", 120.0)
         way = login()
+        if warning := parts.check_versions():
+            say(f"WARNING: {warning}")
         steps = [("tracking", "MLFLOW_BACKEND_STORE_URI", migrate_tracking)]
         if way != "none":
             steps.append(("permissions", "OIDC_USERS_DB_URI", lambda: migrate_auth(way)))
@@ -138,7 +140,7 @@ def main() -> int:
                 raise Failure(f"The migration of the {title} database {where(engine.url)} failed: {reason}") from error
             say(f"The {title} database {where(engine.url)} has the schema of this version")
         record()
-    except (Failure, accounts.TakenError, ValueError) as error:
+    except (Failure, accounts.TakenError, parts.MisfitError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)
         return 1
     say(f"Done in {time.monotonic() - began:.1f} s")

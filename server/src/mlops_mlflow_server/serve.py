@@ -13,12 +13,13 @@ import argparse
 import importlib.util
 import os
 import pathlib
+import signal
 import sys
 import uuid
 
 import uvicorn
 
-from mlops_mlflow_server import basic_settings, drain, metrics, providers
+from mlops_mlflow_server import basic_settings, drain, metrics, parts, providers
 from mlops_mlflow_server.settings import login
 
 LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
@@ -109,13 +110,17 @@ def main(arguments=None) -> int:
         return 1
     try:
         way = login()
-    except ValueError as error:
+        warning = parts.check_versions()
+    except (ValueError, parts.MisfitError) as error:
         print(error, file=sys.stderr)
         return 1
     if way != "none" and "OIDC_USERS_DB_URI" not in os.environ:
         print("OIDC_USERS_DB_URI is not set", file=sys.stderr)
         return 1
-    os.environ.update(environment(given))
+    if warning:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    with parts.readable():
+        os.environ.update(environment(given))
     if way == "oidc":
         try:
             # mlflow-oidc-auth reads them once, at its import.
@@ -131,6 +136,13 @@ def main(arguments=None) -> int:
         os.makedirs(given.expose_prometheus, exist_ok=True)
         if given.metrics_port:
             metrics.serve(given.metrics_port, given.expose_prometheus)
+    misfits = []
+
+    def end_for_misfit(number, _frame) -> None:
+        misfits.append(number)
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(parts.MISFIT_SIGNAL, end_for_misfit)
     uvicorn.run(
         "mlops_mlflow_server.app:app",
         host=given.host,
@@ -142,7 +154,7 @@ def main(arguments=None) -> int:
         timeout_worker_healthcheck=60,
         log_config=log_config(),
     )
-    return 0
+    return 1 if misfits else 0
 
 
 if __name__ == "__main__":

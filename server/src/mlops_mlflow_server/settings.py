@@ -23,6 +23,8 @@ Variable (unit, default):
 - `MLOPS_KUBERNETES_AUDIENCE` (name, none): the required audience of these tokens.
 - `MLFLOW_CRYPTO_KEK_PASSPHRASE`, `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`: MLflow's own; required by `migrate` and the server.
 - `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database, and `wait` for the migration.
+- `MLOPS_UNTESTED_VERSIONS` (false): whether to start and to migrate with versions of MLflow or mlflow-oidc-auth that
+  were not tested.
 - `MLOPS_BRIDGE_PASSWORD` (none): with basic, the password with which a proxy names the user of a call.
 - `MLOPS_BRIDGE_RESERVED` (names, none): accounts that the proxy must not use.
 """
