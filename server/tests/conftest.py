@@ -41,6 +41,8 @@ def oidc_variables(issuer: str) -> dict[str, str]:
         "OIDC_USERNAME_FIELD": "preferred_username",
         "OIDC_GROUP_NAME": "mlflow",
         "OIDC_ADMIN_GROUP_NAME": "mlflow-admins",
+        "MLOPS_TOP_LEVEL_GROUPS": "mlflow/mlflow-admins",
+        "MLOPS_VERIFIED_EMAIL": "true",
         "OIDC_SCOPE": "openid profile offline_access",
         "OIDC_USE_REFRESH_TOKEN": "true",
         "OIDC_SESSION_EXPIRY_LEEWAY_SECONDS": "0",

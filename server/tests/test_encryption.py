@@ -23,7 +23,7 @@ KEY = Fernet.generate_key().decode()
 
 
 @pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
+def template(tmp_path_factory):
     """A database with MLflow's schema."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     engine = sqlalchemy.create_engine(f"sqlite:///{path}")
@@ -33,8 +33,8 @@ def migrated(tmp_path_factory):
 
 
 @pytest.fixture
-def uri(migrated, tmp_path):
-    shutil.copy(migrated, tmp_path / "mlflow.db")
+def uri(template, tmp_path):
+    shutil.copy(template, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 

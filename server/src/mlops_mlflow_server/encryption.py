@@ -82,7 +82,7 @@ def wrap_gateway_secrets(engine: sqlalchemy.Engine) -> None:
         if lost and len(others) == len(secrets):
             raise Failure(
                 f"{CRYPTO_KEK_PASSPHRASE_ENV_VAR} does not open the secrets of the AI gateway ({lost}): "
-                "set the passphrase and MLFLOW_CRYPTO_KEK_VERSION that they were encrypted with, or delete these secrets"
+                "set the passphrase and MLFLOW_CRYPTO_KEK_VERSION that they were encrypted with, or delete them"
             )
         if lost:
             say(f"No known passphrase opens these secrets of the AI gateway, which have to be set again: {lost}")

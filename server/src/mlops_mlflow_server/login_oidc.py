@@ -8,12 +8,32 @@ from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.oauth import is_oidc_configured
 
-from mlops_mlflow_server import auth, bearer, client_auth, edge, grants, groups, issue, keys, lanes, logout, parts
+from mlops_mlflow_server import (
+    auth,
+    bearer,
+    client_auth,
+    edge,
+    grants,
+    groups,
+    issue,
+    keycloak_claims,
+    keys,
+    lanes,
+    logout,
+    parts,
+)
 from mlops_mlflow_server.parts import PLUGIN, Part
 
 # Order matters only where a part wraps another one's patch.
 PARTS = (
     Part("groups", PLUGIN, groups.install, "lost groups would take effect only at the next login", required=True),
+    Part(
+        "claims",
+        PLUGIN,
+        keycloak_claims.install,
+        "subgroups and unverified addresses could take over permissions",
+        required=True,
+    ),
     Part("logout", PLUGIN, logout.install, "the provider's session would outlive a logout", required=True),
     Part("MCP servers", PLUGIN, edge.install, "every authenticated user would see all MCP servers", required=True),
     Part("bearer tokens", PLUGIN, bearer.install, "users without an admitted group could use tokens", required=True),
