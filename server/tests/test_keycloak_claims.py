@@ -1,13 +1,15 @@
 """Groups by their paths, and addresses as names: claims of the collection's own Keycloak."""
 
-import json
 import secrets
 
 import pytest
+from mlflow_oidc_auth.config import config
+from mlflow_oidc_auth.middleware import auth_middleware
+from mlflow_oidc_auth.routers import auth as router
+from mlflow_oidc_auth.utils import oidc_field_extraction as extraction
 
-import conftest
-from lib import process
 from lib.provider import log_in
+from mlops_mlflow_server import keycloak_claims
 from mlops_mlflow_server.keycloak_claims import group_name
 
 CURRENT = "/api/2.0/mlflow/users/current"
@@ -63,16 +65,21 @@ def test_a_subgroup_with_the_name_of_a_group_that_may_log_in_does_not(oidc, idp)
         assert client.get(CURRENT).status_code == 401
 
 
-NAMED = """
-import json, sys
-from mlops_mlflow_server import keycloak_claims
-assert keycloak_claims.install()
-from mlflow_oidc_auth.middleware.auth_middleware import extract_username as of_bearer
-from mlflow_oidc_auth.routers.auth import extract_username as of_login
-payload = json.loads(sys.argv[1])
-assert of_bearer(payload)[0] == of_login(payload)[0]
-print(json.dumps(of_login(payload)))
-"""
+@pytest.fixture
+def installed(restored, monkeypatch):
+    """A function that installs the part in this process, with these variables."""
+
+    def installed(**variables):
+        for reader in keycloak_claims._READERS:
+            restored(reader, "normalize_group_values")
+        restored(extraction, "extract_field_from_payload")
+        for name in ("MLOPS_TOP_LEVEL_GROUPS", "MLOPS_VERIFIED_EMAIL"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return keycloak_claims.install()
+
+    return installed
 
 
 @pytest.mark.parametrize(
@@ -86,23 +93,19 @@ print(json.dumps(of_login(payload)))
         ({"email_verified": False}, "email,preferred_username", "kim"),
     ],
 )
-def test_only_a_verified_address_is_a_name(claims, claim, name):
-    variables = conftest.oidc_variables("http://127.0.0.1:9") | {
-        "OIDC_USERNAME_FIELD": claim,
-        "OIDC_USERS_DB_URI": "sqlite://",
-    }
+def test_only_a_verified_address_is_a_name(installed, monkeypatch, claims, claim, name):
+    assert installed(MLOPS_VERIFIED_EMAIL="true")
+    monkeypatch.setattr(config, "OIDC_USERNAME_FIELD", claim.split(","))
     payload = {"email": "kim@example.com", "preferred_username": "kim", **claims}
-    found, error = process.result(NAMED, json.dumps(payload), **variables)
-    assert found == name
-    assert (error is None) is (name is not None)
+    for read in (router.extract_username, auth_middleware.extract_username):
+        found, error = read(payload)
+        assert found == name
+        assert (error is None) is (name is not None)
 
 
-def test_claims_of_another_provider_are_left_alone():
-    variables = conftest.oidc_variables("http://127.0.0.1:9") | {"OIDC_USERS_DB_URI": "sqlite://"}
-    del variables["MLOPS_TOP_LEVEL_GROUPS"], variables["MLOPS_VERIFIED_EMAIL"]
-    code = (
-        "from mlops_mlflow_server import keycloak_claims as claims; from mlflow_oidc_auth import group_patterns;"
-        " before = group_patterns.normalize_group_values; import json;"
-        " print(json.dumps([claims.install(), group_patterns.normalize_group_values is before]))"
-    )
-    assert process.result(code, **variables) == [True, True]
+def test_claims_of_another_provider_are_left_alone(installed, monkeypatch):
+    before = [reader.normalize_group_values for reader in keycloak_claims._READERS]
+    assert installed()
+    assert [reader.normalize_group_values for reader in keycloak_claims._READERS] == before
+    monkeypatch.setattr(config, "OIDC_USERNAME_FIELD", ["email"])
+    assert router.extract_username({"email": "kim@example.com", "email_verified": False})[0] == "kim@example.com"
