@@ -8,6 +8,7 @@ process of its own (`lib.process`), or calls one of the running servers (`oidc`,
 import atexit
 import importlib
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -95,6 +96,20 @@ def restored(monkeypatch):
             monkeypatch.setattr(owner, name, getattr(owner, name))
 
     return restored
+
+
+@pytest.fixture
+def user():
+    """A function that makes a user of mlflow-oidc-auth in this process's database; returns the name."""
+
+    def user(**attributes):
+        from mlflow_oidc_auth.store import store  # noqa: PLC0415  (takes seconds, and few tests need it)
+
+        name = f"user-{secrets.token_hex(4)}"
+        store.create_user(name, name.title(), **attributes)
+        return name
+
+    return user
 
 
 @pytest.fixture(scope="session")
