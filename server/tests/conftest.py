@@ -25,6 +25,10 @@ from lib import process, provider
 ADMIN = "mlflow-admin"
 ADMIN_PASSWORD = "the password of the playbooks' account"
 _FERNET = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+ENCRYPTION = {
+    "MLFLOW_CRYPTO_KEK_PASSPHRASE": "a passphrase of the tests",
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _FERNET,
+}
 
 
 def oidc_variables(issuer: str) -> dict[str, str]:
@@ -42,6 +46,8 @@ def oidc_variables(issuer: str) -> dict[str, str]:
         "OIDC_USERNAME_FIELD": "preferred_username",
         "OIDC_GROUP_NAME": "mlflow",
         "OIDC_ADMIN_GROUP_NAME": "mlflow-admins",
+        "MLOPS_TOP_LEVEL_GROUPS": "mlflow/mlflow-admins",
+        "MLOPS_VERIFIED_EMAIL": "true",
         "OIDC_SCOPE": "openid profile offline_access",
         "OIDC_USE_REFRESH_TOKEN": "true",
         "OIDC_SESSION_EXPIRY_LEEWAY_SECONDS": "0",
@@ -58,6 +64,7 @@ for _name in [name for name in os.environ if name not in process.environment()]:
     del os.environ[_name]
 os.environ.update(
     oidc_variables(_provider.issuer),
+    **ENCRYPTION,
     OIDC_USERS_DB_URI=f"sqlite:///{_folder}/users.db",
     MLFLOW_BACKEND_STORE_URI=f"sqlite:///{_folder}/mlflow.db",
     MLFLOW_DISABLE_TELEMETRY="true",
@@ -137,6 +144,7 @@ class Databases:
             "MLOPS_ADMIN_USERNAME": ADMIN,
             "MLOPS_ADMIN_PASSWORD": ADMIN_PASSWORD,
             "MLOPS_ADMIN_ACCOUNT": ADMIN,
+            **ENCRYPTION,
         }
 
     def migrate(self, way: str) -> types.SimpleNamespace:

@@ -20,6 +20,12 @@ MIDDLEWARE = "mlflow_oidc_auth.middleware.auth_middleware"
 HOOKS = {
     "oidc": {
         "groups": [(ROUTER, "_refresh_holding_turn"), (ROUTER, "_session_tokens_from_response")],
+        "claims": [
+            ("mlflow_oidc_auth.group_patterns", "normalize_group_values"),
+            (ROUTER, "normalize_group_values"),
+            (MIDDLEWARE, "normalize_group_values"),
+            ("mlflow_oidc_auth.utils.oidc_field_extraction", "extract_field_from_payload"),
+        ],
         "logout": [
             (ROUTER, "_revoke_refresh_token_at_idp"),
             (ROUTER, "_provider_metadata"),

@@ -24,6 +24,7 @@ from mlops_mlflow_server import (
     groups,
     hosts,
     issue,
+    keycloak_claims,
     keys,
     lanes,
     logout,
@@ -66,6 +67,13 @@ def _shorten() -> bool:
 # Order matters only where a part wraps another one's patch.
 PARTS = (
     Part("groups", PLUGIN, groups.install, "lost groups would take effect only at the next login", required=True),
+    Part(
+        "claims",
+        PLUGIN,
+        keycloak_claims.install,
+        "subgroups and unverified addresses could take over permissions",
+        required=True,
+    ),
     Part("logout", PLUGIN, logout.install, "the provider's session would outlive a logout", required=True),
     Part("MCP servers", PLUGIN, edge.install, "every authenticated user would see all MCP servers", required=True),
     Part("bearer tokens", PLUGIN, bearer.install, "users without an admitted group could use tokens", required=True),

@@ -7,7 +7,8 @@ It reads the server's variables `MLOPS_AUTH`, `MLFLOW_BACKEND_STORE_URI` and `OI
 password from `PGUSER` and `PGPASSWORD`, so that no password is in an argument. It waits up to `MLOPS_DATABASE_WAIT`
 seconds for each database. If the login mode has changed since the last run, users and permissions are copied
 (`mlops_mlflow_server.carry`). The account `MLOPS_ADMIN_USERNAME` is made an administrator with `MLOPS_ADMIN_PASSWORD`.
-A second run changes nothing. The exit code is 0, or 1 with a one-sentence message.
+Secrets in MLflow's tables are encrypted with the configured keys (`mlops_mlflow_server.encryption`). A second run
+changes nothing. The exit code is 0, or 1 with a one-sentence message.
 """
 
 import os
@@ -18,7 +19,7 @@ import sqlalchemy
 from mlflow.store.db.utils import _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
-from mlops_mlflow_server import accounts, basic_settings, carry, parts
+from mlops_mlflow_server import accounts, basic_settings, carry, encryption, parts
 from mlops_mlflow_server.databases import Failure, engine_of, record_migration, say, wait_for, where
 from mlops_mlflow_server.settings import login, number
 
@@ -27,12 +28,13 @@ MARK = "mlops_login"
 
 
 def migrate_tracking() -> None:
-    """Create or upgrade MLflow's own tables."""
+    """Create or upgrade MLflow's own tables, and encrypt with the configured keys what is encrypted in them."""
     engine = engine_of("MLFLOW_BACKEND_STORE_URI")
     if sqlalchemy.inspect(engine).has_table(SqlExperiment.__tablename__):
         _upgrade_db(engine)
     else:
         _initialize_tables(engine)
+    encryption.ensure(engine)
     engine.dispose()
 
 

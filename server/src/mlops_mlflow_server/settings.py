@@ -39,6 +39,9 @@ Variable (unit, default):
 - `MLOPS_DRAIN_FILE` (path, /tmp/draining): while this file exists, answers ask clients to close their connections.
 - `MLOPS_KUBERNETES_NAMESPACES` (names, none): namespaces whose service account tokens are accepted.
 - `MLOPS_KUBERNETES_AUDIENCE` (name, none): the required audience of these tokens.
+- `MLFLOW_CRYPTO_KEK_PASSPHRASE`, `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`: required, of MLflow.
+- `MLOPS_TOP_LEVEL_GROUPS` (names with slashes between them, none): with oidc, groups that count at the top level only.
+- `MLOPS_VERIFIED_EMAIL` (false): with oidc, whether an address must be verified to be a user's name.
 - `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database, and `wait` for the migration.
 - `MLOPS_UNTESTED_VERSIONS` (false): whether to start and to migrate with versions of MLflow or mlflow-oidc-auth that
   were not tested.
