@@ -21,6 +21,7 @@ import pytest
 from lib import minio as object_store
 from lib import postgres as database_server
 from lib import process, provider
+from running import basic_server, login_provider, none_server, oidc_server  # noqa: F401  (fixtures)
 
 ADMIN = "mlflow-admin"
 ADMIN_PASSWORD = "the password of the playbooks' account"

@@ -31,7 +31,19 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from werkzeug.datastructures import Authorization
 
-from mlops_mlflow_server import artifacts, assistant, attempts, basic_settings, hosts, lanes, parts, passwords, straight
+from mlops_mlflow_server import (
+    artifacts,
+    assistant,
+    attempts,
+    basic_settings,
+    guards,
+    hosts,
+    lanes,
+    parts,
+    passwords,
+    straight,
+)
+from mlops_mlflow_server.callers_basic import Caller
 from mlops_mlflow_server.credentials import basic as credentials
 from mlops_mlflow_server.parts import MLFLOW, Part
 from mlops_mlflow_server.settings import count
@@ -267,6 +279,7 @@ def application_parts(app: Any, identifying: _Identifying) -> tuple[Part, ...]:
         # Before the callers are asked who they are.
         Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
         Part("short way", MLFLOW, lambda: _shorten(app), "every call takes a few milliseconds longer", required=False),
+        *guards.of_store(app, Caller()),
     )
 
 

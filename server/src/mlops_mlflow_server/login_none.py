@@ -8,7 +8,8 @@ from mlflow.server import app as flask_app
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
 from starlette.types import ASGIApp
 
-from mlops_mlflow_server import artifacts, assistant, hosts, lanes, parts, straight
+from mlops_mlflow_server import artifacts, assistant, guards, hosts, lanes, parts, straight
+from mlops_mlflow_server.callers import Anyone
 from mlops_mlflow_server.parts import MLFLOW, Part
 
 # MLflow itself serves only /health.
@@ -29,6 +30,7 @@ PARTS = (
     Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
     Part("lanes", MLFLOW, lambda: lanes.install(app, _EfficientWSGIMiddleware), lanes.CONSEQUENCE, required=True),
     Part("short way", MLFLOW, _shorten, "every call takes a few milliseconds longer", required=False),
+    *guards.of_store(app, Anyone()),
 )
 
 

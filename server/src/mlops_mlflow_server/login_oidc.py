@@ -22,6 +22,7 @@ from mlops_mlflow_server import (
     edge,
     grants,
     groups,
+    guards,
     hosts,
     issue,
     keycloak_claims,
@@ -31,6 +32,7 @@ from mlops_mlflow_server import (
     parts,
     straight,
 )
+from mlops_mlflow_server.callers_oidc import Caller
 from mlops_mlflow_server.parts import MLFLOW, PLUGIN, Part
 
 # These have credentials of their own, and take bodies.
@@ -104,6 +106,8 @@ PARTS = (
         required=False,
     ),
     Part("tokens", PLUGIN, lambda: issue.install(app), "playbooks cannot issue tokens", required=False),
+    *guards.of_store(app, Caller()),
+    *guards.of_plugin(app),
 )
 
 

@@ -11,6 +11,7 @@ Secrets in MLflow's tables are encrypted with the configured keys (`mlops_mlflow
 changes nothing. The exit code is 0, or 1 with a one-sentence message.
 """
 
+import datetime
 import os
 import sys
 import time
@@ -40,9 +41,14 @@ def migrate_tracking() -> None:
 
 def migrate_oidc(engine: sqlalchemy.Engine) -> None:
     """Create or upgrade the tables of mlflow-oidc-auth."""
-    from mlflow_oidc_auth.db import utils  # noqa: PLC0415  (takes seconds, and is needed only here)
+    from mlflow_oidc_auth.db import models, utils  # noqa: PLC0415  (takes seconds, and is needed only here)
 
     utils.migrate(engine, "head")
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    with engine.begin() as connection:
+        # Logins that did not end and sessions that did; the server deletes them too, but only while users log in.
+        for table in (models.SqlAuthState, models.SqlAuthSession):
+            connection.execute(sqlalchemy.delete(table).where(table.expires_at <= now))
 
 
 def migrate_basic(engine: sqlalchemy.Engine) -> None:

@@ -47,6 +47,8 @@ Variable (unit, default):
   were not tested.
 - `MLOPS_BRIDGE_PASSWORD` (none): with basic, the password with which a proxy names the user of a call.
 - `MLOPS_BRIDGE_RESERVED` (names, none): accounts that the proxy must not use.
+- `MLOPS_ARTIFACT_LOCATIONS` (true or false, false): whether users may choose an experiment's artifact location.
+- `MLOPS_KUBERNETES_TOKEN_LIFETIME` (s, 86400): the longest accepted lifetime of a service account's token.
 """
 
 import os
@@ -95,3 +97,15 @@ def count(name: str, default: int) -> int:
     if value != int(value):
         raise ValueError(f"{name} is '{value:g}': it must be a whole number")
     return int(value)
+
+
+def flag(name: str) -> bool:
+    """Return whether the environment variable `name` is true; false if it is absent or empty.
+
+    Raises:
+        ValueError: it is neither true nor false; the message names variable and value.
+    """
+    text = os.environ.get(name, "").strip().lower()
+    if text not in ("", "true", "false"):
+        raise ValueError(f"{name} is '{os.environ[name]}': it must be true or false")
+    return text == "true"

@@ -144,3 +144,33 @@ def test_a_passphrase_from_another_secret_takes_precedence(role):
         assert [each for each in pod["containers"][0]["env"] if each["name"] == "MLFLOW_CRYPTO_KEK_PASSPHRASE"] == [
             {"name": "MLFLOW_CRYPTO_KEK_PASSPHRASE", "valueFrom": own}
         ]
+
+
+REVIEWER = "mlflow-token-reviewer-mlflow"
+
+
+def test_reviewing_tokens_needs_a_right_and_only_with_namespaces(role):
+    assert role.render("mlflow.rbac.yaml.j2", BASE) == []
+    allowed = {"mlflow_kubernetes_namespaces": ["team-a"]}
+    right, binding = role.render("mlflow.rbac.yaml.j2", BASE | allowed)
+    assert right["rules"] == [
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+    ]
+    assert {right["metadata"]["name"], binding["metadata"]["name"], binding["roleRef"]["name"]} == {REVIEWER}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "mlflow", "namespace": "mlflow"}]
+    assert role.render("mlflow.rbac.yaml.j2", BASE | allowed | {"mlflow_auth": "basic"}) == []
+
+
+def test_lifetime_of_service_accounts_tokens(role):
+    allowed = {"mlflow_kubernetes_namespaces": ["team-a"]}
+    assert environment(role, **allowed)[0]["MLOPS_KUBERNETES_TOKEN_LIFETIME"] == "86400"
+    variables, _unused = environment(role, **allowed, mlflow_kubernetes_token_max_lifetime=3600)
+    assert variables["MLOPS_KUBERNETES_TOKEN_LIFETIME"] == "3600"
+    assert "MLOPS_KUBERNETES_TOKEN_LIFETIME" not in environment(role)[0]
+
+
+@pytest.mark.parametrize("mode", ["oidc", "basic", "none"])
+def test_custom_artifact_locations_are_allowed_by_a_variable(role, mode):
+    for allowed, text in ((False, "false"), (True, "true")):
+        variables, _unused = environment(role, mlflow_auth=mode, mlflow_custom_artifact_locations=allowed)
+        assert variables["MLOPS_ARTIFACT_LOCATIONS"] == text
