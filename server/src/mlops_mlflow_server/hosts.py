@@ -10,10 +10,12 @@ mlflow-oidc-auth's pages. Redirects there name the host of the request; here the
 import os
 from urllib.parse import urlsplit
 
+from fastapi import FastAPI
 from mlflow.environment_variables import MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE, MLFLOW_SERVER_X_FRAME_OPTIONS
 from mlflow.server import fastapi_security
 from mlflow.tracing.constant import TRACE_RENDERER_ASSET_PATH
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What is the case where this does not fit.
 CONSEQUENCE = "requests with any Host header would be accepted"
@@ -31,14 +33,14 @@ CHECKS = (
 class Hosts(fastapi_security.HostValidationMiddleware):
     """MLflow's check of the Host header, without the probes."""
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in _PROBES:
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
 
-def install(application, after: type | None = None) -> bool:
+def install(application: FastAPI, after: type | None = None) -> bool:
     """Let MLflow's checks precede all other middleware of a FastAPI application.
 
     Args:
@@ -78,19 +80,19 @@ def public_base() -> tuple[str, str] | None:
 class Headers:
     """ASGI application that adds MLflow's security headers, and makes redirects to this server name its public URL."""
 
-    def __init__(self, application):
+    def __init__(self, application: ASGIApp):
         self._application = application
         self._public = public_base()
         self._is_off = MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE.get() == "true"
         frame = (MLFLOW_SERVER_X_FRAME_OPTIONS.get() or "NONE").upper()
         self._frame = None if frame == "NONE" else (b"x-frame-options", frame.encode())
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._is_off:
             await self._application(scope, receive, send)
             return
 
-        async def completed_send(message):
+        async def completed_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": self._completed(scope, message)}
             await send(message)

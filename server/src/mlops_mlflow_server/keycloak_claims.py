@@ -11,6 +11,7 @@ Users may change their address in Keycloak. Where MLflow takes its user names fr
 """
 
 import os
+from typing import Any
 
 from mlflow_oidc_auth import group_patterns
 from mlflow_oidc_auth.middleware import auth_middleware
@@ -55,7 +56,9 @@ def install() -> bool:
         if extract is None:
             return False
 
-        def extract_field_from_payload(payload, field_list, field_type_name, *arguments, **options):
+        def extract_field_from_payload(
+            payload: Any, field_list: Any, field_type_name: str, *arguments: Any, **options: Any
+        ) -> Any:
             if field_type_name == "username" and payload.get("email_verified") is not True:
                 field_list = [field for field in field_list if field != "email"]
                 if not field_list:
