@@ -72,6 +72,7 @@ lint: venv ## Lint everything: ansible-lint, yamllint, ruff, mypy, the changelog
 	mkdir -p build/types/ansible_collections/mlops
 	ln -sfn ../../../.. build/types/ansible_collections/mlops/mlflow
 	mypy
+	mypy --config-file server/pyproject.toml server/src/mlops_mlflow_server
 	antsibull-changelog lint
 	ansible-lint --offline
 	if command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT); fi

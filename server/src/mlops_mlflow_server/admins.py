@@ -18,6 +18,7 @@ import copy
 from contextvars import ContextVar
 from typing import Any
 
+from fastapi import Request
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware import AuthMiddleware
 from mlflow_oidc_auth.routers import auth as router
@@ -104,7 +105,7 @@ def install() -> bool:
         return False
     authenticate, facts_of = AuthMiddleware._authenticate_user, AuthMiddleware._get_user_auth_facts
 
-    async def authenticate_user(self, request):
+    async def authenticate_user(self: AuthMiddleware, request: Request) -> tuple[bool, str | None, str]:
         unconfirmed.set(None)
         outcome = await authenticate(self, request)
         if outcome[0] and outcome[1] and _needs_session(request.headers.get("authorization") or ""):
@@ -115,7 +116,7 @@ def install() -> bool:
                 unconfirmed.set(outcome[1])
         return outcome
 
-    def get_user_auth_facts(self, username):
+    def get_user_auth_facts(self: AuthMiddleware, username: str) -> tuple:
         found = facts_of(self, username)
         return (False, *found[1:]) if _is_limited(username, found[0], found[3][0]) else found
 

@@ -19,6 +19,8 @@ from mlops_mlflow_server import admins, groups
 # Context variables of a bearer token that mlflow-oidc-auth's `dispatch` reads, in addition to the user's name.
 _MARKS = ("_WORKLOAD_BEARER", "_BEARER_IDENTITY")
 _REPLACED = ("_authenticate_bearer_token", "_maybe_provision_bearer_user", "_provider_for", "_get_user_auth_facts")
+# Whether the token is valid, the user, and why not.
+Outcome = tuple[bool, str | None, str]
 # A separate pool, so that waiting for a slow provider delays no other calls.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="mlops-bearer")
 _not_admitted: ContextVar[bool] = ContextVar("mlops_not_admitted", default=False)
@@ -34,7 +36,7 @@ def install() -> bool:
     authenticate, provision = AuthMiddleware._authenticate_bearer_token, AuthMiddleware._maybe_provision_bearer_user
     facts_of = AuthMiddleware._get_user_auth_facts
 
-    async def check(self, auth_header):
+    async def check(self: AuthMiddleware, auth_header: str) -> Outcome:
         _not_admitted.set(False)
         _no_administrator.set(False)
         outcome = await authenticate(self, auth_header)
@@ -45,10 +47,10 @@ def install() -> bool:
             admins.unconfirmed.set(outcome[1])
         return outcome
 
-    async def authenticate_bearer_token(self, auth_header):
+    async def authenticate_bearer_token(self: AuthMiddleware, auth_header: str) -> Outcome:
         context = copy_context()
 
-        def run():
+        def run() -> Outcome:
             with asyncio.Runner() as runner:
                 return runner.run(check(self, auth_header), context=context)
 
@@ -58,10 +60,10 @@ def install() -> bool:
                 mark.set(context[mark])
         return outcome
 
-    def maybe_provision_bearer_user(self, username, token, payload):
+    def maybe_provision_bearer_user(self: AuthMiddleware, username: str, token: str, payload: dict) -> None:
         named = groups.groups_in_claims(payload)
         provider = self._provider_for(token) if named is not None else None
-        _not_admitted.set(provider is not None and not groups.admitted(provider, named))
+        _not_admitted.set(provider is not None and named is not None and not groups.admitted(provider, named))
         _no_administrator.set(
             provider is not None and not admin_from_claims(provider, named, config.OIDC_ADMIN_GROUP_NAME)
         )

@@ -46,7 +46,7 @@ class Limits:
         self.write_seconds = number("MLOPS_WRITE_TIMEOUT", 60)
         self.connections = count("MLOPS_CONNECTIONS", 1024)
         self.per_address = count("MLOPS_CONNECTIONS_PER_ADDRESS", 512)
-        self.idle: collections.OrderedDict[asyncio.Protocol, None] = collections.OrderedDict()
+        self.idle: collections.OrderedDict[Any, None] = collections.OrderedDict()
         self.by_address: collections.Counter[str] = collections.Counter()
 
 
@@ -62,7 +62,7 @@ def fits(base: type[asyncio.Protocol] = AutoHTTPProtocol) -> bool:
 def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
     """Return uvicorn's protocol class `base` with these limits."""
 
-    class BoundedProtocol(base):
+    class BoundedProtocol(base):  # type: ignore[valid-type, misc]
         """See the module."""
 
         def __init__(self, *arguments: Any, **named: Any) -> None:

@@ -117,6 +117,6 @@ class Headers:
     def _redirect(self, location: bytes, host: bytes) -> bytes:
         """Return `location` at the public URL, if it is one at the host that the request named."""
         parts = urlsplit(location.decode("latin1"))
-        if not parts.netloc or parts.netloc != host.decode("latin1"):
+        if self._public is None or not parts.netloc or parts.netloc != host.decode("latin1"):
             return location
         return parts._replace(scheme=self._public[0], netloc=self._public[1]).geturl().encode("latin1")

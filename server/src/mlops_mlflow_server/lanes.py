@@ -140,7 +140,7 @@ class Lanes:
         account: the name of the caller of an ASGI request, or None; not given where there are no accounts.
     """
 
-    def __init__(self, application: ASGIApp, account: Callable[[dict], str | None] | None = None):
+    def __init__(self, application: ASGIApp, account: Callable[[Scope], str | None] | None = None):
         self.app = application
         self._account = account
         most = count("MLOPS_REQUESTS_PER_ACCOUNT", 128)
@@ -191,7 +191,7 @@ async def _complete(receive: Receive) -> Callable | None:
         chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
             break
-    first = {"type": "http.request", "body": b"".join(chunks), "more_body": False}
+    first: Message | None = {"type": "http.request", "body": b"".join(chunks), "more_body": False}
 
     async def replay() -> Message:
         nonlocal first
@@ -216,7 +216,7 @@ def _passing(receive: Receive) -> Callable:
     return pass_on
 
 
-def install(application: FastAPI, mounted: type, account: Callable[[dict], str | None] | None = None) -> int:
+def install(application: FastAPI, mounted: type, account: Callable[[Scope], str | None] | None = None) -> int:
     """Wrap the mounts of class `mounted` in `application`; return their number. `account` is as in `Lanes`."""
     replaced = 0
     for route in application.routes:

@@ -69,7 +69,7 @@ _ROUTING = (
 # There, Authorization may be for the model provider.
 GATEWAY_PATH = "/gateway/"
 
-_outcome = contextvars.ContextVar("mlops_caller", default=None)
+_outcome: contextvars.ContextVar[tuple | None] = contextvars.ContextVar("mlops_caller", default=None)
 
 
 class Threads:
@@ -213,7 +213,7 @@ def _close_public_routes() -> bool:
     return True
 
 
-def account(scope: dict) -> str | None:
+def account(scope: Scope) -> str | None:
     """Return the name of the account whose call this is, or None if nobody is logged in."""
     return scope.get(lanes.ACCOUNT)
 

@@ -11,7 +11,7 @@ from mlflow_oidc_auth.middleware import AuthMiddleware, ProxyHeadersMiddleware, 
 from mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware import AuthAwareWSGIMiddleware
 from mlflow_oidc_auth.middleware.route_path import is_unprotected_route
 from mlflow_oidc_auth.oauth import is_oidc_configured
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from mlops_mlflow_server import (
     artifacts,
@@ -40,7 +40,7 @@ _WITH_BODY = ("/scim/v2/", "/slo/")
 _LOGIN = ("/login", "/callback", "/logout")
 
 
-def account(scope: dict) -> str | None:
+def account(scope: Scope) -> str | None:
     """Return the name of the user whose call this is, or None if nobody is logged in."""
     context = scope.get(AUTH_CONTEXT_KEY)
     return context.username if context is not None else None

@@ -19,7 +19,6 @@ import hmac
 import secrets
 import threading
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from cachetools import TTLCache
@@ -104,9 +103,9 @@ class Checks:
                 self._good.popitem(last=False)
 
 
-def install(module: ModuleType) -> bool:
+def install(module: Any) -> bool:
     """Replace the password check of MLflow's user store in `module`; return whether this version has one."""
-    store = getattr(module, "SqlAlchemyStore", None)
+    store: Any = getattr(module, "SqlAlchemyStore", None)
     if not hasattr(module, "check_password_hash") or not all(hasattr(store, name) for name in _NEEDED):
         return False
     check = Checks(module.check_password_hash)

@@ -81,9 +81,11 @@ def provider(environment: Mapping[str, str]) -> dict:
     if missing:
         raise ValueError(f"MLOPS_KUBERNETES_NAMESPACES is set, so {' and '.join(missing)} must not be empty")
     # These are set per provider.
-    for field, name in (("userinfo_groups", "OIDC_USERINFO_GROUPS"), ("public_client", "OIDC_PUBLIC_CLIENT")):
-        entry[field] = environment.get(name, "").strip().lower() in ("true", "1", "t")
-    return {"id": "default", "type": "oidc", "allowed_algorithms": _OF_THE_PROVIDER, **entry}
+    switches = {
+        field: environment.get(name, "").strip().lower() in ("true", "1", "t")
+        for field, name in (("userinfo_groups", "OIDC_USERINFO_GROUPS"), ("public_client", "OIDC_PUBLIC_CLIENT"))
+    }
+    return {"id": "default", "type": "oidc", "allowed_algorithms": _OF_THE_PROVIDER, **entry, **switches}
 
 
 def cluster(environment: Mapping[str, str], own: dict) -> dict:

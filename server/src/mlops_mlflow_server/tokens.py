@@ -106,7 +106,7 @@ class Reviews:
         own, ca = in_cluster_credentials()
         if not own or not ca:
             raise RefusedError("The pod has no token and CA of its own to ask the API server with")
-        review = {
+        review: dict[str, Any] = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [audience]},

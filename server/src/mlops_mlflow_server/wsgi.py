@@ -239,7 +239,7 @@ def install() -> bool:
     fastapi_app._EfficientWSGIResponder = Call
     if login() != "oidc":
         return True
-    plugin = importlib.import_module("mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware")
+    plugin: Any = importlib.import_module("mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware")
     if not hasattr(plugin, "WSGIMiddleware"):
         return False
     plugin.WSGIMiddleware = lambda application: lambda scope, receive, send: Call(application, scope)(receive, send)
