@@ -6,20 +6,30 @@ process of its own (`lib.process`), or calls one of the running servers (`oidc`,
 """
 
 import atexit
+import contextlib
 import importlib
+import io
 import os
+import secrets
 import shutil
 import sys
 import tempfile
+import types
 
 import pytest
 
+from lib import minio as object_store
 from lib import postgres as database_server
 from lib import process, provider
+from running import basic_server, login_provider, none_server, oidc_server  # noqa: F401  (fixtures)
 
 ADMIN = "mlflow-admin"
 ADMIN_PASSWORD = "the password of the playbooks' account"
 _FERNET = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+ENCRYPTION = {
+    "MLFLOW_CRYPTO_KEK_PASSPHRASE": "a passphrase of the tests",
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _FERNET,
+}
 
 
 def oidc_variables(issuer: str) -> dict[str, str]:
@@ -37,6 +47,8 @@ def oidc_variables(issuer: str) -> dict[str, str]:
         "OIDC_USERNAME_FIELD": "preferred_username",
         "OIDC_GROUP_NAME": "mlflow",
         "OIDC_ADMIN_GROUP_NAME": "mlflow-admins",
+        "MLOPS_TOP_LEVEL_GROUPS": "mlflow/mlflow-admins",
+        "MLOPS_VERIFIED_EMAIL": "true",
         "OIDC_SCOPE": "openid profile offline_access",
         "OIDC_USE_REFRESH_TOKEN": "true",
         "OIDC_SESSION_EXPIRY_LEEWAY_SECONDS": "0",
@@ -53,6 +65,7 @@ for _name in [name for name in os.environ if name not in process.environment()]:
     del os.environ[_name]
 os.environ.update(
     oidc_variables(_provider.issuer),
+    **ENCRYPTION,
     OIDC_USERS_DB_URI=f"sqlite:///{_folder}/users.db",
     MLFLOW_BACKEND_STORE_URI=f"sqlite:///{_folder}/mlflow.db",
     MLFLOW_DISABLE_TELEMETRY="true",
@@ -90,6 +103,20 @@ def restored(monkeypatch):
     return restored
 
 
+@pytest.fixture
+def user():
+    """A function that makes a user of mlflow-oidc-auth in this process's database; returns the name."""
+
+    def user(**attributes):
+        from mlflow_oidc_auth.store import store  # noqa: PLC0415  (takes seconds, and few tests need it)
+
+        name = f"user-{secrets.token_hex(4)}"
+        store.create_user(name, name.title(), **attributes)
+        return name
+
+    return user
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """A PostgreSQL server."""
@@ -118,11 +145,23 @@ class Databases:
             "MLOPS_ADMIN_USERNAME": ADMIN,
             "MLOPS_ADMIN_PASSWORD": ADMIN_PASSWORD,
             "MLOPS_ADMIN_ACCOUNT": ADMIN,
+            **ENCRYPTION,
         }
 
-    def migrate(self, way: str, **variables: str):
-        """Run the migration; return its process."""
-        return process.module("migrate", **{**self.variables, "MLOPS_AUTH": way, **variables})
+    def migrate(self, way: str) -> types.SimpleNamespace:
+        """Run the migration; return its exit code and output, as of a process."""
+        from mlops_mlflow_server import migrate  # noqa: PLC0415  (imports MLflow)
+
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            for name, value in {**self.variables, "MLOPS_AUTH": way}.items():
+                patch.setenv(name, value)
+            code = migrate.main()
+        return types.SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
     def copy(self) -> "Databases":
         """Return databases with the same content."""
@@ -181,5 +220,17 @@ def none(migrated, tmp_path_factory):
     server = _serving("none", migrated, tmp_path_factory)
     try:
         yield server.wait()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory):
+    """A MinIO server."""
+    if object_store.binary() is None:
+        pytest.skip("MinIO's server has not been built here, and minio is not on the PATH")
+    server = object_store.Minio(tmp_path_factory.mktemp("minio"))
+    try:
+        yield server
     finally:
         server.stop()

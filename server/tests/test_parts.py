@@ -16,10 +16,53 @@ REQUIREMENTS = pathlib.Path(__file__).parents[1] / "requirements.txt"
 
 ROUTER = "mlflow_oidc_auth.routers.auth"
 MIDDLEWARE = "mlflow_oidc_auth.middleware.auth_middleware"
-# What each required part needs of upstream.
+HANDLERS = "mlflow.server.handlers"
+SECURITY = "mlflow.server.fastapi_security"
+FASTAPI = "mlflow.server.fastapi_app"
+AUTH = "mlflow.server.auth"
+USERS = "mlflow.server.auth.sqlalchemy_store"
+# Of MLflow, in each login mode.
+OF_MLFLOW = {
+    "bodies": [(FASTAPI, "_EfficientWSGIResponder")],
+    "artifacts": [
+        (HANDLERS, "_disable_unless_serve_artifacts"),
+        (HANDLERS, "_download_artifact"),
+        (HANDLERS, "_get_artifact_repo_mlflow_artifacts"),
+        (HANDLERS, "_get_workspace_scoped_repo_path_if_enabled"),
+        (HANDLERS, "_response_with_file_attachment_headers"),
+        (HANDLERS, "_send_artifact"),
+    ],
+    "assistant": [("mlflow.server.assistant.api", "assistant_router")],
+    "hosts": [(SECURITY, "get_allowed_hosts")],
+    "caller": [],  # without the names of others: tried with login mode none
+    "traces": [
+        (HANDLERS, "_HANDLER_BLOCKED_TRACE_TAGS"),
+        ("mlflow.store.tracking.sqlalchemy_store", "_validate_trace_tag"),
+    ],
+    "experiments": [(HANDLERS, "_validate_storage_location_uri")],
+}
+# What each required part needs of upstream: the names that are taken away, or a statement that does so.
 HOOKS = {
+    "none": {
+        **OF_MLFLOW,
+        "caller": [("starlette.applications", "Starlette.add_middleware")],
+        "lanes": [
+            "login.app.router.routes[:] = [each for each in login.app.router.routes if not hasattr(each, 'app')]"
+        ],
+    },
     "oidc": {
+        **OF_MLFLOW,
+        "bodies": [*OF_MLFLOW["bodies"], ("mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware", "WSGIMiddleware")],
+        "lanes": [
+            "login.app.router.routes[:] = [each for each in login.app.router.routes if not hasattr(each, 'app')]"
+        ],
         "groups": [(ROUTER, "_refresh_holding_turn"), (ROUTER, "_session_tokens_from_response")],
+        "claims": [
+            ("mlflow_oidc_auth.group_patterns", "normalize_group_values"),
+            (ROUTER, "normalize_group_values"),
+            (MIDDLEWARE, "normalize_group_values"),
+            ("mlflow_oidc_auth.utils.oidc_field_extraction", "extract_field_from_payload"),
+        ],
         "logout": [
             (ROUTER, "_revoke_refresh_token_at_idp"),
             (ROUTER, "_provider_metadata"),
@@ -43,21 +86,69 @@ HOOKS = {
             ("mlflow_oidc_auth.auth", "resolve_token_provider"),
             (MIDDLEWARE, "validate_token"),
         ],
-    },
-    "basic": {
-        "public routes": [
-            ("mlflow.server.auth", "_PUBLIC_ROUTE_SUFFIXES"),
-            ("mlflow.server.auth", "_find_fastapi_validator"),
-            ("mlflow.server.auth", "_get_require_authentication_validator"),
-            ("mlflow.server.auth", "_matches_route_suffix"),
-            ("mlflow.server.auth", "_strip_static_prefix"),
+        "token kinds": [("mlflow_oidc_auth.utils.request_helpers_fastapi", "validate_token")],
+        "administrators": [
+            (MIDDLEWARE, "AuthMiddleware._authenticate_user"),
+            (MIDDLEWARE, "AuthMiddleware._is_session_expired"),
+            (ROUTER, "refresh_session_with_idp"),
+            ("mlflow_oidc_auth.utils.request_helpers_fastapi", "store"),
+        ],
+        "names": [],  # the same name as "claims"
+        "searches": [
+            ("mlflow_oidc_auth.graphql.middleware", "_get_input_attr"),
+            ("mlflow_oidc_auth.graphql.middleware", "_get_input_obj"),
+            ("mlflow_oidc_auth.graphql.middleware", "_can_read_model"),
+            ("mlflow_oidc_auth.graphql.middleware", "_can_read_run"),
+            ("mlflow_oidc_auth.graphql.middleware", "_get_auth_context"),
+        ],
+        "logins": [
+            (ROUTER, "_sanitize_next"),
+            (ROUTER, "_begin_login"),
+            (ROUTER, "_process_oidc_callback_fastapi"),
         ],
     },
+    "basic": {
+        **OF_MLFLOW,
+        "hosts": [
+            f"import {SECURITY} as module; module.HostValidationMiddleware = "
+            "type('Other', (module.HostValidationMiddleware,), {})"
+        ],
+        "lanes": [
+            f"import {FASTAPI} as module; module._EfficientWSGIMiddleware = "
+            "type('Other', (), {'__init__': lambda self, app: None})"
+        ],
+        "public routes": [
+            (AUTH, "_PUBLIC_ROUTE_SUFFIXES"),
+            (AUTH, "_get_require_authentication_validator"),
+            (AUTH, "_matches_route_suffix"),
+            (AUTH, "_strip_static_prefix"),
+        ],
+        "passwords": [
+            (USERS, "check_password_hash"),
+            (USERS, "SqlAlchemyStore.authenticate_user"),
+            (USERS, "SqlAlchemyStore._get_user"),
+        ],
+        "callers": [
+            (AUTH, "_authenticate_fastapi_request"),
+            (AUTH, "_authenticate_custom_for_fastapi"),
+            (AUTH, "_authenticate_cached"),
+            (AUTH, "_get_otel_validator"),
+            (AUTH, "_get_job_route_validator"),
+            (AUTH, "authenticate_request"),
+        ],
+    },
+}
+# Of the application itself, in each login mode; tried with one.
+OF_THE_APPLICATION = {
+    "connections": [
+        ("uvicorn.protocols.http.auto", "AutoHTTPProtocol.on_response_complete"),
+        ("uvicorn.protocols.http.auto", "AutoHTTPProtocol.timeout_keep_alive_handler"),
+    ],
 }
 
 # Imports upstream once, and starts the server in a fork for each hook, without it.
 STARTS = """
-import importlib, json, os, sys, tempfile
+import importlib, json, os, signal, sys, tempfile
 from mlops_mlflow_server import basic_settings, metrics, serve
 
 way, hooks = sys.argv[1], json.loads(sys.argv[2])
@@ -71,17 +162,21 @@ login = importlib.import_module(f"mlops_mlflow_server.login_{way}")
 metrics.without_view = lambda: True  # is too late in a fork, which has MLflow's server already
 every = [*login.PARTS, *(login.application_parts(None, login._Identifying(None)) if way == "basic" else [])]
 outcomes = []
-for module, name in hooks:
+for hook in hooks:
     with tempfile.TemporaryFile("w+") as output:
         child = os.fork()
         if not child:
+            signal.alarm(60)  # one that starts
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
-            owner = importlib.import_module(module)
-            *path, last = name.split(".")
-            for each in path:
-                owner = getattr(owner, each)
-            delattr(owner, last)
+            if isinstance(hook, str):
+                exec(hook)
+            else:
+                owner = importlib.import_module(hook[0])
+                *path, last = hook[1].split(".")
+                for each in path:
+                    owner = getattr(owner, each)
+                delattr(owner, last)
             try:
                 code = serve.main(arguments)
             except SystemExit as end:
@@ -118,24 +213,23 @@ def test_tested_versions_are_the_required_ones():
 
 @pytest.mark.parametrize("way", HOOKS)
 def test_a_missing_hook_of_a_required_part_ends_the_start(way, migrated, tmp_path):
-    hooks = [(part, hook) for part, hooks in HOOKS[way].items() for hook in hooks]
+    every = HOOKS[way] | (OF_THE_APPLICATION if way == "none" else {})
+    hooks = [(part, hook) for part, hooks in every.items() for hook in hooks]
     variables = {
         **conftest.oidc_variables("http://127.0.0.1:9"),
-        **migrated(way).variables,
+        **migrated("basic" if way == "basic" else "oidc").variables,
         "MLOPS_AUTH": way,
         "MLOPS_DRAIN_FILE": str(tmp_path / "draining"),
         "MLOPS_BASIC_AUTH_FILE": str(tmp_path / "basic_auth.ini"),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key of the tests",
         "MLOPS_UNTESTED_VERSIONS": "true",
     }
-    found = process.result(STARTS, way, json.dumps([hook for _part, hook in hooks]), **variables)
+    found = process.result(STARTS, way, json.dumps([hook for _part, hook in hooks]), timeout=600, **variables)
     assert found["required"] == sorted(HOOKS[way]), "each required part has its hooks here"
     for (part, hook), (code, output) in zip(hooks, found["outcomes"], strict=True):
         lines = output.strip().splitlines()
         assert code == 1, (hook, output[-2000:])
-        assert lines[-1].startswith(
-            f"The part '{part}' does not fit {parts.PLUGIN if way == 'oidc' else parts.MLFLOW} "
-        ), hook
+        assert lines[-1].startswith(f"The part '{part}' does not fit "), (hook, lines[-1])
         assert ": without it, " in lines[-1]
         assert "Traceback" not in output, hook
 
@@ -223,8 +317,8 @@ importlib.metadata.version = lambda name: "99.0" if name == "mlflow" else known(
 )
 def test_server_and_migration_refuse_untested_versions(name, arguments, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(OTHER_VERSION)
-    variables = {"MLFLOW_BACKEND_STORE_URI": "sqlite://", "MLOPS_AUTH": "none", **_with_path(tmp_path)}
-    done = process.module(name, *arguments, **variables)
+    variables = {"MLFLOW_BACKEND_STORE_URI": "sqlite://", "MLOPS_AUTH": "none", "MLOPS_UNTESTED_VERSIONS": "false"}
+    done = process.module(name, *arguments, **variables, **_with_path(tmp_path))
     assert done.returncode == 1
     assert "not with the installed mlflow 99.0" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

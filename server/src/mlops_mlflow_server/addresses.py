@@ -36,4 +36,5 @@ def client_address(scope: dict) -> str:
     if not is_trusted_proxy(host):
         return host
     forwarded = b", ".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin1")
-    return trusted_proxies().get_trusted_client_address(forwarded)[0] or host
+    trusted = trusted_proxies()
+    return (trusted.get_trusted_client_address(forwarded)[0] if trusted is not None else None) or host

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from starlette.types import Send
+
 # What a client that was refused may still send, so that it reads the answer before the connection is closed.
 LINGER_BYTES = 256 * 1024
 LINGER_SECONDS = 1.0
@@ -21,7 +23,9 @@ class Refusal(NamedTuple):
     message: str
 
 
-async def refuse(send, refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = (), *, is_open: bool = False) -> None:
+async def refuse(
+    send: Send, refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = (), *, is_open: bool = False
+) -> None:
     """Answer with an error; with `is_open`, the caller ends the answer."""
     body = json.dumps({"error_code": refusal.code, "message": refusal.message}).encode()
     await send(

@@ -13,6 +13,7 @@ import os
 from mlops_mlflow_server import connections, metrics, parts
 from mlops_mlflow_server.attempts import Attempts
 from mlops_mlflow_server.bounds import Bounds
+from mlops_mlflow_server.databases import Failure, engine_of
 from mlops_mlflow_server.drain import Draining
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.parts import Part
@@ -32,9 +33,14 @@ with parts.readable():
     _handlers = importlib.import_module("mlflow.server.handlers")
     _hosts = importlib.import_module("mlops_mlflow_server.hosts")
     _login = importlib.import_module(f"mlops_mlflow_server.login_{login()}")
+    _encryption = importlib.import_module("mlops_mlflow_server.encryption")
 
 # At the start instead of at the first request; raises MLflow's message if the schema has another version.
 _handlers.initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_BACKEND_STORE_URI"])
+try:
+    _encryption.ensure(engine_of("MLFLOW_BACKEND_STORE_URI"))
+except Failure as error:
+    parts.end(str(error))
 
 _watch = Watch()
 _watch.listen()

@@ -9,6 +9,8 @@ before it asks who the caller is.
 
 import re
 
+from fastapi import FastAPI
+
 # What is the case where this does not fit.
 CONSEQUENCE = "it would run commands for users"
 # With any static prefix, and with repeated slashes.
@@ -21,7 +23,7 @@ def is_path(path: str) -> bool:
     return "assistant" in path and _PATH.search(path) is not None and _ARTIFACT.search(path) is None
 
 
-def install(application) -> int:
+def install(application: FastAPI) -> int:
     """Remove the assistant's routes from a FastAPI application; return the number of removals."""
     from mlflow.server.assistant.api import assistant_router  # noqa: PLC0415  (imports MLflow's server, see app.py)
 

@@ -16,9 +16,10 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from cachetools import LRUCache, TTLCache
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_mlflow_server import answers
 from mlops_mlflow_server.addresses import client_address
@@ -47,7 +48,7 @@ class Window:
         self._events: LRUCache = LRUCache(maxsize=MOST)
         self._lock = threading.Lock()
 
-    def wait(self, key) -> float:
+    def wait(self, key: Hashable) -> float:
         """Return the seconds until another event of this key is within the limit: 0 if it is now."""
         with self._lock:
             times = self._events.get(key)
@@ -55,7 +56,7 @@ class Window:
                 return 0.0
             return max(0.0, times[0] + self._seconds - self._clock())
 
-    def add(self, key) -> None:
+    def add(self, key: Hashable) -> None:
         """Count an event."""
         with self._lock:
             times = self._events.get(key)
@@ -72,7 +73,9 @@ class Attempts:
         is_login: whether a path is that of a login page.
     """
 
-    def __init__(self, application, is_login: Callable[[str], bool], clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, application: ASGIApp, is_login: Callable[[str], bool], clock: Callable[[], float] = time.monotonic
+    ):
         self._application = application
         self._is_login = is_login
         failures = count("MLOPS_FAILURES_PER_MINUTE", 10)
@@ -82,7 +85,7 @@ class Attempts:
         self._key = secrets.token_bytes(32)
         self._accepted: TTLCache = TTLCache(maxsize=MOST, ttl=REMEMBERED_SECONDS)
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
         elif self._is_login(scope["path"]):
@@ -94,7 +97,7 @@ class Attempts:
             else:
                 await self._with_credentials(scope, receive, send, header.decode("latin1"))
 
-    async def _login(self, scope, receive, send) -> None:
+    async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = client_address(scope)
         if wait := self._logins.wait(address):
             await answers.refuse(send, _LOGINS, [answers.retry_after(wait)])
@@ -102,7 +105,7 @@ class Attempts:
         self._logins.add(address)
         await self._application(scope, receive, send)
 
-    async def _with_credentials(self, scope, receive, send, header: str) -> None:
+    async def _with_credentials(self, scope: Scope, receive: Receive, send: Send, header: str) -> None:
         given = b"\n".join(value for name, value in scope["headers"] if name in _HEADERS)
         digest = hmac.digest(self._key, given, "sha256")
         if digest in self._accepted:
@@ -121,7 +124,7 @@ class Attempts:
             is_accepted = True
             self._accepted[digest] = None
 
-        async def noted_send(message):
+        async def noted_send(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 401 and not is_accepted:
                 if named:
                     self._failures.add(named)

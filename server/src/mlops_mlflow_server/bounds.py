@@ -19,6 +19,8 @@ import re
 import time
 from collections.abc import Callable
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from mlops_mlflow_server import answers, assistant
 from mlops_mlflow_server.addresses import client_address
 from mlops_mlflow_server.answers import Refusal
@@ -67,7 +69,7 @@ class Refused(Exception):
 class Body:
     """The body of one request, with its limits."""
 
-    def __init__(self, receive, bounds: "Bounds", largest: float, rate: float, is_held: bool):
+    def __init__(self, receive: Receive, bounds: "Bounds", largest: float, rate: float, is_held: bool):
         self._receive = receive
         self._bounds = bounds
         self._largest = largest
@@ -160,7 +162,7 @@ class Bounds:
         takes_no_body: whether a path needs no login and so takes no body.
     """
 
-    def __init__(self, application, takes_no_body: Callable[[str], bool]):
+    def __init__(self, application: ASGIApp, takes_no_body: Callable[[str], bool]):
         self._application = application
         self._takes_no_body = takes_no_body
         self._largest_call = number("MLOPS_REQUEST_MAX_SIZE", 32 * MIB, minimum=1)
@@ -173,7 +175,7 @@ class Bounds:
         self._running = 0
         self._of_address: collections.Counter[str] = collections.Counter()
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
@@ -206,7 +208,7 @@ class Bounds:
             if not self._of_address[address]:
                 del self._of_address[address]
 
-    async def _bounded(self, scope, receive, send, length: int | None) -> None:
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send, length: int | None) -> None:
         if length == 0:
             await self._application(scope, receive, send)
             return
@@ -215,7 +217,7 @@ class Bounds:
         body = Body(receive, self, largest, rate, is_held=not upload)
         is_refused = is_open = False
 
-        async def bounded_send(message):
+        async def bounded_send(message: Message) -> None:
             nonlocal is_refused, is_open
             if message["type"] == "http.response.start":
                 is_refused = body.refusal is not None
@@ -242,12 +244,12 @@ class Bounds:
             await body.linger()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _refuse(self, scope, receive, send, refusal: Refusal) -> None:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
         body = Body(receive, self, 0, LEAST_RATE, is_held=False)
         body.is_complete = length_of_body(scope["headers"]) == 0
         await self._answer(scope, body, send, refusal)
 
-    async def _answer(self, scope, body: Body, send, refusal: Refusal) -> None:
+    async def _answer(self, scope: Scope, body: Body, send: Send, refusal: Refusal) -> None:
         _logger.info("Refused %s %r with %d: %s", scope["method"], scope["path"], refusal.status, refusal.message)
         headers = [answers.retry_after()] if refusal.status == 429 else []
         if body.is_complete:

@@ -15,6 +15,7 @@ import asyncio
 import collections
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -40,12 +41,12 @@ _NEEDED = (
 class Limits:
     """The limits of this process, and its idle connections, of which the first has been idle for the longest."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.header_seconds = number("MLOPS_HEADER_TIMEOUT", 15)
         self.write_seconds = number("MLOPS_WRITE_TIMEOUT", 60)
         self.connections = count("MLOPS_CONNECTIONS", 1024)
         self.per_address = count("MLOPS_CONNECTIONS_PER_ADDRESS", 512)
-        self.idle: collections.OrderedDict[asyncio.Protocol, None] = collections.OrderedDict()
+        self.idle: collections.OrderedDict[Any, None] = collections.OrderedDict()
         self.by_address: collections.Counter[str] = collections.Counter()
 
 
@@ -61,10 +62,10 @@ def fits(base: type[asyncio.Protocol] = AutoHTTPProtocol) -> bool:
 def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
     """Return uvicorn's protocol class `base` with these limits."""
 
-    class BoundedProtocol(base):
+    class BoundedProtocol(base):  # type: ignore[valid-type, misc]
         """See the module."""
 
-        def __init__(self, *arguments, **named):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             if self.loop not in _limits:
                 _limits[self.loop] = Limits()

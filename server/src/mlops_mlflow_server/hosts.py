@@ -10,17 +10,19 @@ mlflow-oidc-auth's pages. Redirects there name the host of the request; here the
 import os
 from urllib.parse import urlsplit
 
+from fastapi import FastAPI
 from mlflow.environment_variables import MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE, MLFLOW_SERVER_X_FRAME_OPTIONS
 from mlflow.server import fastapi_security
 from mlflow.tracing.constant import TRACE_RENDERER_ASSET_PATH
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What is the case where this does not fit.
 CONSEQUENCE = "requests with any Host header would be accepted"
 # Whoever probes a pod does so by its address.
 _PROBES = frozenset({"/health/live", "/health/ready", "/health/startup"})
 _CALLBACK = "/callback"
-_OWN = (
+CHECKS = (
     fastapi_security.SecurityHeadersMiddleware,
     fastapi_security.CORSBlockingMiddleware,
     fastapi_security.HostValidationMiddleware,
@@ -31,14 +33,14 @@ _OWN = (
 class Hosts(fastapi_security.HostValidationMiddleware):
     """MLflow's check of the Host header, without the probes."""
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in _PROBES:
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
 
-def install(application, after: type | None = None) -> bool:
+def install(application: FastAPI, after: type | None = None) -> bool:
     """Let MLflow's checks precede all other middleware of a FastAPI application.
 
     Args:
@@ -50,10 +52,10 @@ def install(application, after: type | None = None) -> bool:
     """
     if application.middleware_stack is not None:
         return False
-    if not any(each.cls in _OWN for each in application.user_middleware):
+    if not any(each.cls in CHECKS for each in application.user_middleware):
         fastapi_security.init_fastapi_security(application)
-    own = [each for each in application.user_middleware if each.cls in _OWN]
-    others = [each for each in application.user_middleware if each.cls not in _OWN]
+    own = [each for each in application.user_middleware if each.cls in CHECKS]
+    others = [each for each in application.user_middleware if each.cls not in CHECKS]
     first = [each for each in others if after is not None and each.cls is after]
     for middleware in own:
         if middleware.cls is fastapi_security.HostValidationMiddleware:
@@ -78,19 +80,19 @@ def public_base() -> tuple[str, str] | None:
 class Headers:
     """ASGI application that adds MLflow's security headers, and makes redirects to this server name its public URL."""
 
-    def __init__(self, application):
+    def __init__(self, application: ASGIApp):
         self._application = application
         self._public = public_base()
         self._is_off = MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE.get() == "true"
         frame = (MLFLOW_SERVER_X_FRAME_OPTIONS.get() or "NONE").upper()
         self._frame = None if frame == "NONE" else (b"x-frame-options", frame.encode())
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._is_off:
             await self._application(scope, receive, send)
             return
 
-        async def completed_send(message):
+        async def completed_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": self._completed(scope, message)}
             await send(message)
@@ -115,6 +117,6 @@ class Headers:
     def _redirect(self, location: bytes, host: bytes) -> bytes:
         """Return `location` at the public URL, if it is one at the host that the request named."""
         parts = urlsplit(location.decode("latin1"))
-        if not parts.netloc or parts.netloc != host.decode("latin1"):
+        if self._public is None or not parts.netloc or parts.netloc != host.decode("latin1"):
             return location
         return parts._replace(scheme=self._public[0], netloc=self._public[1]).geturl().encode("latin1")

@@ -14,10 +14,12 @@ limited.
 
 import asyncio
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_mlflow_server import answers, bounds
 from mlops_mlflow_server.settings import count, number
@@ -58,7 +60,7 @@ class Lane:
         # Callers in the order of their turns.
         self._waiting: collections.OrderedDict = collections.OrderedDict()
 
-    def enter(self, caller) -> None:
+    def enter(self, caller: Hashable) -> None:
         """Count a call of this caller.
 
         Raises:
@@ -68,11 +70,11 @@ class Lane:
             raise Busy
         self._calls[caller] += 1
 
-    def leave(self, caller) -> None:
+    def leave(self, caller: Hashable) -> None:
         """Count a call less."""
         _decrease(self._calls, caller)
 
-    async def acquire(self, caller) -> None:
+    async def acquire(self, caller: Hashable) -> None:
         """Wait for this caller's turn.
 
         Raises:
@@ -95,7 +97,7 @@ class Lane:
                 raise Busy from None
             raise
 
-    def release(self, caller) -> None:
+    def release(self, caller: Hashable) -> None:
         """End a call, and let those run whose turn it is."""
         self._free += 1
         _decrease(self._running, caller)
@@ -111,11 +113,11 @@ class Lane:
             self._take(following)
             turn.set_result(None)
 
-    def _take(self, caller) -> None:
+    def _take(self, caller: Hashable) -> None:
         self._free -= 1
         self._running[caller] += 1
 
-    def _forget(self, caller, turn: asyncio.Future) -> None:
+    def _forget(self, caller: Hashable, turn: asyncio.Future) -> None:
         turns = self._waiting.get(caller, ())
         if turn in turns:
             turns.remove(turn)
@@ -123,7 +125,7 @@ class Lane:
                 del self._waiting[caller]
 
 
-def _decrease(counter: collections.Counter, caller) -> None:
+def _decrease(counter: collections.Counter, caller: Hashable) -> None:
     counter[caller] -= 1
     if counter[caller] <= 0:
         del counter[caller]
@@ -138,7 +140,7 @@ class Lanes:
         account: the name of the caller of an ASGI request, or None; not given where there are no accounts.
     """
 
-    def __init__(self, application, account: Callable[[dict], str | None] | None = None):
+    def __init__(self, application: ASGIApp, account: Callable[[Scope], str | None] | None = None):
         self.app = application
         self._account = account
         most = count("MLOPS_REQUESTS_PER_ACCOUNT", 128)
@@ -146,7 +148,7 @@ class Lanes:
         self._artifacts = Lane(count("MLOPS_ARTIFACT_THREADS", 8), most, patience)
         self._others = Lane(count("MLOPS_TRACKING_THREADS", 8), most, patience)
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -168,7 +170,7 @@ class Lanes:
         finally:
             lane.leave(caller)
 
-    async def _run(self, lane: Lane, caller, scope, receive, send) -> None:
+    async def _run(self, lane: Lane, caller: Hashable, scope: Scope, receive: Receive, send: Send) -> None:
         body = _passing(receive) if bounds.is_upload(scope) else await _complete(receive)
         if body is None:
             return
@@ -179,7 +181,7 @@ class Lanes:
             lane.release(caller)
 
 
-async def _complete(receive) -> Callable | None:
+async def _complete(receive: Receive) -> Callable | None:
     """Return a `receive` that gives the complete body at once; None if the client has left before its end."""
     chunks = []
     while True:
@@ -189,9 +191,9 @@ async def _complete(receive) -> Callable | None:
         chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
             break
-    first = {"type": "http.request", "body": b"".join(chunks), "more_body": False}
+    first: Message | None = {"type": "http.request", "body": b"".join(chunks), "more_body": False}
 
-    async def replay():
+    async def replay() -> Message:
         nonlocal first
         message, first = first, None
         return message if message is not None else await receive()
@@ -199,11 +201,11 @@ async def _complete(receive) -> Callable | None:
     return replay
 
 
-def _passing(receive) -> Callable:
+def _passing(receive: Receive) -> Callable:
     """Return a `receive` for an upload; what the client has sent until it leaves must not be taken for the whole."""
     is_complete = False
 
-    async def pass_on():
+    async def pass_on() -> Message:
         nonlocal is_complete
         message = await receive()
         if message["type"] != "http.request" and not is_complete:
@@ -214,7 +216,7 @@ def _passing(receive) -> Callable:
     return pass_on
 
 
-def install(application, mounted: type, account: Callable[[dict], str | None] | None = None) -> int:
+def install(application: FastAPI, mounted: type, account: Callable[[Scope], str | None] | None = None) -> int:
     """Wrap the mounts of class `mounted` in `application`; return their number. `account` is as in `Lanes`."""
     replaced = 0
     for route in application.routes:

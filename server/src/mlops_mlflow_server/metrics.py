@@ -10,6 +10,10 @@ is not registered at all.
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 PATH = "/metrics"
 
@@ -41,6 +45,6 @@ def without_view() -> bool:
     return True
 
 
-def is_closed(flask) -> bool:
+def is_closed(flask: "Flask") -> bool:
     """Return whether MLflow's application does not serve metrics in a way that `without_view` does not prevent."""
     return not any(rule.rule.rstrip("/") == PATH for rule in flask.url_map.iter_rules())

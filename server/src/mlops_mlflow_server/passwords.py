@@ -19,6 +19,7 @@ import hmac
 import secrets
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from cachetools import TTLCache
 from mlflow.exceptions import MlflowException
@@ -51,7 +52,7 @@ class Checks:
         self._places = threading.Semaphore(at_a_time + most_waiting)
         # Random, so cached hashes are useless outside of this process.
         self._key = secrets.token_bytes(32)
-        self._good = collections.OrderedDict()
+        self._good: collections.OrderedDict[bytes, None] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(at_a_time)
 
@@ -102,16 +103,16 @@ class Checks:
                 self._good.popitem(last=False)
 
 
-def install(module) -> bool:
+def install(module: Any) -> bool:
     """Replace the password check of MLflow's user store in `module`; return whether this version has one."""
-    store = getattr(module, "SqlAlchemyStore", None)
+    store: Any = getattr(module, "SqlAlchemyStore", None)
     if not hasattr(module, "check_password_hash") or not all(hasattr(store, name) for name in _NEEDED):
         return False
     check = Checks(module.check_password_hash)
     # Of no password.
     dummy = generate_password_hash(secrets.token_urlsafe(32))
 
-    def authenticate_user(self, username: str, password: str, *, use_primary: bool = False) -> bool:
+    def authenticate_user(self: Any, username: str, password: str, *, use_primary: bool = False) -> bool:
         stored = None
         # MlflowException: there is no such account.
         with self.ManagedSessionMaker(read_only=not use_primary) as session, contextlib.suppress(MlflowException):

@@ -6,8 +6,13 @@
 MLflow loads entry points while it is being imported itself, so a module that imports MLflow would find it incomplete.
 """
 
+from typing import TYPE_CHECKING
 
-def s3(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None):
+if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+
+def s3(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> "ArtifactRepository":
     """Return the repository for `s3://` URIs, see `mlops_mlflow_server.s3`."""
     from mlops_mlflow_server.s3 import ProxiedS3ArtifactRepository  # noqa: PLC0415  (see above)
 

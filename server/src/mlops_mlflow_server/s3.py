@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore import UNSIGNED
-from botocore.client import Config
+from botocore.client import BaseClient, Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -37,6 +37,7 @@ from botocore.exceptions import (
     HTTPClientError,
     IncompleteReadError,
 )
+from mlflow.entities import FileInfo
 from mlflow.environment_variables import (
     MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE,
     MLFLOW_S3_ENDPOINT_URL,
@@ -96,7 +97,9 @@ def socket_options() -> list[tuple[int, int, int]]:
 
 
 @functools.lru_cache(maxsize=16)
-def _client(endpoint, verify, signature, addressing, credentials):
+def _client(
+    endpoint: str | None, verify: bool | None, signature: str, addressing: str, credentials: tuple[str | None, ...]
+) -> BaseClient:
     """Return the S3 client for these arguments; boto3's clients may be shared by threads.
 
     MLflow creates a new client every five minutes, which drops open connections; botocore renews expiring
@@ -146,7 +149,7 @@ class Patience:
         self.limit = limit
         self._away_since: float | None = None
 
-    def call(self, what: str, function):
+    def call(self, what: str, function: Callable[[], Any]) -> Any:
         """Return `function()`, which must be safe to repeat.
 
         Args:
@@ -217,7 +220,7 @@ def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
 class _BoundedS3ArtifactRepository(S3ArtifactRepository):
     """MLflow's repository, with a client that has timeouts."""
 
-    def _get_s3_client(self):
+    def _get_s3_client(self) -> BaseClient:
         return _client(
             MLFLOW_S3_ENDPOINT_URL.get() or None,  # empty is AWS
             False if MLFLOW_S3_IGNORE_TLS.get() else None,
@@ -264,7 +267,7 @@ class ProxiedS3ArtifactRepository(ArtifactRepository, StreamUploadMixin):
         super().__init__(artifact_uri, tracking_uri, registry_uri)
         self._s3 = _BoundedS3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
 
-    def log_artifact(self, local_file, artifact_path=None):
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         self._call("storing an artifact", self._s3.log_artifact, local_file, artifact_path)
 
     def log_artifact_from_stream(
@@ -312,20 +315,20 @@ class ProxiedS3ArtifactRepository(ArtifactRepository, StreamUploadMixin):
             functools.partial(self._call, f"fetching {path}", read),
         )
 
-    def log_artifacts(self, local_dir, artifact_path=None):
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         self._call("storing artifacts", self._s3.log_artifacts, local_dir, artifact_path)
 
-    def list_artifacts(self, path=None):
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         return self._call("listing artifacts", self._s3.list_artifacts, path)
 
-    def _download_file(self, remote_file_path, local_path):
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
         self._call(f"fetching {remote_file_path}", self._s3._download_file, remote_file_path, local_path)
 
-    def delete_artifacts(self, artifact_path=None):
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
         self._call("deleting artifacts", self._s3.delete_artifacts, artifact_path)
 
     def upload_archived_trace_data_bytes(self, data: bytes) -> None:
         self._call("archiving a trace", self._s3.upload_archived_trace_data_bytes, data)
 
-    def _call(self, what, method, *args):
+    def _call(self, what: str, method: Callable, *args: Any) -> Any:
         return _patience().call(f"{what} ({self.artifact_uri})", lambda: method(*args))

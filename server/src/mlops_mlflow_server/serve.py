@@ -11,10 +11,12 @@ Without jobs this wastes 270 MiB and doubles the start time; here one worker is 
 
 import argparse
 import importlib.util
+import logging
 import os
 import pathlib
 import signal
 import sys
+import types
 import uuid
 
 import uvicorn
@@ -26,19 +28,24 @@ LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
 ACCESS_FORMAT = '%(asctime)s %(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
 
 
-def names():
+def names() -> types.ModuleType:
     """Return MLflow's module with the names of the variables that its launcher sets for its workers.
 
     It is loaded by path, since importing it by name imports the whole server before the variables are set.
     """
-    package = pathlib.Path(importlib.util.find_spec("mlflow").origin).parent
-    spec = importlib.util.spec_from_file_location("mlops_mlflow_server_names", package / "server" / "constants.py")
+    package = importlib.util.find_spec("mlflow")
+    if package is None or package.origin is None:
+        raise ImportError("mlflow is not installed")
+    path = pathlib.Path(package.origin).parent / "server" / "constants.py"
+    spec = importlib.util.spec_from_file_location("mlops_mlflow_server_names", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def options(arguments=None) -> argparse.Namespace:
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m mlops_mlflow_server.serve", description=__doc__.splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -95,14 +102,15 @@ def log_config() -> dict:
 class WithoutProbes:
     """Logging filter that drops access lines of successful probes."""
 
-    def filter(self, record) -> bool:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Return whether `record` (client, method, path, version, status) is to be logged."""
         arguments = record.args
-        is_access = isinstance(arguments, tuple) and len(arguments) == 5
-        return not (is_access and str(arguments[2]).startswith(("/health", "/metrics")) and arguments[4] == 200)
+        if not isinstance(arguments, tuple) or len(arguments) != 5:
+            return True
+        return not (str(arguments[2]).startswith(("/health", "/metrics")) and arguments[4] == 200)
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal ends it; return the exit code."""
     given = options(arguments)
     if "MLFLOW_BACKEND_STORE_URI" not in os.environ:
@@ -136,9 +144,9 @@ def main(arguments=None) -> int:
         os.makedirs(given.expose_prometheus, exist_ok=True)
         if given.metrics_port:
             metrics.serve(given.metrics_port, given.expose_prometheus)
-    misfits = []
+    misfits: list[int] = []
 
-    def end_for_misfit(number, _frame) -> None:
+    def end_for_misfit(number: int, _frame: types.FrameType | None) -> None:
         misfits.append(number)
         signal.raise_signal(signal.SIGTERM)
 

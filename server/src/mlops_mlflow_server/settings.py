@@ -39,11 +39,16 @@ Variable (unit, default):
 - `MLOPS_DRAIN_FILE` (path, /tmp/draining): while this file exists, answers ask clients to close their connections.
 - `MLOPS_KUBERNETES_NAMESPACES` (names, none): namespaces whose service account tokens are accepted.
 - `MLOPS_KUBERNETES_AUDIENCE` (name, none): the required audience of these tokens.
+- `MLFLOW_CRYPTO_KEK_PASSPHRASE`, `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`: required, of MLflow.
+- `MLOPS_TOP_LEVEL_GROUPS` (names with slashes between them, none): with oidc, groups that count at the top level only.
+- `MLOPS_VERIFIED_EMAIL` (false): with oidc, whether an address must be verified to be a user's name.
 - `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database, and `wait` for the migration.
 - `MLOPS_UNTESTED_VERSIONS` (false): whether to start and to migrate with versions of MLflow or mlflow-oidc-auth that
   were not tested.
 - `MLOPS_BRIDGE_PASSWORD` (none): with basic, the password with which a proxy names the user of a call.
 - `MLOPS_BRIDGE_RESERVED` (names, none): accounts that the proxy must not use.
+- `MLOPS_ARTIFACT_LOCATIONS` (true or false, false): whether users may choose an experiment's artifact location.
+- `MLOPS_KUBERNETES_TOKEN_LIFETIME` (s, 86400): the longest accepted lifetime of a service account's token.
 """
 
 import os
@@ -92,3 +97,15 @@ def count(name: str, default: int) -> int:
     if value != int(value):
         raise ValueError(f"{name} is '{value:g}': it must be a whole number")
     return int(value)
+
+
+def flag(name: str) -> bool:
+    """Return whether the environment variable `name` is true; false if it is absent or empty.
+
+    Raises:
+        ValueError: it is neither true nor false; the message names variable and value.
+    """
+    text = os.environ.get(name, "").strip().lower()
+    if text not in ("", "true", "false"):
+        raise ValueError(f"{name} is '{os.environ[name]}': it must be true or false")
+    return text == "true"

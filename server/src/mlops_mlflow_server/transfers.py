@@ -41,7 +41,7 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
     )
 
 
-def _part(stream: BinaryIO, size: int) -> bytearray:
+def _part(stream: Any, size: int) -> bytearray:
     """Return the next `size` bytes, fewer only at the end of the stream."""
     buffer = bytearray(size)
     filled = 0

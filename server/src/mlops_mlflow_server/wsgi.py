@@ -26,7 +26,7 @@ from asgiref.wsgi import WsgiToAsgiInstance
 from mlflow.server import fastapi_app
 from werkzeug.exceptions import ClientDisconnected
 
-from mlops_mlflow_server.settings import count, login, number
+from mlops_mlflow_server.settings import count, login
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,11 +45,6 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
         max_workers=count("MLOPS_TRACKING_THREADS", 8) + count("MLOPS_ARTIFACT_THREADS", 8),
         thread_name_prefix="mlops-call",
     )
-
-
-@functools.cache
-def _patience() -> float:
-    return number("MLOPS_SEND_TIMEOUT", 60.0)
 
 
 class Body(io.RawIOBase):
@@ -230,16 +225,11 @@ class Call:
         """Send from this thread, and wait until the client has taken it.
 
         Raises:
-            ClientDisconnected: the client has gone, or has taken nothing for too long.
+            ClientDisconnected: the client has gone.
         """
         if self._body.lost:
             raise ClientDisconnected
-        sending = asyncio.run_coroutine_threadsafe(self._forward(messages), self._loop)
-        try:
-            sending.result(_patience())
-        except TimeoutError:
-            sending.cancel()
-            raise ClientDisconnected from None
+        asyncio.run_coroutine_threadsafe(self._forward(messages), self._loop).result()
 
 
 def install() -> bool:
@@ -249,7 +239,7 @@ def install() -> bool:
     fastapi_app._EfficientWSGIResponder = Call
     if login() != "oidc":
         return True
-    plugin = importlib.import_module("mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware")
+    plugin: Any = importlib.import_module("mlflow_oidc_auth.middleware.auth_aware_wsgi_middleware")
     if not hasattr(plugin, "WSGIMiddleware"):
         return False
     plugin.WSGIMiddleware = lambda application: lambda scope, receive, send: Call(application, scope)(receive, send)

@@ -52,6 +52,7 @@ class Provider:
         self.groups: list[str] | None = ["mlflow"]
         self.lifetime = 300  # of tokens, in seconds
         self.expires_in = 300  # what the answer with a token says
+        self.secret = SECRET
         self.asked: list[str] = []
 
     def stop(self) -> None:
@@ -126,9 +127,11 @@ class Provider:
     def _token(self, header: str, form: dict[str, str]) -> tuple[int, dict]:
         scheme, _unused, words = header.partition(" ")
         given = [unquote_plus(word) for word in base64.b64decode(words).decode("ascii").split(":")]
-        if scheme != "Basic" or given != [CLIENT, SECRET]:
+        if scheme != "Basic" or given != [CLIENT, self.secret]:
             return 401, {"error": "invalid_client"}
         nonce = None
+        if form["grant_type"] == "client_credentials":
+            return 200, {"access_token": self.token(), "token_type": "Bearer", "expires_in": self.expires_in}
         if form["grant_type"] == "authorization_code":
             asked = self._codes.pop(form["code"])
             challenge = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest())
