@@ -127,7 +127,14 @@ class Body:
         self.held += size
         self._bounds.held += size
         if self._bounds.held > self._bounds.most_held:
+            # At once, so that others need not be refused too.
+            self.release()
             self._refuse(_TOO_MANY_BYTES)
+
+    def release(self) -> None:
+        """Count what is held no more."""
+        self._bounds.held -= self.held
+        self.held = 0
 
     async def linger(self) -> None:
         """Read a little of what is left, since a connection that is closed before that may lose its answer."""
@@ -230,7 +237,7 @@ class Bounds:
             if body.refusal is None and not body.is_gone:
                 raise
         finally:
-            self.held -= body.held
+            body.release()
         if body.refusal is not None and (is_refused or not body.is_answered):
             await self._answer(scope, body, send, body.refusal)
         elif is_open:

@@ -12,7 +12,7 @@ def basic(name: str, password: str) -> str:
     return f"Authorization: Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}\r\n"
 
 
-def connect(port: int, source: str = "127.0.0.1", timeout: float = 10) -> socket.socket:
+def connect(port: int, source: str = "127.0.0.1", timeout: float = 30) -> socket.socket:
     """Return a connection to 127.0.0.1, which comes from the address `source`."""
     return socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(source, 0))
 
