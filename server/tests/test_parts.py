@@ -20,6 +20,10 @@ HANDLERS = "mlflow.server.handlers"
 SECURITY = "mlflow.server.fastapi_security"
 FASTAPI = "mlflow.server.fastapi_app"
 AUTH = "mlflow.server.auth"
+STORE = "mlflow.store.tracking.sqlalchemy_store"
+HELPERS = "mlflow_oidc_auth.utils.request_helpers_fastapi"
+AFTER_REQUEST = "mlflow_oidc_auth.hooks.after_request"
+GRAPHQL = "mlflow_oidc_auth.graphql.middleware"
 USERS = "mlflow.server.auth.sqlalchemy_store"
 # Of MLflow, in each login mode.
 OF_MLFLOW = {
@@ -34,6 +38,15 @@ OF_MLFLOW = {
     ],
     "assistant": [("mlflow.server.assistant.api", "assistant_router")],
     "hosts": [(SECURITY, "get_allowed_hosts")],
+    "traces": [
+        (HANDLERS, "_HANDLER_BLOCKED_TRACE_TAGS"),
+        (STORE, "_validate_trace_tag"),
+        (STORE, "SqlAlchemyStore.log_spans"),
+        (STORE, "SqlAlchemyStore.start_trace"),
+        (STORE, "SqlAlchemyStore.deprecated_start_trace_v2"),
+        (STORE, "SqlAlchemyStore.deprecated_end_trace_v2"),
+    ],
+    "experiments": [(HANDLERS, "_validate_storage_location_uri")],
 }
 # What each required part needs of upstream: the names that are taken away, or a statement that does so.
 HOOKS = {
@@ -78,6 +91,33 @@ HOOKS = {
             ("mlflow_oidc_auth.auth", "_get_provider_jwks"),
             ("mlflow_oidc_auth.auth", "resolve_token_provider"),
             (MIDDLEWARE, "validate_token"),
+        ],
+        "token kinds": [(HELPERS, "validate_token")],
+        "administrators": [
+            (MIDDLEWARE, "AuthMiddleware._authenticate_user"),
+            (MIDDLEWARE, "AuthMiddleware._is_session_expired"),
+            (ROUTER, "refresh_session_with_idp"),
+            (HELPERS, "store"),
+            ("mlflow_oidc_auth.sqlalchemy_store", "SqlAlchemyStore.list_live_auth_sessions_for_provider"),
+        ],
+        "names": [("mlflow_oidc_auth.utils.oidc_field_extraction", "extract_field_from_payload")],
+        "searches": [
+            (AFTER_REQUEST, "_top_up_page"),
+            (AFTER_REQUEST, "_get_tracking_store"),
+            (AFTER_REQUEST, "_get_model_registry_store"),
+            ("mlflow.utils.search_utils", "SearchUtils.create_page_token"),
+            ("mlflow.utils.search_utils", "SearchUtils.parse_start_offset_from_page_token"),
+            ("mlflow.utils.search_utils", "SearchLoggedModelsPaginationToken.encode"),
+            ("mlflow.utils.search_utils", "SearchLoggedModelsPaginationToken.decode"),
+            (GRAPHQL, "GraphQLAuthorizationMiddleware._check_authorization"),
+            (GRAPHQL, "GraphQLAuthorizationMiddleware.resolve"),
+            (GRAPHQL, "_can_read_model"),
+            (GRAPHQL, "_can_read_run"),
+        ],
+        "logins": [
+            (ROUTER, "_sanitize_next"),
+            (ROUTER, "_begin_login"),
+            (ROUTER, "_process_oidc_callback_fastapi"),
         ],
     },
     "basic": {

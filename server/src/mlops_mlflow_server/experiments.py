@@ -26,7 +26,7 @@ def install(caller: callers.Caller) -> bool:
         return False
     allowed = flag(VARIABLE)
 
-    def validate_storage_location_uri(value, field_name):
+    def validate_storage_location_uri(value: str, field_name: str) -> str:
         if field_name == _FIELD and not allowed and not caller.is_administrator():
             raise MlflowException(
                 "Only administrators choose an experiment's artifact location: leave artifact_location out",

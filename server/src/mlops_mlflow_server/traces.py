@@ -17,6 +17,7 @@ In-process calls of the AI gateway have no caller, so they never write to an exi
 
 import copy
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
@@ -53,7 +54,7 @@ def _refusal(sentence: str) -> MlflowException:
     return MlflowException(sentence, error_code=PERMISSION_DENIED)
 
 
-def _check_traces(store, caller: callers.Caller, trace_ids: Collection[str], experiment_id: str) -> None:
+def _check_traces(store: Any, caller: callers.Caller, trace_ids: Collection[str], experiment_id: str) -> None:
     try:
         number = int(experiment_id)
     except (TypeError, ValueError):
@@ -70,7 +71,7 @@ def _check_traces(store, caller: callers.Caller, trace_ids: Collection[str], exp
             raise _refusal(f"Trace '{row.request_id}' is not in experiment '{experiment_id}'")
 
 
-def _check_assessments(store, trace_id: str, assessment_ids: Collection[str]) -> None:
+def _check_assessments(store: Any, trace_id: str, assessment_ids: Collection[str]) -> None:
     """Refuse assessments of other traces, which MLflow would move to this one."""
     with store.ManagedSessionMaker(read_only=True) as session:
         foreign = (
@@ -89,7 +90,7 @@ def _check_runs(caller: callers.Caller, run_ids: Iterable[str]) -> None:
 
 
 def _validating(validate: Callable) -> Callable:
-    def validate_trace_tag(key, value):
+    def validate_trace_tag(key: str, value: str) -> Any:
         if key in RESERVED:
             raise MlflowException(f"Tag '{key}' is set by the server", error_code=INVALID_PARAMETER_VALUE)
         return validate(key, value)
@@ -102,18 +103,19 @@ def install(caller: callers.Caller) -> bool:
     store = sqlalchemy_store.SqlAlchemyStore
     blocked = getattr(handlers, "_HANDLER_BLOCKED_TRACE_TAGS", None)
     validate = getattr(sqlalchemy_store, "_validate_trace_tag", None)
-    if not all(hasattr(store, name) for name in _WRAPPED) or validate is None or not isinstance(blocked, frozenset):
+    # Their base class has methods of the same names.
+    if not set(_WRAPPED) <= set(vars(store)) or validate is None or not isinstance(blocked, frozenset):
         return False
     log, start = store.log_spans, store.start_trace
     start_v2, end_v2 = store.deprecated_start_trace_v2, store.deprecated_end_trace_v2
 
-    def log_spans(self, location, spans, *arguments, **options):
+    def log_spans(self: Any, location: str, spans: list, *arguments: Any, **options: Any) -> Any:
         if spans:
             _check_runs(caller, callers.header(MLFLOW_RUN_ID_HEADER))
             _check_traces(self, caller, {span.trace_id for span in spans}, location)
         return log(self, location, spans, *arguments, **options)
 
-    def start_trace(self, trace_info):
+    def start_trace(self: Any, trace_info: Any) -> Any:
         _check_traces(self, caller, [trace_info.trace_id], trace_info.experiment_id)
         named = [each.assessment_id for each in trace_info.assessments if each.assessment_id]
         if named:
@@ -123,10 +125,10 @@ def install(caller: callers.Caller) -> bool:
         return start(self, trace_info)
 
     # MLflow's handlers pass the tags of both by name.
-    def start_trace_v2(self, *arguments, tags, **options):
+    def start_trace_v2(self: Any, *arguments: Any, tags: dict[str, str], **options: Any) -> Any:
         return start_v2(self, *arguments, tags=without_reserved(tags), **options)
 
-    def end_trace_v2(self, *arguments, tags, **options):
+    def end_trace_v2(self: Any, *arguments: Any, tags: dict[str, str], **options: Any) -> Any:
         return end_v2(self, *arguments, tags=without_reserved(tags), **options)
 
     store.log_spans, store.start_trace = log_spans, start_trace
