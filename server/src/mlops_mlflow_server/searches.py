@@ -152,12 +152,8 @@ def _larger(make: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _install_tokens() -> bool:
-    needed = (
-        (SearchUtils, "create_page_token"),
-        (SearchUtils, "parse_start_offset_from_page_token"),
-        (LoggedModelsToken, "encode"),
-        (LoggedModelsToken, "decode"),
-    )
+    needed = ((SearchUtils, "create_page_token"), (SearchUtils, "parse_start_offset_from_page_token"))
+    needed = (*needed, (LoggedModelsToken, "encode"), (LoggedModelsToken, "decode"))
     if not all(hasattr(owner, name) for owner, name in needed):
         return False
     tokens = Tokens(config.SECRET_KEY)
@@ -177,7 +173,7 @@ def _install_graphql() -> bool:
         return False
     resolve, check = middleware.resolve, middleware._check_authorization
 
-    def check_authorization(self: Any, field_name: str, root: Any, args: dict, username: str) -> Any:
+    def check_authorization(self: Any, field_name: str, root: Any, args: dict[str, Any], username: str) -> bool:
         if field_name != _MODEL_VERSIONS:
             return check(self, field_name, root, args, username)
         text = str(graphql._get_input_attr(graphql._get_input_obj(args), "filter") or "")
@@ -186,7 +182,7 @@ def _install_graphql() -> bool:
         runs = selected(text, "run_id")
         return bool(runs) and all(graphql._can_read_run(run_id, username) for run_id in runs)
 
-    def resolve_field(self: Any, next_: Callable, root: Any, info: Any, **args: Any) -> Any:
+    def resolve_field(self: Any, next_: Callable[..., Any], root: Any, info: Any, **args: Any) -> Any:
         found = resolve(self, next_, root, info, **args)
         if (
             found is None
