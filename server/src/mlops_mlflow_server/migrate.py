@@ -18,7 +18,7 @@ import sqlalchemy
 from mlflow.store.db.utils import _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
-from mlops_mlflow_server import accounts, basic_settings, carry, parts
+from mlops_mlflow_server import accounts, basic_settings, carry, indexes, parts
 from mlops_mlflow_server.databases import Failure, engine_of, record_migration, say, wait_for, where
 from mlops_mlflow_server.settings import login, number
 
@@ -33,6 +33,7 @@ def migrate_tracking() -> None:
         _upgrade_db(engine)
     else:
         _initialize_tables(engine)
+    indexes.ensure(engine)
     engine.dispose()
 
 
