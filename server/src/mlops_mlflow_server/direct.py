@@ -53,11 +53,10 @@ class DirectS3ArtifactRepository(ProxiedS3ArtifactRepository, MultipartUploadMix
     ) -> CreateMultipartUploadResponse:
         if not 1 <= num_parts <= MOST_PARTS:
             raise MlflowException.invalid_parameter_value(
-                f"num_parts must be from 1 to {MOST_PARTS}: it is {num_parts}"
+                f"num_parts is {num_parts}: from 1 to {MOST_PARTS}"
             )
-        return self._call(
-            "starting an upload", self._public.create_multipart_upload, local_file, num_parts, artifact_path
-        )
+        create = functools.partial(self._public.create_multipart_upload, local_file)
+        return self._call("starting an upload", create, num_parts, artifact_path)
 
     def complete_multipart_upload(
         self,
@@ -73,6 +72,5 @@ class DirectS3ArtifactRepository(ProxiedS3ArtifactRepository, MultipartUploadMix
         self._call("ending an upload", self._public.abort_multipart_upload, local_file, upload_id, artifact_path)
 
     def get_download_presigned_url(self, artifact_path: str, expiration: int = 300) -> PresignedDownloadUrlResponse:
-        return self._call(
-            f"signing {artifact_path}", self._public.get_download_presigned_url, artifact_path, expiration
-        )
+        sign = self._public.get_download_presigned_url
+        return self._call(f"signing {artifact_path}", sign, artifact_path, expiration)
