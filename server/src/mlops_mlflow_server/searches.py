@@ -152,8 +152,12 @@ def _larger(make: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _install_tokens() -> bool:
-    needed = ((SearchUtils, "create_page_token"), (SearchUtils, "parse_start_offset_from_page_token"))
-    needed = (*needed, (LoggedModelsToken, "encode"), (LoggedModelsToken, "decode"))
+    needed = (
+        (SearchUtils, "create_page_token"),
+        (SearchUtils, "parse_start_offset_from_page_token"),
+        (LoggedModelsToken, "encode"),
+        (LoggedModelsToken, "decode"),
+    )
     if not all(hasattr(owner, name) for owner, name in needed):
         return False
     tokens = Tokens(config.SECRET_KEY)
