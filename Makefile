@@ -72,6 +72,7 @@ lint: venv ## Lint everything: ansible-lint, yamllint, ruff, mypy, the changelog
 	mkdir -p build/types/ansible_collections/mlops
 	ln -sfn ../../../.. build/types/ansible_collections/mlops/mlflow
 	mypy
+	mypy --config-file server/pyproject.toml server/src/mlops_mlflow_server
 	antsibull-changelog lint
 	ansible-lint --offline
 	if command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT); fi
@@ -134,7 +135,11 @@ server: $(SERVER_VENV)/.ready ## Test the server package against the MLflow and 
 	mkdir -p build/server/source
 	cp -R server/pyproject.toml server/README.md server/src build/server/source
 	"$(SERVER_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --target build/server/package build/server/source
-	PYTHONPATH="$(CURDIR)/build/server/package" "$(SERVER_VENV)/bin/python" -m pytest -c server/pyproject.toml --rootdir server server/tests $(ARGS)
+	PYTHONPATH="$(CURDIR)/build/server/package" "$(SERVER_VENV)/bin/python" -m pytest -c server/pyproject.toml --rootdir server $(if $(findstring server/tests,$(ARGS)),,server/tests) $(ARGS)
+
+.PHONY: upstream
+upstream: ## Test the server package against the newest MLflow and mlflow-oidc-auth that the package index has
+	@"$(SERVER_PYTHON)" server/upstream.py $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: venv
@@ -153,7 +158,7 @@ drills: venv ## Run the drills: faults, interruptions, uninstall, upgrade, leaks
 	@python -m pytest tests/drills --durations 10
 
 .PHONY: test
-test: lint sanity no-test-cluster unit molecule ## Lint, sanity, unit tests and the scenario `default`; prints the slowest tests
+test: lint sanity server no-test-cluster unit molecule ## Lint, sanity, the server package, unit tests and the scenario `default`; prints the slowest tests
 
 .PHONY: test-full
 test-full: other-python test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores

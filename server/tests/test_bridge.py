@@ -1,205 +1,159 @@
-"""The bridge's authentication. molecule/oauth2_proxy/tests tests the same with a real proxy."""
+"""The bridge's authentication, on basic-auth's accounts. molecule/oauth2_proxy/tests tests it with a real proxy."""
 
 import base64
-import sys
-import types
+import secrets
 
 import pytest
+from flask import Flask
+from mlflow.exceptions import MlflowException
+from mlflow.server import auth
+
+from mlops_mlflow_server import basic_settings
 
 PASSWORD = "the-password-of-the-bridge-0123456789"
+SEARCH = "/api/2.0/mlflow/experiments/search"
 
 
-class Authorization:
-    """The part of werkzeug's Authorization that the bridge uses."""
-
-    def __init__(self, auth_type, data):
-        self.type = auth_type
-        self.username = data.get("username")
-        self.password = data.get("password")
-
-    @classmethod
-    def from_header(cls, value):
-        scheme, _unused, content = value.partition(" ")
-        if scheme.lower() != "basic":
-            return cls(scheme.lower(), {})
-        username, _unused, password = base64.b64decode(content).decode().partition(":")
-        return cls("basic", {"username": username, "password": password})
-
-
-class Response:
-    """The part of Flask's Response that the bridge uses."""
-
-    def __init__(self, text, status=200, mimetype=None):
-        self.text = text
-        self.status = status
-
-
-class Store:
-    """The accounts; creating the next one raises `raises`."""
-
-    def __init__(self):
-        self.accounts = {"mlflow-admin": ("its own password", True), "ci": ("password of ci", False)}
-        self.raises = None
-
-    def has_user(self, username):
-        return username in self.accounts
-
-    def create_user(self, username, password, is_admin):
-        if self.raises is not None:
-            raise self.raises
-        assert username not in self.accounts
-        self.accounts[username] = (password, is_admin)
-
-
-class Request:
-    """The request; a test sets what it needs."""
-
-    def __init__(self):
-        self.headers = {}
-        self.path = "/api/2.0/mlflow/experiments/search"
-
-    @property
-    def authorization(self):
-        return Authorization.from_header(self.headers["Authorization"]) if "Authorization" in self.headers else None
-
-
-class Globals(dict):
-    """Flask's g."""
-
-    __setattr__ = dict.__setitem__
+@pytest.fixture(scope="module", autouse=True)
+def accounts(tmp_path_factory):
+    """basic-auth's accounts, in a database of their own."""
+    auth.store.init_db(f"sqlite:///{tmp_path_factory.mktemp('bridge') / 'basic.db'}")
+    auth.store.create_user("mlflow-admin", "its own password", is_admin=True)
+    auth.store.create_user("ci", "password of ci")
 
 
 @pytest.fixture
-def world(monkeypatch):
-    """The bridge's environment: Flask's request, and the accounts of basic-auth."""
-    world = types.SimpleNamespace(store=Store(), request=Request(), g=Globals(), checked=[])
+def checked(monkeypatch):
+    """The names whose own passwords basic-auth has checked."""
+    names = []
+    check = auth._authenticate_cached
 
-    def check(username, password):
-        world.checked.append(username)
-        known = world.store.accounts.get(username)
-        return known is not None and known[0] == password
+    def noted(username, password):
+        names.append(username)
+        return check(username, password)
 
-    auth = types.SimpleNamespace(
-        store=world.store,
-        make_basic_auth_response=lambda: Response("log in", 401),
-        _authenticate_cached=check,
-    )
-    modules = {
-        "flask": {"Response": Response, "g": world.g, "request": world.request},
-        "werkzeug": {},
-        "werkzeug.datastructures": {"Authorization": Authorization},
-        "mlflow.server": {"auth": auth},
-    }
-    for name, attributes in modules.items():
-        module = types.ModuleType(name)
-        vars(module).update(attributes)
-        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(auth, "_authenticate_cached", noted)
+    return names
+
+
+@pytest.fixture
+def bridge(load, monkeypatch):
     monkeypatch.setenv("MLOPS_BRIDGE_PASSWORD", PASSWORD)
     monkeypatch.setenv("MLOPS_BRIDGE_RESERVED", "ops, Robot")
     monkeypatch.setenv("MLOPS_ADMIN_ACCOUNT", "mlflow-admin")
-    return world
+    return load("bridge")
 
 
 @pytest.fixture
-def call(world, load):
-    """Authenticate with a name and a password, or with another header."""
-    bridge = load("bridge")
+def call(bridge):
+    """A function that authenticates with a name and a password, or with another header."""
 
-    def call(username=None, password=PASSWORD, header="Authorization", value=None):
-        world.g.clear()
-        world.request.headers = {}
+    def call(username=None, password=PASSWORD, *, header="Authorization", value=None, path=SEARCH, times=1):
         if username is not None:
             value = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-        if value is not None:
-            world.request.headers[header] = value
-        return bridge.authenticate_request()
+        with Flask("test").test_request_context(path, headers={} if value is None else {header: value}):
+            return [bridge.authenticate_request() for _unused in range(times)][-1]
 
     return call
 
 
-def test_user_of_the_proxy_is_trusted(call, world):
+def users():
+    return {user.username for user in auth.store.list_users()}
+
+
+def test_user_of_the_proxy_is_trusted(call, checked):
     assert call("alice@example.com").username == "alice@example.com"
-    assert world.checked == []
+    assert checked == []
 
 
-def test_first_visit_creates_an_account_without_rights(call, world):
-    call("alice")
-    password, is_admin = world.store.accounts["alice"]
-    assert is_admin is False
-    assert len(password) >= 40
-    call("alice")
-    call("bob")
-    assert world.store.accounts["alice"][0] == password
-    assert world.store.accounts["bob"][0] != password
+def test_first_visit_creates_an_account_without_rights(call):
+    name = f"user-{secrets.token_hex(4)}"
+    assert call(name).username == name
+    made = auth.store.get_user(name)
+    assert not made.is_admin
+    assert not auth.store.authenticate_user(name, PASSWORD)
+    assert not auth.store.authenticate_user(name, "")
+    call(name)
+    assert auth.store.get_user(name).id == made.id
 
 
-def test_names_are_case_insensitive(call, world):
-    assert call("Alice").username == "alice"
-    assert call("ALICE").username == "alice"
-    assert len(world.store.accounts) == 3
+def test_names_are_case_insensitive(call):
+    name = f"user-{secrets.token_hex(4)}"
+    assert call(name.title()).username == name
+    assert call(name.upper()).username == name
+    assert len([each for each in users() if each.lower() == name]) == 1
 
 
 def test_other_passwords_are_checked_by_basic_auth(call):
     assert call("ci", "password of ci").username == "ci"
-    assert call("ci", "another").status == 401
-    assert call("alice", PASSWORD[:-1]).status == 401
-    assert call("alice", PASSWORD + "x").status == 401
-    assert call("alice", "").status == 401
+    for name, password in (("ci", "another"), ("alice", PASSWORD[:-1]), ("alice", PASSWORD + "x"), ("alice", "")):
+        assert call(name, password).status_code == 401
 
 
-def test_bridge_password_does_not_open_reserved_accounts(call, world):
+def test_bridge_password_does_not_open_reserved_accounts(call):
+    before = users()
     for name in ("mlflow-admin", "MLFLOW-Admin", " mlflow-admin ", "ops", "robot", "ROBOT"):
-        assert call(name).status == 403, name
-    assert len(world.store.accounts) == 2
+        assert call(name).status_code == 403, name
+    assert users() == before
     assert call("mlflow-admin", "its own password").username == "mlflow-admin"
 
 
 @pytest.mark.parametrize("name", ["", " ", "a,b", "a\nb", "a\x00", "x" * 256])
-def test_invalid_names_are_refused(call, world, name):
-    assert call(name).status == 403
-    assert len(world.store.accounts) == 2
+def test_invalid_names_are_refused(call, name):
+    before = users()
+    assert call(name).status_code == 403
+    assert users() == before
 
 
-def test_colon_in_a_name_does_not_bypass_the_password(call, world):
+def test_colon_in_a_name_does_not_bypass_the_password(call, checked):
     """In Basic authentication, the name ends at the first colon."""
-    assert call("mlflow-admin:x").status == 401
-    assert world.checked == ["mlflow-admin"]
+    assert call("mlflow-admin:x").status_code == 401
+    assert checked == ["mlflow-admin"]
 
 
-@pytest.mark.parametrize("value", [None, "Bearer abc", f"Bearer {PASSWORD}"])
+@pytest.mark.parametrize("value", [None, "Bearer abc", f"Bearer {PASSWORD}", "Basic", "Basic ?"])
 def test_missing_credentials_are_refused(call, value):
-    assert call(value=value).status == 401
+    answer = call(value=value)
+    assert answer.status_code == 401
+    assert "WWW-Authenticate" in answer.headers
 
 
-def test_concurrent_first_visits(call, world, load):
-    exists = sys.modules["mlflow.exceptions"].MlflowException("exists", "RESOURCE_ALREADY_EXISTS")
-    world.store.raises = exists
-    assert call("alice").username == "alice"
-    world.store.raises = sys.modules["mlflow.exceptions"].MlflowException("broken", "INTERNAL_ERROR")
-    with pytest.raises(type(exists)):
-        call("alice")
+def test_concurrent_first_visit(call, bridge, monkeypatch):
+    """Another call creates the account after this one has looked for it."""
+    monkeypatch.setattr(auth.store, "has_user", lambda _name: False)
+    assert call("ci").username == "ci"
 
 
-def test_call_is_authenticated_once(call, world, load):
-    call("ci", "password of ci")
-    bridge = sys.modules["mlops_mlflow_server.bridge"]
-    assert bridge.authenticate_request().username == "ci"
-    assert world.checked == ["ci"]
-    call("ci", "wrong")
-    bridge.authenticate_request()
-    assert world.checked == ["ci"] * 3
+def test_failure_to_create_an_account_is_raised(call, monkeypatch):
+    def broken(*_unused, **__):
+        raise MlflowException("broken")
+
+    monkeypatch.setattr(auth.store, "create_user", broken)
+    with pytest.raises(MlflowException, match="broken"):
+        call(f"user-{secrets.token_hex(4)}")
 
 
-def test_gateway_header_applies_to_gateway_paths_only(call, world):
-    world.request.path = "/gateway/mlflow/v1/models"
-    assert call("ci", "password of ci", header="X-MLflow-Authorization").username == "ci"
-    assert call("ci", "password of ci").username == "ci"
-    world.request.path = "/api/2.0/mlflow/experiments/search"
-    assert call("ci", "password of ci", header="X-MLflow-Authorization").status == 401
+def test_call_is_authenticated_once(call, checked):
+    assert call("ci", "password of ci", times=3).username == "ci"
+    assert checked == ["ci"]
+    call("ci", "wrong", times=2)
+    assert checked == ["ci"] * 3
+
+
+def test_gateway_header_applies_to_gateway_paths_only(call, bridge):
+    assert call("ci", "password of ci", header=bridge.GATEWAY_HEADER, path="/gateway/x/v1/models").username == "ci"
+    assert call("ci", "password of ci", path="/gateway/x/v1/models").username == "ci"
+    assert call("ci", "password of ci", header=bridge.GATEWAY_HEADER).status_code == 401
+    assert bridge.GATEWAY_HEADER == auth.MLFLOW_GATEWAY_AUTH_HEADER
+
+
+def test_basic_auth_finds_the_bridge(bridge):
+    assert auth.get_auth_func(basic_settings.BRIDGE).__name__ == bridge.authenticate_request.__name__
+    assert auth.get_auth_func(basic_settings.OWN_AUTHENTICATION) is auth.authenticate_request_basic_auth
 
 
 @pytest.mark.parametrize("password", ["", "x" * 23])
-def test_short_password_fails_the_start(world, load, monkeypatch, password):
+def test_short_password_fails_the_start(load, monkeypatch, password):
     monkeypatch.setenv("MLOPS_BRIDGE_PASSWORD", password)
     with pytest.raises(ValueError, match="24 characters"):
         load("bridge")

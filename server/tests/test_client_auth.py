@@ -1,37 +1,40 @@
-"""Client authentication at the identity provider."""
+"""Client authentication at the identity provider, by authlib."""
 
-import base64
 import string
-import types
-from urllib.parse import unquote_plus
 
 import pytest
+from authlib.integrations.base_client.errors import OAuthError
+from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.auth import ClientAuth
+
+from lib.provider import CLIENT
+from mlops_mlflow_server import client_auth
 
 
 @pytest.fixture
-def client_auth(load):
-    return load("client_auth")
-
-
-@pytest.mark.parametrize("secret", ["plain", string.printable, "100%41+1", "a:b", "é€"])
-def test_header_decodes_to_the_credentials(client_auth, secret):
-    client = types.SimpleNamespace(client_id="mlflow", client_secret=secret)
-    uri, headers, body = client_auth.basic(client, "POST", "http://login", {"Accept": "json"}, "code=1")
-    assert (uri, body, headers["Accept"]) == ("http://login", "code=1", "json")
-    scheme, _unused, content = headers["Authorization"].partition(" ")
-    assert scheme == "Basic"
-    words = base64.b64decode(content).decode("ascii").split(":")
-    assert [unquote_plus(word) for word in words] == ["mlflow", secret]
-
-
-def test_alphanumeric_secret_is_sent_unchanged(client_auth):
-    client = types.SimpleNamespace(client_id="mlflow", client_secret="Abc-123_.~")
-    _unused, headers, _unused = client_auth.basic(client, "POST", "", {}, "")
-    assert base64.b64decode(headers["Authorization"].split()[1]) == b"mlflow:Abc-123_.~"
-
-
-def test_replaces_authlibs_function(client_auth):
+def fetch(idp, monkeypatch):
+    """A function that fetches a token with a client secret."""
+    monkeypatch.setattr(ClientAuth, "DEFAULT_AUTH_METHODS", dict(ClientAuth.DEFAULT_AUTH_METHODS))
     assert client_auth.install()
-    assert client_auth.ClientAuth.DEFAULT_AUTH_METHODS["client_secret_basic"] is client_auth.basic
-    client_auth.ClientAuth.DEFAULT_AUTH_METHODS.clear()
+
+    def fetch(secret):
+        session = OAuth2Session(CLIENT, secret, token_endpoint_auth_method=client_auth.METHOD)
+        return session.fetch_token(f"{idp.issuer}/token", grant_type="client_credentials")
+
+    return fetch
+
+
+@pytest.mark.parametrize("secret", ["plain", "Abc-123_.~", string.printable.strip(), "100%41+1", "a:b", "é€"])
+def test_secret_with_any_character_is_accepted(fetch, idp, secret):
+    idp.secret = secret
+    assert fetch(secret)["access_token"]
+
+
+def test_wrong_secret_is_refused(fetch, idp):
+    with pytest.raises(OAuthError, match="invalid_client"):
+        fetch(f"{idp.secret}x")
+
+
+def test_version_without_the_method_is_detected(monkeypatch):
+    monkeypatch.setattr(ClientAuth, "DEFAULT_AUTH_METHODS", {})
     assert not client_auth.install()

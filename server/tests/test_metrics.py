@@ -1,78 +1,61 @@
-"""Metrics are collected, but not served on the public port."""
+"""Metrics are collected, but not served on the public port; test_oidc.py asks a running server."""
 
-import importlib
-import sys
-import types
-
+import flask
 import pytest
 
+from lib import process
+from mlops_mlflow_server import metrics
 
-@pytest.fixture
-def metrics(load, monkeypatch):
-    for name in [each for each in sys.modules if each.startswith("mlflow.server")]:
-        monkeypatch.delitem(sys.modules, name)
-    return load("metrics")
+# As MLflow starts it (mlflow.server.prometheus_exporter), in a process that has not imported MLflow's server.
+COLLECTS = """
+import json, os, tempfile, flask
+from mlops_mlflow_server import metrics
+from prometheus_flask_exporter import PrometheusMetrics
+original = PrometheusMetrics.register_endpoint
+fits = metrics.without_view()
+from mlflow.server.prometheus_exporter import activate_prometheus_exporter
 
-
-def flask_with(*paths):
-    rules = [types.SimpleNamespace(rule=path) for path in paths]
-    return types.SimpleNamespace(url_map=types.SimpleNamespace(iter_rules=lambda: iter(rules)))
-
-
-@pytest.fixture
-def exporter(monkeypatch):
-    """A stand-in for the exporter; views that it registers are in `seen`."""
-    try:
-        module = importlib.import_module("prometheus_flask_exporter")
-    except ImportError:
-        module = types.ModuleType("prometheus_flask_exporter")
-        module.seen = []
-
-        class PrometheusMetrics:
-            def register_endpoint(self, path, app=None):
-                module.seen.append(path)
-
-        module.PrometheusMetrics = PrometheusMetrics
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(module.PrometheusMetrics, "register_endpoint", module.PrometheusMetrics.register_endpoint)
-    return module
-
-
-def test_no_metrics_view_is_registered(metrics, exporter):
-    metrics.without_view()
-    assert exporter.PrometheusMetrics.register_endpoint(object(), "/metrics") is None
-    assert getattr(exporter, "seen", []) == []
-
-
-def test_real_exporter_collects_without_a_view(metrics, exporter, monkeypatch, tmp_path):
-    """As MLflow starts it (mlflow.server.prometheus_exporter)."""
-    flask = pytest.importorskip("flask")
-    multiprocess = pytest.importorskip("prometheus_flask_exporter.multiprocess")
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    metrics.without_view()
+def ask():
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp()
     application = flask.Flask("mlflow")
-    multiprocess.GunicornInternalPrometheusMetrics(application, export_defaults=True, defaults_prefix="mlflow")
+    activate_prometheus_exporter(application)
     application.route("/x")(lambda: "x")
-    metrics.check_closed(application)
     client = application.test_client()
-    assert [client.get(path).status_code for path in ("/x", "/metrics", "/metrics/")] == [200, 404, 404]
-    # A proxy's prefix, which the router takes off.
-    assert client.get("/metrics", base_url="http://localhost/prefix").status_code == 404
-    assert client.options("/metrics").status_code == 404
-    assert application.before_request_funcs[None], "nothing is counted"
+    return {
+        "closed": metrics.is_closed(application),
+        "statuses": [client.get(path).status_code for path in ("/x", "/metrics", "/metrics/")],
+        # A proxy's prefix, which the router takes off.
+        "with prefix": client.get("/metrics", base_url="http://localhost/prefix").status_code,
+        "counts": bool(application.before_request_funcs[None]),
+    }
+
+patched = ask()
+import prometheus_client
+for collector in list(prometheus_client.REGISTRY._collector_to_names):
+    prometheus_client.REGISTRY.unregister(collector)
+PrometheusMetrics.register_endpoint = original
+print(json.dumps({"fits": fits, "too late": metrics.without_view(), "patched": patched, "unpatched": ask()}))
+"""
 
 
-def test_must_run_before_mlflow_is_imported(metrics, exporter, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlflow.server", types.ModuleType("mlflow.server"))
-    with pytest.raises(RuntimeError, match="was imported before"):
-        metrics.without_view()
+def test_exporter_collects_without_a_view():
+    found = process.result(COLLECTS)
+    assert found["fits"]
+    assert not found["too late"], "MLflow's server was imported before"
+    assert found["patched"] == {"closed": True, "statuses": [200, 404, 404], "with prefix": 404, "counts": True}
+    assert (found["unpatched"]["closed"], found["unpatched"]["statuses"][1]) == (False, 200)
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
-def test_server_with_a_metrics_view_does_not_start(metrics, path):
-    with pytest.raises(RuntimeError, match="/metrics would be public"):
-        metrics.check_closed(flask_with("/health", path))
-
-
-def test_similar_paths_are_allowed(metrics):
-    metrics.check_closed(flask_with("/", "/api/3.0/mlflow/traces/metrics", "/api/2.0/mlflow/metrics/get-history"))
+@pytest.mark.parametrize(
+    ("paths", "closed"),
+    [
+        (["/", "/api/3.0/mlflow/traces/metrics", "/api/2.0/mlflow/metrics/get-history"], True),
+        (["/health", "/metrics"], False),
+        (["/health", "/metrics/"], False),
+    ],
+)
+def test_which_paths_are_metrics(paths, closed):
+    application = flask.Flask("test", static_folder=None)
+    for number, path in enumerate(paths):
+        application.add_url_rule(path, str(number), lambda: "")
+    assert metrics.is_closed(application) is closed

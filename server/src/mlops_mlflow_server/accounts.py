@@ -9,7 +9,7 @@ Its name and password come from a Secret. With it, neither plugin needs its own 
 import datetime
 
 import sqlalchemy
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from mlops_mlflow_server.basic_settings import SCHEMA
@@ -27,11 +27,11 @@ class TakenError(Exception):
     """The name belongs to an account that the migration did not create."""
 
 
-def _table(connection, name, schema=None):
+def _table(connection: Connection, name: str, schema: str | None = None) -> sqlalchemy.Table:
     return sqlalchemy.Table(name, sqlalchemy.MetaData(), schema=schema, autoload_with=connection)
 
 
-def _made(connection):
+def _made(connection: Connection) -> sqlalchemy.Table:
     table = sqlalchemy.Table(
         MADE,
         sqlalchemy.MetaData(),
@@ -41,7 +41,7 @@ def _made(connection):
     return table
 
 
-def ensure_basic(connection, name: str, password: str) -> bool:
+def ensure_basic(connection: Connection, name: str, password: str) -> bool:
     """Ensure the account in basic-auth; return whether anything changed.
 
     Raises:
@@ -76,7 +76,7 @@ def ensure_basic(connection, name: str, password: str) -> bool:
     return bool(changes)
 
 
-def ensure_oidc(connection, name: str, password: str) -> bool:
+def ensure_oidc(connection: Connection, name: str, password: str) -> bool:
     """Ensure the account in mlflow-oidc-auth; return whether anything changed.
 
     It is a service account whose access token is the password. The token has no prefix; a user has at most one of

@@ -15,8 +15,11 @@ import secrets
 from contextvars import ContextVar
 
 from cachetools import TTLCache
+from fastapi import FastAPI, Request
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware import AuthMiddleware
+
+from mlops_mlflow_server import attempts
 
 _facts: ContextVar[tuple | None] = ContextVar("mlops_user_facts", default=None)
 
@@ -31,7 +34,7 @@ class Recent:
 
     def __init__(self, seconds: float, most: int = 4096):
         self._key = secrets.token_bytes(32)
-        self._known = TTLCache(maxsize=most, ttl=seconds)
+        self._known: TTLCache = TTLCache(maxsize=most, ttl=seconds)
 
     def _name(self, header: str) -> bytes | None:
         """Return a keyed hash of a header `Authorization: Basic`, or None for another scheme."""
@@ -56,14 +59,17 @@ _recent = Recent(config.PERMISSION_CACHE_TTL_SECONDS)
 class OffLoopAuthMiddleware(AuthMiddleware):
     """AuthMiddleware that looks up the user in a thread once the credentials are validated, for use by `dispatch`."""
 
-    async def _authenticate_user(self, request):
+    async def _authenticate_user(self, request: Request) -> tuple[bool, str | None, str]:
         header = request.headers.get("authorization") or ""
         known = _recent.find(header)
         _facts.set(known)
         if known:
+            attempts.accepted(request.scope)
             return True, known[0], ""
         outcome = await super()._authenticate_user(request)
         holds, username = outcome[0], outcome[1]
+        if holds and username:
+            attempts.accepted(request.scope)
         if holds and username and getattr(request.state, "resolved_session", None) is None:
             facts = await asyncio.to_thread(super()._get_user_auth_facts, username)
             _facts.set((username, facts))
@@ -72,14 +78,14 @@ class OffLoopAuthMiddleware(AuthMiddleware):
                 _recent.remember(header, (username, facts))
         return outcome
 
-    def _get_user_auth_facts(self, username):
+    def _get_user_auth_facts(self, username: str) -> tuple:
         known = _facts.get()
         if known is not None and known[0] == username:
             return known[1]
         return super()._get_user_auth_facts(username)
 
 
-def install(application) -> int:
+def install(application: FastAPI) -> int:
     """Replace AuthMiddleware in `application`; return the number of replacements."""
     if not hasattr(AuthMiddleware, "_get_user_auth_facts") or application.middleware_stack is not None:
         return 0

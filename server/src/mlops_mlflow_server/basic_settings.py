@@ -10,6 +10,7 @@ schema of its own. The file contains no password: libpq reads it from the enviro
 import configparser
 import os
 import pathlib
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 SCHEMA = "basic_auth"
@@ -27,7 +28,7 @@ def schema_uri(uri: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
-def ini(environment=os.environ) -> str:  # only read  pylint: disable=dangerous-default-value
+def ini(environment: Mapping[str, str] = os.environ) -> str:
     """Return the text of MLflow's basic_auth.ini for these variables."""
     values = {
         "default_permission": environment.get("MLOPS_DEFAULT_PERMISSION") or DEFAULT_PERMISSION,
@@ -41,7 +42,9 @@ def ini(environment=os.environ) -> str:  # only read  pylint: disable=dangerous-
     return "[mlflow]\n" + "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in values.items())
 
 
-def write(environment=os.environ) -> dict[str, str]:  # only read  pylint: disable=dangerous-default-value
+def write(
+    environment: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
     """Write the file with mode 0600, and return the environment variables that point MLflow to it."""
     path = pathlib.Path(environment.get("MLOPS_BASIC_AUTH_FILE") or DEFAULT_FILE)
     path.unlink(missing_ok=True)

@@ -26,6 +26,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import auth
 from werkzeug.datastructures import Authorization
 
+from mlops_mlflow_server.names import is_stable
+
 _logger = logging.getLogger("mlflow.mlops")
 
 SHORTEST = 24
@@ -84,7 +86,7 @@ def _authenticate(given: Authorization | None) -> Authorization | Response:
 def _person(claimed: str) -> Authorization | Response:
     # In lower case as in mlflow-oidc-auth, so that accounts match after a change of the login mode.
     name = claimed.strip().lower()
-    if not name or len(name) > LONGEST_NAME or _UNFIT.search(name):
+    if not name or len(name) > LONGEST_NAME or _UNFIT.search(name) or not is_stable(claimed):
         return _refusal("MLflow cannot use the name of your login.")
     if name in _RESERVED:
         _logger.warning("Refused a login as '%s' through the proxy: the account is reserved", name)

@@ -16,10 +16,12 @@ parts of an object, such as runs (basic-auth).
 """
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote, unquote
 
 import sqlalchemy
-from sqlalchemy import MetaData, Table, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, MetaData, RowMapping, Table, and_, delete, insert, or_, select, update
 
 from mlops_mlflow_server.basic_settings import SCHEMA
 
@@ -66,7 +68,7 @@ class State:
 class Objects:
     """Objects in MLflow's own database: which models are prompts, and the names of objects with identifiers."""
 
-    def __init__(self, connection):
+    def __init__(self, connection: Connection):
         self.prompts = set()
         self._names = {}
         inspector = sqlalchemy.inspect(connection)
@@ -93,7 +95,7 @@ class Objects:
         return next((identifier for identifier, name in self._names[kind].items() if name == key), None)
 
 
-def _table(connection, name: str, schema: str | None = None) -> Table:
+def _table(connection: Connection, name: str, schema: str | None = None) -> Table:
     return Table(name, MetaData(), schema=schema, autoload_with=connection)
 
 
@@ -105,7 +107,7 @@ def scorer_key(experiment: str, scorer: str) -> str:
 class Oidc:
     """The tables of mlflow-oidc-auth."""
 
-    def __init__(self, connection, objects: Objects, without: str):
+    def __init__(self, connection: Connection, objects: Objects, without: str):
         self._connection = connection
         self._objects = objects
         self._without = without
@@ -114,7 +116,7 @@ class Oidc:
         self._groups = _table(connection, "groups")
         self._members = _table(connection, "user_groups")
 
-    def _holders(self):
+    def _holders(self) -> dict[str, dict[int, str]]:
         users, groups = self._users.c, self._groups.c
         return {
             "user": dict(
@@ -126,7 +128,7 @@ class Oidc:
             "group": dict(map(tuple, self._connection.execute(select(groups.id, groups.group_name)))),
         }
 
-    def _tables(self):
+    def _tables(self) -> Iterator[tuple[str, str, Table, tuple[str, ...], bool]]:
         """Yield kind, holder (user or group), table, key columns, and whether the table holds patterns."""
         for kind, columns in KINDS.items():
             for holder, middle in (("user", ""), ("group", "group_")):
@@ -138,7 +140,7 @@ class Oidc:
                     yield kind, holder, _table(self._connection, name), ("regex",), True
 
     @staticmethod
-    def _here(table, every=False):
+    def _here(table: Table, every: bool = False) -> ColumnElement[bool]:
         if "workspace" not in table.c:
             return sqlalchemy.true()
         known = [WORKSPACE, ALL] if every else [WORKSPACE]
@@ -177,12 +179,12 @@ class Oidc:
                     state.grants[holder, name, actual, key] = _REFUSALS.get(row["permission"], row["permission"])
         return state
 
-    def _key(self, kind, row, columns):
+    def _key(self, kind: str, row: RowMapping, columns: tuple[str, ...]) -> str | None:
         if kind == "scorer":
             return scorer_key(row["experiment_id"], row["scorer_name"])
         return self._objects.identifier(kind, row[columns[0]])
 
-    def _actual(self, kind, key, row):
+    def _actual(self, kind: str, key: str, row: RowMapping) -> str:
         if kind != "registered_model":
             return kind
         is_prompt = row.get("prompt") if key == ALL else key in self._objects.prompts
@@ -224,7 +226,7 @@ class Oidc:
             self._connection.execute(insert(members).values(user_id=user, group_id=group))
         self._write_grants(state, ids, carried)
 
-    def _write_grants(self, state, ids, carried):
+    def _write_grants(self, state: State, ids: dict[str, dict[str, int]], carried: list[int]) -> None:
         wanted = {}
         for (holder, name, kind, key), permission in state.grants.items():
             there = self._objects.name(kind, key)
@@ -247,7 +249,7 @@ class Oidc:
                     self._connection.execute(insert(table).values(**known))
 
     @staticmethod
-    def _row(kind, actual, key, columns):
+    def _row(kind: str, actual: str, key: str, columns: tuple[str, ...]) -> dict[str, Any]:
         """Return the key columns of an object, or of all objects of a kind; not every table has all of them."""
         row = {"prompt": actual == "prompt", "workspace": ALL if key == ALL else WORKSPACE}
         if key == ALL:
@@ -261,7 +263,7 @@ class Oidc:
 class Basic:
     """The tables of MLflow's basic-auth. A group is a role there."""
 
-    def __init__(self, connection, objects: Objects, without: str):
+    def __init__(self, connection: Connection, objects: Objects, without: str):
         self._connection = connection
         self._without = without
         self._kinds = {*KINDS, "prompt"}
@@ -274,7 +276,7 @@ class Basic:
             if name.endswith("_permissions") and name != "role_permissions"
         ]
 
-    def _own_roles(self):
+    def _own_roles(self) -> tuple[dict[int, str], dict[int, str], dict[int, str]]:
         """Return the users' own roles, all other roles, and the user names, each by ID."""
         names = dict(map(tuple, self._connection.execute(select(self._users.c.id, self._users.c.username))))
         roles = self._connection.execute(
@@ -294,7 +296,7 @@ class Basic:
         """Return the current state. Names that differ only in case are skipped."""
         users = self._users.c
         state = State()
-        folded = {}
+        folded: dict[str, list[tuple[str, bool]]] = {}
         for name, is_admin in self._connection.execute(select(users.username, users.is_admin)):
             if name != self._without:
                 folded.setdefault(name.lower(), []).append((name, bool(is_admin)))
@@ -322,12 +324,12 @@ class Basic:
     def write(self, state: State) -> None:
         """Write `state` to these tables."""
         users, roles, grants, members = self._users, self._roles, self._grants, self._members
-        known = {}
+        numbers_of: dict[str, list[int]] = {}
         for number, name in self._connection.execute(select(users.c.id, users.c.username)):
             if name != self._without:
-                known.setdefault(name.lower(), []).append(number)
+                numbers_of.setdefault(name.lower(), []).append(number)
         # Names that differ only in case were not copied, so leave them alone.
-        known = {name: numbers[0] for name, numbers in known.items() if len(numbers) == 1}
+        known = {name: numbers[0] for name, numbers in numbers_of.items() if len(numbers) == 1}
         wanted = {name.lower(): name for name in state.users}
         gone = [number for name, number in known.items() if name not in wanted]
         for table in self._legacy:
@@ -396,21 +398,21 @@ class Basic:
                     )
                 )
 
-    def _role(self, name):
+    def _role(self, name: str) -> int:
         columns = self._roles.c
         found = self._connection.scalar(select(columns.id).where(columns.name == name, columns.workspace == WORKSPACE))
         if found is not None:
             return found
         return self._connection.scalar(insert(self._roles).values(name=name, workspace=WORKSPACE).returning(columns.id))
 
-    def _assign(self, pairs):
+    def _assign(self, pairs: set[tuple[int, int]]) -> None:
         columns = self._members.c
         present = set(map(tuple, self._connection.execute(select(columns.user_id, columns.role_id))))
         for user, role in pairs - present:
             self._connection.execute(insert(self._members).values(user_id=user, role_id=role))
 
 
-def _remove(connection, table: Table, condition) -> None:
+def _remove(connection: Connection, table: Table, condition: ColumnElement[bool]) -> None:
     """Delete rows of `table`, after the rows that refer to them."""
     numbers = list(connection.scalars(select(table.c.id).where(condition)))
     if not numbers:
@@ -424,10 +426,10 @@ def _remove(connection, table: Table, condition) -> None:
     connection.execute(delete(table).where(table.c.id.in_(numbers)))
 
 
-SIDES = {"oidc": Oidc, "basic": Basic}
+SIDES: dict[str, type[Oidc] | type[Basic]] = {"oidc": Oidc, "basic": Basic}
 
 
-def carry(source: str, target: str, connection, objects: Objects, without: str) -> State:
+def carry(source: str, target: str, connection: Connection, objects: Objects, without: str) -> State:
     """Copy users, groups and grants from the tables of `source` to those of `target`; return what was copied.
 
     Args:

@@ -15,7 +15,7 @@ from authlib.oauth2.auth import ClientAuth
 METHOD = "client_secret_basic"
 
 
-def basic(client, _method, uri, headers, body):
+def basic(client: ClientAuth, _method: str, uri: str, headers: dict, body: str) -> tuple[str, dict, str]:
     """Set the header; same signature as authlib's own function."""
     words = ":".join(quote_plus(word) for word in (client.client_id, client.client_secret))
     headers["Authorization"] = "Basic " + base64.b64encode(words.encode("ascii")).decode("ascii")

@@ -10,6 +10,8 @@ connection, so that its next request reaches another pod.
 
 import os
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 DEFAULT_FILE = "/tmp/draining"  # noqa: S108  (the pod's own /tmp)
 
 
@@ -21,12 +23,12 @@ def file() -> str:
 class Draining:
     """ASGI application that adds `Connection: close` to all answers while the file exists."""
 
-    def __init__(self, application):
+    def __init__(self, application: ASGIApp):
         self._application = application
         self._file = file()
 
-    async def __call__(self, scope, receive, send):
-        async def closing_send(message):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)

@@ -7,9 +7,9 @@ mlflow-oidc-auth lists grants by user, by group and by kind: comparing those of 
 would take thousands of requests. This route only reads; mlflow-oidc-auth's own routes change grants.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, FastAPI
 from mlflow_oidc_auth.db.models import SqlGroup, SqlUser
 from mlflow_oidc_auth.dependencies import check_admin_permission
 from mlflow_oidc_auth.permission_kinds import GRANT_KINDS
@@ -50,11 +50,11 @@ def read(subject: str) -> list[dict]:
     return found
 
 
-def _is_here(row) -> bool:
+def _is_here(row: Any) -> bool:
     return getattr(row, "workspace", None) in WORKSPACES
 
 
-def _row(kind, form: str, row, who: str) -> dict:
+def _row(kind: Any, form: str, row: Any, who: str) -> dict:
     pattern = form == "pattern"
     target = row.regex if pattern else "/".join(str(getattr(row, column)) for column in kind.key_columns)
     return {
@@ -68,6 +68,6 @@ def _row(kind, form: str, row, who: str) -> dict:
     }
 
 
-def install(application) -> None:
+def install(application: FastAPI) -> None:
     """Add the route before MLflow's mount, which matches every path."""
     application.router.routes[0:0] = router.routes

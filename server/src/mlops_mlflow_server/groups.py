@@ -14,7 +14,9 @@ from elsewhere (UserInfo, a plugin of mlflow-oidc-auth), tokens do not contain t
 import asyncio
 import base64
 import json
+from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Any
 
 from mlflow_oidc_auth import user as users
 from mlflow_oidc_auth.config import config
@@ -28,21 +30,21 @@ _logger = get_logger()
 _renewal: ContextVar[dict | None] = ContextVar("mlops_renewal", default=None)
 
 
-def groups_in_claims(claims) -> list[str] | None:
+def groups_in_claims(claims: Mapping[str, Any]) -> list[str] | None:
     """Return the groups in a token's `claims`, or None if groups do not come from tokens."""
     if config.OIDC_GROUP_DETECTION_PLUGIN or config.OIDC_USERINFO_GROUPS:
         return None
     return normalize_group_values(claims.get(config.OIDC_GROUPS_ATTRIBUTE, []))
 
 
-def admitted(provider, groups: list[str]) -> bool:
+def admitted(provider: Any, groups: list[str]) -> bool:
     """Return whether a member of `groups` may log in, by the rule of mlflow-oidc-auth's own login."""
     if admin_from_claims(provider, groups, config.OIDC_ADMIN_GROUP_NAME):
         return True
     return admitting_rule(groups, config.OIDC_GROUP_NAME, config.OIDC_GROUP_NAME_PATTERN) is not None
 
 
-def payload(token) -> dict:
+def payload(token: Any) -> dict:
     """Return the claims of a token from the provider's token endpoint; empty if it is not a readable JWT."""
     try:
         body = token.split(".")[1]
@@ -63,7 +65,7 @@ def groups_at_renewal(answer: dict) -> list[str] | None:
     return groups_in_claims(claims)
 
 
-def update(username: str, provider, groups: list[str]) -> None:
+def update(username: str, provider: Any, groups: list[str]) -> None:
     """Update a user's groups and administrator rights from the provider's groups."""
     written_by = f"oidc:{provider.id}"
     known = store.get_user_profile(username)
@@ -77,7 +79,7 @@ def update(username: str, provider, groups: list[str]) -> None:
         users.update_user(username=username, group_names=wanted, written_by=written_by)
 
 
-def apply(session_id: str, username: str, provider, groups: list[str]) -> None:
+def apply(session_id: str, username: str, provider: Any, groups: list[str]) -> None:
     """Apply the groups of a renewal: update the user, or end the session if the user may no longer log in."""
     if admitted(provider, groups):
         update(username, provider, groups)
@@ -93,8 +95,8 @@ def install() -> bool:
     if hold is None or build is None:
         return False
 
-    async def holding_turn(session_id, vault, resolved):
-        found = {}
+    async def holding_turn(session_id: str, vault: Any, resolved: Any) -> bool:
+        found: dict[str, Any] = {}
         mark = _renewal.set(found)
         try:
             fresh = await hold(session_id, vault, resolved)
@@ -106,11 +108,11 @@ def install() -> bool:
             await asyncio.to_thread(apply, session_id, username, found["provider"], found["groups"])
         return fresh and not found.get("refused", False)
 
-    def tokens_from_response(token_response, provider_id=None, previous=None):
+    def tokens_from_response(token_response: dict, provider_id: str | None = None, previous: Any = None) -> Any:
         found = _renewal.get()
         provider = config.AUTH_PROVIDERS.by_id(provider_id or getattr(previous, "provider_id", None) or "default")
         groups = groups_at_renewal(token_response) if found is not None and provider is not None else None
-        if groups is not None:
+        if found is not None and groups is not None:
             found.update(provider=provider, groups=groups, refused=not admitted(provider, groups))
         return build(token_response, provider_id=provider_id, previous=previous)
 

@@ -12,7 +12,7 @@ Without the variable nothing changes.
 import asyncio
 import os
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from mlflow_oidc_auth import dependencies
 from mlflow_oidc_auth.store import store
 
@@ -41,7 +41,7 @@ async def may_issue(request: Request) -> None:
     await dependencies.require_interactive_login(request)
 
 
-def install(application) -> bool:
+def install(application: FastAPI) -> bool:
     """Override the dependency with `may_issue`; return whether this version has the expected names."""
     if not hasattr(dependencies, "require_interactive_login") or not hasattr(store, "get_user_detail"):
         return False

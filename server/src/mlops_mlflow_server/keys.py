@@ -12,6 +12,7 @@ import base64
 import json
 import threading
 import time
+from typing import Any
 
 from mlflow_oidc_auth import auth
 from mlflow_oidc_auth.middleware import auth_middleware
@@ -31,7 +32,7 @@ def may_fetch(provider_id: str, now: float) -> bool:
         return True
 
 
-def knows(keys, token: str) -> bool:
+def knows(keys: Any, token: str) -> bool:
     """Return whether `keys` has the key that `token` names; true for malformed tokens, which are refused later."""
     try:
         head = token.partition(".")[0]
@@ -50,10 +51,10 @@ def install() -> bool:
     if fetch is None or validate is None or not hasattr(auth, "resolve_token_provider"):
         return False
 
-    def keys_of(provider, force_refresh=False):
+    def keys_of(provider: Any, force_refresh: bool = False) -> Any:
         return fetch(provider, force_refresh=force_refresh and may_fetch(provider.id, time.monotonic()))
 
-    def validate_token(token):
+    def validate_token(token: str) -> Any:
         provider = auth.resolve_token_provider(token)
         if not knows(keys_of(provider), token):
             keys_of(provider, force_refresh=True)

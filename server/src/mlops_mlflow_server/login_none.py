@@ -3,23 +3,55 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Login mode `none`: MLflow's own application, for a server that is reachable only within its cluster."""
 
-import logging
-
+from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
+from mlflow.server import app as flask_app
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
+from starlette.types import ASGIApp
 
-from mlops_mlflow_server import lanes
-
-_logger = logging.getLogger("mlflow.mlops")
+from mlops_mlflow_server import artifacts, assistant, guards, hosts, lanes, parts, straight
+from mlops_mlflow_server.callers import Anyone
+from mlops_mlflow_server.parts import MLFLOW, Part
 
 # MLflow itself serves only /health.
 PROBES = frozenset({"/health/live", "/health/startup"})
+# MLflow's own pages.
+PUBLIC = ("/health", "/version", "/static-files")
 
 
-def application():
-    """Return the ASGI application."""
-    if not lanes.install(app, _EfficientWSGIMiddleware):
-        _logger.warning("This version of MLflow mounts its API differently: artifact calls share all threads")
+def _shorten() -> bool:
+    if MLFLOW_ENABLE_WORKSPACES.get():
+        return True
+    return straight.install(app, flask_app, hosts.CHECKS, lambda _scope: True)
+
+
+PARTS = (
+    *artifacts.PARTS,
+    Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
+    Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
+    Part("lanes", MLFLOW, lambda: lanes.install(app, _EfficientWSGIMiddleware), lanes.CONSEQUENCE, required=True),
+    Part("short way", MLFLOW, _shorten, "every call takes a few milliseconds longer", required=False),
+    *guards.of_store(app, Anyone()),
+)
+
+
+def application() -> ASGIApp:
+    """Return the ASGI application.
+
+    Raises:
+        MisfitError: a required part does not fit.
+    """
+    parts.start(PARTS)
     return app
+
+
+def takes_no_body(path: str) -> bool:
+    """Return whether a path needs no login and takes no body."""
+    return path.startswith(PUBLIC)
+
+
+def is_login(_path: str) -> bool:
+    """Return whether a path is that of a login page: none is."""
+    return False
 
 
 def databases() -> dict[str, str]:

@@ -9,6 +9,9 @@ post-logout redirect URI, which the provider refuses if it differs from the publ
 proxy.
 """
 
+from typing import Any
+
+from fastapi import Request
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.routers import auth as router
 
@@ -29,14 +32,14 @@ def install() -> bool:
         return False
     revoke = router._revoke_refresh_token_at_idp
 
-    async def revoke_refresh_token_at_idp(provider_id, tokens, username):
+    async def revoke_refresh_token_at_idp(provider_id: str, tokens: Any, username: str | None) -> None:
         # Has a timeout and never raises, so a logout succeeds even if the provider does not answer.
         await router._provider_metadata(router._client_for_refresh(provider_id))
         await revoke(provider_id, tokens, username)
 
     build = router._build_ui_url
 
-    def build_ui_url(request, path, query_params=None):
+    def build_ui_url(request: Request, path: str, query_params: dict | None = None) -> str:
         base = str(request.base_url).rstrip("/")
         return public(build(request, path, query_params), base, config.OIDC_REDIRECT_URI)
 

@@ -10,6 +10,10 @@ is not registered at all.
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 PATH = "/metrics"
 
@@ -26,20 +30,21 @@ def serve(port: int, directory: str) -> None:
     start_http_server(port, registry=registry)
 
 
-def without_view() -> None:
-    """Let MLflow collect metrics without serving them; call this before MLflow's server is imported."""
+def without_view() -> bool:
+    """Let MLflow collect metrics without serving them; return whether it is early enough and this version can do so.
+
+    MLflow's server must not have been imported yet.
+    """
     if "mlflow.server" in sys.modules:
-        raise RuntimeError(f"MLflow's server was imported before its view {PATH} could be disabled")
+        return False
     from prometheus_flask_exporter import PrometheusMetrics  # noqa: PLC0415  (after this check)
 
+    if not hasattr(PrometheusMetrics, "register_endpoint"):
+        return False
     PrometheusMetrics.register_endpoint = lambda *_unused, **__: None
+    return True
 
 
-def check_closed(flask) -> None:
-    """Check that MLflow's application does not serve metrics.
-
-    Raises:
-        RuntimeError: it does, in a way that `without_view` does not prevent.
-    """
-    if any(rule.rule.rstrip("/") == PATH for rule in flask.url_map.iter_rules()):
-        raise RuntimeError(f"This version of MLflow serves metrics differently: {PATH} would be public")
+def is_closed(flask: "Flask") -> bool:
+    """Return whether MLflow's application does not serve metrics in a way that `without_view` does not prevent."""
+    return not any(rule.rule.rstrip("/") == PATH for rule in flask.url_map.iter_rules())

@@ -7,9 +7,11 @@ It reads the server's variables `MLOPS_AUTH`, `MLFLOW_BACKEND_STORE_URI` and `OI
 password from `PGUSER` and `PGPASSWORD`, so that no password is in an argument. It waits up to `MLOPS_DATABASE_WAIT`
 seconds for each database. If the login mode has changed since the last run, users and permissions are copied
 (`mlops_mlflow_server.carry`). The account `MLOPS_ADMIN_USERNAME` is made an administrator with `MLOPS_ADMIN_PASSWORD`.
-A second run changes nothing. The exit code is 0, or 1 with a one-sentence message.
+Secrets in MLflow's tables are encrypted with the configured keys (`mlops_mlflow_server.encryption`). A second run
+changes nothing. The exit code is 0, or 1 with a one-sentence message.
 """
 
+import datetime
 import os
 import sys
 import time
@@ -18,7 +20,7 @@ import sqlalchemy
 from mlflow.store.db.utils import _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
-from mlops_mlflow_server import accounts, basic_settings, carry
+from mlops_mlflow_server import accounts, basic_settings, carry, encryption, indexes, parts
 from mlops_mlflow_server.databases import Failure, engine_of, record_migration, say, wait_for, where
 from mlops_mlflow_server.settings import login, number
 
@@ -27,20 +29,27 @@ MARK = "mlops_login"
 
 
 def migrate_tracking() -> None:
-    """Create or upgrade MLflow's own tables."""
+    """Create or upgrade MLflow's own tables, and encrypt with the configured keys what is encrypted in them."""
     engine = engine_of("MLFLOW_BACKEND_STORE_URI")
     if sqlalchemy.inspect(engine).has_table(SqlExperiment.__tablename__):
         _upgrade_db(engine)
     else:
         _initialize_tables(engine)
+    encryption.ensure(engine)
+    indexes.ensure(engine)
     engine.dispose()
 
 
 def migrate_oidc(engine: sqlalchemy.Engine) -> None:
     """Create or upgrade the tables of mlflow-oidc-auth."""
-    from mlflow_oidc_auth.db import utils  # noqa: PLC0415  (takes seconds, and is needed only here)
+    from mlflow_oidc_auth.db import models, utils  # noqa: PLC0415  (takes seconds, and is needed only here)
 
     utils.migrate(engine, "head")
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    with engine.begin() as connection:
+        # Logins that did not end and sessions that did; the server deletes them too, but only while users log in.
+        for table in (models.SqlAuthState, models.SqlAuthSession):
+            connection.execute(sqlalchemy.delete(table).where(table.expires_at <= now))
 
 
 def migrate_basic(engine: sqlalchemy.Engine) -> None:
@@ -60,7 +69,7 @@ def migrate_basic(engine: sqlalchemy.Engine) -> None:
 MIGRATE = {"oidc": migrate_oidc, "basic": migrate_basic}
 
 
-def last_login(connection) -> str | None:
+def last_login(connection: sqlalchemy.Connection) -> str | None:
     """Return the login mode of the last migration, or None for a new database."""
     connection.execute(
         sqlalchemy.text(
@@ -122,6 +131,8 @@ def main() -> int:
     try:
         limit = number("MLOPS_DATABASE_WAIT", 120.0)
         way = login()
+        if warning := parts.check_versions():
+            say(f"WARNING: {warning}")
         steps = [("tracking", "MLFLOW_BACKEND_STORE_URI", migrate_tracking)]
         if way != "none":
             steps.append(("permissions", "OIDC_USERS_DB_URI", lambda: migrate_auth(way)))
@@ -136,7 +147,7 @@ def main() -> int:
                 raise Failure(f"The migration of the {title} database {where(engine.url)} failed: {reason}") from error
             say(f"The {title} database {where(engine.url)} has the schema of this version")
         record()
-    except (Failure, accounts.TakenError, ValueError) as error:
+    except (Failure, accounts.TakenError, parts.MisfitError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)
         return 1
     say(f"Done in {time.monotonic() - began:.1f} s")

@@ -16,10 +16,12 @@ import concurrent.futures
 import json
 import logging
 import time
+from collections.abc import Iterable
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _logger = logging.getLogger("mlflow.mlops")
 
@@ -37,14 +39,14 @@ _BODY = json.dumps(
 class Watch:
     """Records when a database call of this process last failed because the database was unavailable."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.last = float("-inf")
 
     def listen(self) -> None:
         """Watch every SQLAlchemy engine of the process, including those created later."""
         event.listen(Engine, "handle_error", self._note)
 
-    def _note(self, context) -> None:
+    def _note(self, context: sqlalchemy.engine.ExceptionContext) -> None:
         original = context.original_exception
         kinds = {kind.__name__ for kind in type(original).__mro__}
         is_operational = bool(kinds & {"OperationalError", "InterfaceError"})
@@ -52,7 +54,7 @@ class Watch:
             self.last = time.monotonic()
 
 
-def _is_of_the_query(error) -> bool:
+def _is_of_the_query(error: BaseException) -> bool:
     """Return whether the database answered and rejected the query (lock not available, out of memory)."""
     code = getattr(error, "pgcode", None) or ""
     # 08 connection, 57P shutdown and start, 53300 too many connections: https://www.postgresql.org/docs/17/errcodes-appendix.html
@@ -71,7 +73,7 @@ class Readiness:
         self._databases = databases
         self._checks = checks
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=4, thread_name_prefix="mlops-ready")
-        self._engines = {}
+        self._engines: dict[str, Engine] = {}
         self._reported: dict[str, bool] = {}
 
     def _ping(self, uri: str) -> None:
@@ -110,13 +112,13 @@ class Readiness:
 class OutageAware:
     """ASGI application around MLflow's, see the module; `probes` are paths that depend on this process alone."""
 
-    def __init__(self, application, watch: Watch, readiness: Readiness, probes: frozenset = frozenset()):
+    def __init__(self, application: ASGIApp, watch: Watch, readiness: Readiness, probes: frozenset = frozenset()):
         self._application = application
         self._probes = probes
         self._watch = watch
         self._readiness = readiness
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
         elif scope["path"] == "/health/ready":
@@ -126,17 +128,17 @@ class OutageAware:
         else:
             await self._guarded(scope, receive, send)
 
-    async def _ready(self, send):
+    async def _ready(self, send: Send) -> None:
         checks = await self._readiness.checks()
         well = all(checks.values())
         body = json.dumps({"status": "ready" if well else "not_ready", "checks": checks}).encode()
         await _answer(send, 200 if well else 503, body)
 
-    async def _guarded(self, scope, receive, send):
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.monotonic()
         replaced = False
 
-        async def guarded_send(message):
+        async def guarded_send(message: Message) -> None:
             nonlocal replaced
             is_start = message["type"] == "http.response.start"
             if is_start and message["status"] in _MASKED_STATUSES and self._watch.last >= began:
@@ -148,7 +150,7 @@ class OutageAware:
         await self._application(scope, receive, guarded_send)
 
 
-async def _answer(send, status, body, headers=()):
+async def _answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     await send(
         {
             "type": "http.response.start",

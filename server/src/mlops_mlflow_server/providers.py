@@ -13,6 +13,7 @@ Without namespaces nothing is set, and mlflow-oidc-auth uses its single-provider
 import base64
 import json
 import pathlib
+from collections.abc import Callable, Mapping
 
 # mlflow-oidc-auth reads the pod's own token from here too.
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105  (a path)
@@ -62,7 +63,7 @@ def own_token(path: str = TOKEN) -> dict:
         ) from None
 
 
-def provider(environment) -> dict:
+def provider(environment: Mapping[str, str]) -> dict:
     """Return the entry of the provider in the single-provider variables.
 
     Raises:
@@ -80,12 +81,14 @@ def provider(environment) -> dict:
     if missing:
         raise ValueError(f"MLOPS_KUBERNETES_NAMESPACES is set, so {' and '.join(missing)} must not be empty")
     # These are set per provider.
-    for field, name in (("userinfo_groups", "OIDC_USERINFO_GROUPS"), ("public_client", "OIDC_PUBLIC_CLIENT")):
-        entry[field] = environment.get(name, "").strip().lower() in ("true", "1", "t")
-    return {"id": "default", "type": "oidc", "allowed_algorithms": _OF_THE_PROVIDER, **entry}
+    switches = {
+        field: environment.get(name, "").strip().lower() in ("true", "1", "t")
+        for field, name in (("userinfo_groups", "OIDC_USERINFO_GROUPS"), ("public_client", "OIDC_PUBLIC_CLIENT"))
+    }
+    return {"id": "default", "type": "oidc", "allowed_algorithms": _OF_THE_PROVIDER, **entry, **switches}
 
 
-def cluster(environment, own: dict) -> dict:
+def cluster(environment: Mapping[str, str], own: dict) -> dict:
     """Return the entry of the cluster's service accounts.
 
     Args:
@@ -120,7 +123,7 @@ def cluster(environment, own: dict) -> dict:
     }
 
 
-def environment(given, read=own_token) -> dict[str, str]:
+def environment(given: Mapping[str, str], read: Callable[[], dict] = own_token) -> dict[str, str]:
     """Return the variables that configure both providers; empty if no namespace is listed.
 
     Args:

@@ -6,29 +6,38 @@
 MLflow's own `S3ArtifactRepository` can create presigned URLs, and a server that uses it advertises this in
 `/api/3.0/mlflow/server-info`. Clients since 3.15 then connect directly to the object store at the server's
 endpoint, which a client outside the cluster cannot reach. No setting disables this. This class offers plain
-transfers only, so clients use the tracking server for everything.
+transfers only, so clients use the tracking server for everything; `direct` is for object stores that clients reach.
+
+Artifacts stream between client and object store (`transfers`), without a copy on disk.
 
 It also limits the wait for an unavailable object store: botocore's default read timeout is 60 s, and it does
 not detect a lost connection earlier.
 """
 
+import dataclasses
+import datetime
 import functools
 import logging
 import os
+import posixpath
 import socket
 import time
+from collections.abc import AsyncIterable, Callable, Iterator
+from typing import Any, BinaryIO
 
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore import UNSIGNED
-from botocore.client import Config
+from botocore.client import BaseClient, Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
+    IncompleteReadError,
 )
+from mlflow.entities import FileInfo
 from mlflow.environment_variables import (
     MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE,
     MLFLOW_S3_ENDPOINT_URL,
@@ -42,9 +51,10 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
     UNAUTHENTICATED,
 )
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
+from mlops_mlflow_server import transfers
 from mlops_mlflow_server.settings import count, number
 
 _logger = logging.getLogger(__name__)
@@ -87,7 +97,9 @@ def socket_options() -> list[tuple[int, int, int]]:
 
 
 @functools.lru_cache(maxsize=16)
-def _client(endpoint, verify, signature, addressing, credentials):
+def _client(
+    endpoint: str | None, verify: bool | None, signature: str, addressing: str, credentials: tuple[str | None, ...]
+) -> BaseClient:
     """Return the S3 client for these arguments; boto3's clients may be shared by threads.
 
     MLflow creates a new client every five minutes, which drops open connections; botocore renews expiring
@@ -106,6 +118,8 @@ def _client(endpoint, verify, signature, addressing, credentials):
             connect_timeout=number("MLOPS_S3_CONNECT_TIMEOUT", 3.0),
             read_timeout=number("MLOPS_S3_READ_TIMEOUT", 15.0),
             tcp_keepalive=True,
+            # The signature covers the content; another checksum would have it read once more.
+            request_checksum_calculation="when_required",
             max_pool_connections=count("MLOPS_S3_MAX_CONNECTIONS", 32),
             retries={"mode": "standard", "total_max_attempts": count("MLOPS_S3_MAX_ATTEMPTS", 3)},
         ),
@@ -135,7 +149,7 @@ class Patience:
         self.limit = limit
         self._away_since: float | None = None
 
-    def call(self, what: str, function):
+    def call(self, what: str, function: Callable[[], Any]) -> Any:
         """Return `function()`, which must be safe to repeat.
 
         Args:
@@ -192,7 +206,7 @@ def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
             error_code=_ERROR_CODES.get(code, INTERNAL_ERROR),
         )
     if (
-        isinstance(cause, (ConnectTimeoutError, EndpointConnectionError, HTTPClientError))
+        isinstance(cause, (ConnectTimeoutError, EndpointConnectionError, HTTPClientError, IncompleteReadError))
         or type(error).__name__ == "RetriesExceededError"
     ):
         return MlflowException(
@@ -203,12 +217,15 @@ def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
     return None
 
 
-class _BoundedS3ArtifactRepository(S3ArtifactRepository):
+class BoundedS3ArtifactRepository(S3ArtifactRepository):
     """MLflow's repository, with a client that has timeouts."""
 
-    def _get_s3_client(self):
+    def _get_s3_client(self) -> BaseClient:
+        return self._client_of(MLFLOW_S3_ENDPOINT_URL.get() or None)  # empty is AWS
+
+    def _client_of(self, endpoint: str | None) -> BaseClient:
         return _client(
-            MLFLOW_S3_ENDPOINT_URL.get() or None,  # empty is AWS
+            endpoint,
             False if MLFLOW_S3_IGNORE_TLS.get() else None,
             os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4"),
             MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE.get(),
@@ -216,7 +233,33 @@ class _BoundedS3ArtifactRepository(S3ArtifactRepository):
         )
 
 
-class ProxiedS3ArtifactRepository(ArtifactRepository):
+class _Stream:
+    """Takes the place of boto3's client in MLflow's `_upload_file`, to store a stream instead of the file."""
+
+    def __init__(self, client: Any, stream: BinaryIO, call: transfers.Caller[Any]):
+        self._client = client
+        self._stream = stream
+        self._call = call
+
+    def upload_file(self, Filename: str, Bucket: str, Key: str, ExtraArgs: dict[str, Any]) -> None:  # noqa: N803  boto3's
+        transfers.upload(self._client, self._stream, {"Bucket": Bucket, "Key": Key}, ExtraArgs, self._call)
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """An object in the store, as it was when asked for."""
+
+    size: int
+    etag: str
+    modified: datetime.datetime
+    _fetch: Callable[[int, int], bytes]
+
+    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to `stop`; an error is raised if the object has been replaced."""
+        return transfers.chunks(self._fetch, start, stop)
+
+
+class ProxiedS3ArtifactRepository(ArtifactRepository, StreamUploadMixin):
     """`s3://` without the mixins that let a server advertise multipart and presigned transfers.
 
     Created by the entry point `mlflow.artifact_repository: s3` (`mlops_mlflow_server.repositories`), which
@@ -225,25 +268,70 @@ class ProxiedS3ArtifactRepository(ArtifactRepository):
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None):
         super().__init__(artifact_uri, tracking_uri, registry_uri)
-        self._s3 = _BoundedS3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
+        self._s3 = BoundedS3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
 
-    def log_artifact(self, local_file, artifact_path=None):
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         self._call("storing an artifact", self._s3.log_artifact, local_file, artifact_path)
 
-    def log_artifacts(self, local_dir, artifact_path=None):
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        if not artifact_file_name:
+            raise MlflowException.invalid_parameter_value("The path of an artifact must end with the name of a file")
+        bucket, root = self._s3.parse_s3_compliant_uri(self.artifact_uri)
+        key = posixpath.join(root, artifact_path or "", posixpath.basename(artifact_file_name))
+        # Each request is repeated, not all of them: the stream can be read once.
+        repeated = functools.partial(self._call, f"storing {key}")
+        self._s3._upload_file(_Stream(self._s3._get_s3_client(), stream, repeated), artifact_file_name, bucket, key)
+
+    async def log_artifact_from_async_stream(
+        self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        raise NotImplementedError("`artifacts.install` removes the routes that call this")
+
+    def artifact(self, path: str) -> Artifact:
+        """Return what a download of this path sends.
+
+        Raises:
+            MlflowException: there is no such artifact, it is a directory, or the store does not answer.
+        """
+        bucket, root = self._s3.parse_s3_compliant_uri(self.artifact_uri)
+        place = {"Bucket": bucket, "Key": posixpath.join(root, path), **self._s3._bucket_owner_params}
+        client = self._s3._get_s3_client()
+        try:
+            found = self._call(f"fetching {path}", lambda: client.head_object(**place))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self.list_artifacts(path):
+                raise MlflowException.invalid_parameter_value(
+                    f"Artifact path refers to a directory, not a file: '{path}'"
+                ) from error
+            raise
+
+        def read(start: int, stop: int) -> bytes:
+            answer = client.get_object(**place, IfMatch=found["ETag"], Range=f"bytes={start}-{stop - 1}")
+            return answer["Body"].read()
+
+        return Artifact(
+            found["ContentLength"],
+            found["ETag"].strip('"'),
+            found["LastModified"],
+            functools.partial(self._call, f"fetching {path}", read),
+        )
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         self._call("storing artifacts", self._s3.log_artifacts, local_dir, artifact_path)
 
-    def list_artifacts(self, path=None):
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         return self._call("listing artifacts", self._s3.list_artifacts, path)
 
-    def _download_file(self, remote_file_path, local_path):
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
         self._call(f"fetching {remote_file_path}", self._s3._download_file, remote_file_path, local_path)
 
-    def delete_artifacts(self, artifact_path=None):
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
         self._call("deleting artifacts", self._s3.delete_artifacts, artifact_path)
 
     def upload_archived_trace_data_bytes(self, data: bytes) -> None:
         self._call("archiving a trace", self._s3.upload_archived_trace_data_bytes, data)
 
-    def _call(self, what, method, *args):
+    def _call(self, what: str, method: Callable, *args: Any) -> Any:
         return _patience().call(f"{what} ({self.artifact_uri})", lambda: method(*args))

@@ -11,33 +11,41 @@ Without jobs this wastes 270 MiB and doubles the start time; here one worker is 
 
 import argparse
 import importlib.util
+import logging
 import os
 import pathlib
+import signal
 import sys
+import types
 import uuid
 
 import uvicorn
 
-from mlops_mlflow_server import basic_settings, drain, metrics, providers
+from mlops_mlflow_server import basic_settings, drain, metrics, parts, providers
 from mlops_mlflow_server.settings import login
 
 LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
 ACCESS_FORMAT = '%(asctime)s %(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
 
 
-def names():
+def names() -> types.ModuleType:
     """Return MLflow's module with the names of the variables that its launcher sets for its workers.
 
     It is loaded by path, since importing it by name imports the whole server before the variables are set.
     """
-    package = pathlib.Path(importlib.util.find_spec("mlflow").origin).parent
-    spec = importlib.util.spec_from_file_location("mlops_mlflow_server_names", package / "server" / "constants.py")
+    package = importlib.util.find_spec("mlflow")
+    if package is None or package.origin is None:
+        raise ImportError("mlflow is not installed")
+    path = pathlib.Path(package.origin).parent / "server" / "constants.py"
+    spec = importlib.util.spec_from_file_location("mlops_mlflow_server_names", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def options(arguments=None) -> argparse.Namespace:
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m mlops_mlflow_server.serve", description=__doc__.splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -94,14 +102,15 @@ def log_config() -> dict:
 class WithoutProbes:
     """Logging filter that drops access lines of successful probes."""
 
-    def filter(self, record) -> bool:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Return whether `record` (client, method, path, version, status) is to be logged."""
         arguments = record.args
-        is_access = isinstance(arguments, tuple) and len(arguments) == 5
-        return not (is_access and str(arguments[2]).startswith(("/health", "/metrics")) and arguments[4] == 200)
+        if not isinstance(arguments, tuple) or len(arguments) != 5:
+            return True
+        return not (str(arguments[2]).startswith(("/health", "/metrics")) and arguments[4] == 200)
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal ends it; return the exit code."""
     given = options(arguments)
     if "MLFLOW_BACKEND_STORE_URI" not in os.environ:
@@ -109,13 +118,17 @@ def main(arguments=None) -> int:
         return 1
     try:
         way = login()
-    except ValueError as error:
+        warning = parts.check_versions()
+    except (ValueError, parts.MisfitError) as error:
         print(error, file=sys.stderr)
         return 1
     if way != "none" and "OIDC_USERS_DB_URI" not in os.environ:
         print("OIDC_USERS_DB_URI is not set", file=sys.stderr)
         return 1
-    os.environ.update(environment(given))
+    if warning:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    with parts.readable():
+        os.environ.update(environment(given))
     if way == "oidc":
         try:
             # mlflow-oidc-auth reads them once, at its import.
@@ -131,18 +144,30 @@ def main(arguments=None) -> int:
         os.makedirs(given.expose_prometheus, exist_ok=True)
         if given.metrics_port:
             metrics.serve(given.metrics_port, given.expose_prometheus)
+    misfits: list[int] = []
+
+    def end_for_misfit(number: int, _frame: types.FrameType | None) -> None:
+        misfits.append(number)
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(parts.MISFIT_SIGNAL, end_for_misfit)
     uvicorn.run(
         "mlops_mlflow_server.app:app",
         host=given.host,
         port=given.port,
         workers=given.workers,
+        # With deadlines and a limit on connections.
+        http="mlops_mlflow_server.connections:Bounded",
+        ws="none",
+        # X-Forwarded-For is read where it is needed, of trusted proxies: see addresses.py.
+        proxy_headers=False,
         timeout_keep_alive=given.keep_alive,
         timeout_graceful_shutdown=given.grace,
         # A worker's imports take seconds on a busy node; the kubelet's probes detect workers that hang.
         timeout_worker_healthcheck=60,
         log_config=log_config(),
     )
-    return 0
+    return 1 if misfits else 0
 
 
 if __name__ == "__main__":

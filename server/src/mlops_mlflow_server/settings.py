@@ -16,14 +16,41 @@ Variable (unit, default):
 - `MLOPS_S3_MAX_ATTEMPTS` (count, 3): attempts per request, including the first.
 - `MLOPS_S3_PATIENCE` (s, 15): how long to wait for an unavailable object store.
 - `MLOPS_S3_MAX_CONNECTIONS` (count, 32): connection pool size of a worker.
+- `MLOPS_ARTIFACTS_DIRECT` (false): whether clients transfer large files by presigned URLs: true or false.
+- `MLOPS_S3_PUBLIC_URL` (URL, the server's own endpoint): what presigned URLs are signed for.
 - `MLOPS_ARTIFACT_THREADS` (count, 8): concurrent artifact calls of a worker.
 - `MLOPS_TRACKING_THREADS` (count, 8): concurrent other calls of a worker.
+- `MLOPS_HEADER_TIMEOUT` (s, 15): a connection whose request headers are not complete in this time is closed.
+- `MLOPS_WRITE_TIMEOUT` (s, 60): a connection whose client reads less than 64 KiB of its answer in this time is closed.
+- `MLOPS_CONNECTIONS` (count, 1024): open connections of a worker; the one that is idle the longest makes room.
+- `MLOPS_CONNECTIONS_PER_ADDRESS` (count, 512): the same for one client address; those of trusted proxies do not count.
+- `MLOPS_REQUESTS` (count, 512): requests at once of a worker; must be less than `MLOPS_CONNECTIONS`.
+- `MLOPS_REQUESTS_PER_ADDRESS` (count, 256): requests at once of one client address.
+- `MLOPS_REQUESTS_PER_ACCOUNT` (count, 128): artifact calls, and other calls, of one account that run or wait.
+- `MLOPS_WAITING_TIMEOUT` (s, 60): how long a call waits for a thread before it is refused with 429.
+- `MLOPS_BODY_TIMEOUT` (s, 30): how long a client may pause in a body; after it, the body must have had 16 KiB/s (an
+  artifact's upload: 1 KiB/s).
+- `MLOPS_BODY_MEMORY` (bytes, 128 MiB): bodies of all calls at once, without uploads of artifacts.
+- `MLOPS_REQUEST_MAX_SIZE` (bytes, 32 MiB): largest body of a call. MLflow's own largest, a batch of metrics, has 1 MB;
+  traces and base64 in them have more.
+- `MLOPS_ARTIFACT_MAX_SIZE` (bytes, 0): largest artifact that may be uploaded; 0 for no limit.
+- `MLOPS_LOGINS_PER_MINUTE` (count, 120): calls of the login pages by one client address.
+- `MLOPS_FAILURES_PER_MINUTE` (count, 10): wrong passwords or tokens by one client address for one name; for all
+  names it is 60 times that.
+- `TRUSTED_PROXIES` (networks, none): proxies whose `X-Forwarded-For` names the client address.
 - `MLOPS_DRAIN_FILE` (path, /tmp/draining): while this file exists, answers ask clients to close their connections.
 - `MLOPS_KUBERNETES_NAMESPACES` (names, none): namespaces whose service account tokens are accepted.
 - `MLOPS_KUBERNETES_AUDIENCE` (name, none): the required audience of these tokens.
+- `MLFLOW_CRYPTO_KEK_PASSPHRASE`, `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`: required, of MLflow.
+- `MLOPS_TOP_LEVEL_GROUPS` (names with slashes between them, none): with oidc, groups that count at the top level only.
+- `MLOPS_VERIFIED_EMAIL` (false): with oidc, whether an address must be verified to be a user's name.
 - `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database, and `wait` for the migration.
+- `MLOPS_UNTESTED_VERSIONS` (false): whether to start and to migrate with versions of MLflow or mlflow-oidc-auth that
+  were not tested.
 - `MLOPS_BRIDGE_PASSWORD` (none): with basic, the password with which a proxy names the user of a call.
 - `MLOPS_BRIDGE_RESERVED` (names, none): accounts that the proxy must not use.
+- `MLOPS_ARTIFACT_LOCATIONS` (true or false, false): whether users may choose an experiment's artifact location.
+- `MLOPS_KUBERNETES_TOKEN_LIFETIME` (s, 86400): the longest accepted lifetime of a service account's token.
 """
 
 import os
@@ -72,3 +99,15 @@ def count(name: str, default: int) -> int:
     if value != int(value):
         raise ValueError(f"{name} is '{value:g}': it must be a whole number")
     return int(value)
+
+
+def flag(name: str) -> bool:
+    """Return whether the environment variable `name` is true; false if it is absent or empty.
+
+    Raises:
+        ValueError: it is neither true nor false; the message names variable and value.
+    """
+    text = os.environ.get(name, "").strip().lower()
+    if text not in ("", "true", "false"):
+        raise ValueError(f"{name} is '{os.environ[name]}': it must be true or false")
+    return text == "true"

@@ -1,13 +1,7 @@
-"""Copy made-up users and permissions between the tables of both plugins, in a separate database.
+"""Users, groups and permissions after a change of the login mode, on both plugins' own tables."""
 
-Runs in a pod of the server, with the name of an empty database as argument; prints the state after each step.
-"""
+import pytest
 
-import json
-import os
-import sys
-
-import sqlalchemy
 from mlops_mlflow_server import accounts, carry, databases, migrate
 
 WITHOUT = "playbooks"
@@ -63,7 +57,7 @@ SET search_path = DEFAULT;
 
 
 def shown(state):
-    """Return a state as JSON-compatible data."""
+    """Return a state as lists."""
     return {
         "users": state.users,
         "groups": sorted(state.groups),
@@ -81,13 +75,15 @@ def ensured(connection, name, password):
         return "taken"
 
 
-def main():
-    parts = sqlalchemy.make_url(os.environ["OIDC_USERS_DB_URI"]).set(database=sys.argv[1])
-    os.environ["OIDC_USERS_DB_URI"] = parts.render_as_string(hide_password=False)
-    engine = databases.engine_of("OIDC_USERS_DB_URI")
-    migrate.migrate_oidc(engine)
-    migrate.migrate_basic(engine)
+@pytest.fixture(scope="module")
+def results(postgres):
+    """What is in the tables after each change of the login mode."""
     results = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OIDC_USERS_DB_URI", postgres.uri(postgres.create()))
+        engine = databases.engine_of("OIDC_USERS_DB_URI")
+        migrate.migrate_oidc(engine)
+        migrate.migrate_basic(engine)
     with engine.begin() as connection:
 
         def do(statements):
@@ -124,7 +120,76 @@ def main():
             ensured(connection, *account)
             for account in (("Dora", "hers"), (WITHOUT, "first"), (WITHOUT, "first"), (WITHOUT, "second"))
         ]
-    print(json.dumps(results))
+    engine.dispose()
+    return results
 
 
-main()
+def test_active_users_and_their_permissions_are_copied(results):
+    assert results["to basic"]["carried"] == {
+        "users": {"ada": True, "bob": False, "job": False},
+        "groups": ["editors", "readers"],
+        "members": [["bob", "editors"], ["bob", "readers"]],
+        "grants": [
+            ["group", "editors", "experiment", "1", "EDIT"],
+            ["group", "editors", "mcp_server", "tools", "READ"],
+            ["group", "readers", "experiment", "*", "READ"],
+            ["group", "readers", "prompt", "greeting", "READ"],
+            ["user", "bob", "experiment", "1", "READ"],
+            ["user", "bob", "experiment", "2", "DENY"],
+            ["user", "bob", "prompt", "greeting", "EDIT"],
+            ["user", "bob", "registered_model", "churn", "MANAGE"],
+            ["user", "bob", "scorer", "1/a%2Fb%20%C3%BC%25", "USE"],
+            ["user", "job", "gateway_endpoint", "e-1", "USE"],
+        ],
+        "skipped": 1,
+    }
+
+
+def test_round_trip_preserves_the_state(results):
+    without_left = [
+        {**results[step][which], "skipped": 0} for step in ("to basic", "and back") for which in ("carried", "found")
+    ]
+    assert without_left == [without_left[0]] * 4
+
+
+def test_removed_users_and_revoked_permissions_are_removed(results):
+    state = results["changed"]["found"]
+    assert state["users"] == {"ada": True, "dora": False, "job": False}
+    assert state["groups"] == ["editors", "testers"]
+    assert state["members"] == [["dora", "testers"]]
+    assert state["grants"] == [
+        ["group", "editors", "experiment", "1", "EDIT"],
+        ["group", "editors", "mcp_server", "tools", "READ"],
+        ["group", "testers", "registered_model", "churn", "DENY"],
+        ["user", "job", "gateway_endpoint", "e-1", "USE"],
+    ]
+    assert results["tokens"] == [[0]]
+
+
+def test_permissions_without_an_equivalent_are_kept(results):
+    assert results["accounts"] == [
+        ["ada", True, True],
+        ["dora", True, False],
+        ["eve", False, False],
+        ["job", True, False],
+        ["playbooks", True, True],
+    ]
+    assert results["deactivated"] == [["EDIT"]]
+    assert results["elsewhere"] == [["churn"]]
+    # Two names that differ only in case, and a permission for all runs.
+    assert results["changed"]["carried"]["skipped"] == 3
+    assert [name for name, _unused in results["passwords"]] == ["Carl", "Dora", "ada", "carl", "job"]
+
+
+def test_patterns_are_removed_only_with_their_group(results):
+    """The group with the patterns was removed in the meantime."""
+    assert results["patterns"] == []
+
+
+def test_copied_users_have_no_password(results):
+    assert dict(results["passwords"]) == {"Carl": "hash", "carl": "hash", "Dora": "hash", "ada": "!", "job": "!"}
+
+
+def test_playbooks_account_does_not_take_over_a_user(results):
+    """It is created, left unchanged, and given another password; a user of that name keeps their account."""
+    assert results["ensured"] == ["taken", True, False, True]
