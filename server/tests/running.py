@@ -303,6 +303,9 @@ def main(options: dict) -> None:
         SECRET_KEY=base64.b64encode(b"0" * 32).decode(),
         MLFLOW_FLASK_SERVER_SECRET_KEY="secret",
         PERMISSION_CACHE_TTL_SECONDS="0",
+        # All tests have one address.
+        MLOPS_LOGINS_PER_MINUTE="10000",
+        MLOPS_FAILURES_PER_MINUTE="10000",
         **options["environment"],
     )
     import sqlalchemy  # noqa: PLC0415  (MLflow reads its variables when it is imported)

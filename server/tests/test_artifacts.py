@@ -50,9 +50,30 @@ class Caller:
 @pytest.fixture(scope="session", params=["oidc", "basic", "none"])
 def server(request, migrated, minio, tmp_path_factory):
     """A running server with each login mode."""
-    way = request.param
+    server = _serve(request.param, migrated, minio, tmp_path_factory)
+    try:
+        yield server.wait()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def direct(migrated, minio, tmp_path_factory):
+    """A client of a running server with direct transfers, to another name of the object store."""
+    public = minio.endpoint.replace("127.0.0.1", "localhost")
+    variables = {"MLOPS_ARTIFACTS_DIRECT": "true", "MLOPS_S3_PUBLIC_URL": public}
+    server = _serve("oidc", migrated, minio, tmp_path_factory, **variables)
+    server.public = public
+    try:
+        with server.wait().client(auth=(conftest.ADMIN, conftest.ADMIN_PASSWORD)) as client:
+            yield Caller(server, client)
+    finally:
+        server.stop()
+
+
+def _serve(way, migrated, minio, tmp_path_factory, **more):
     databases = migrated("oidc" if way == "none" else way).copy()
-    variables = {**databases.variables, **minio.variables, "MLOPS_AUTH": way, "MALLOC_ARENA_MAX": "2"}
+    variables = {**databases.variables, **minio.variables, "MLOPS_AUTH": way, "MALLOC_ARENA_MAX": "2", **more}
     if way == "oidc":
         variables |= conftest.oidc_variables(conftest._provider.issuer)
     else:
@@ -60,10 +81,7 @@ def server(request, migrated, minio, tmp_path_factory):
     folder = tmp_path_factory.mktemp(way)
     server = process.Server(folder, variables, *DESTINATION)
     server.way, server.folder = way, folder
-    try:
-        yield server.wait()
-    finally:
-        server.stop()
+    return server
 
 
 @pytest.fixture(scope="session")
@@ -280,8 +298,8 @@ def test_memory_with_many_clients(server, caller):
     assert peak < 600
 
 
-def test_stock_client(server, caller, tmp_path):
-    """MLflow's Python client stores a folder with a large file, and fetches it."""
+def _stock_client(caller, tmp_path, **variables):
+    """Store a folder with a large file by MLflow's Python client, fetch it, and compare; return the run."""
     source = tmp_path / "source"
     (source / "inner").mkdir(parents=True)
     (source / "inner" / "large.bin").write_bytes(CONTENT)
@@ -293,6 +311,64 @@ def test_stock_client(server, caller, tmp_path):
     (tmp_path / "back").mkdir()
     login = {"MLFLOW_TRACKING_USERNAME": conftest.ADMIN, "MLFLOW_TRACKING_PASSWORD": conftest.ADMIN_PASSWORD}
     run = caller.call("runs/create", experiment_id=caller.experiment)["run"]["info"]["run_id"]
-    process.result(code, run, str(source), str(tmp_path / "back"), MLFLOW_TRACKING_URI=server.url, **login)
+    variables = {"MLFLOW_TRACKING_URI": caller.server.url, **login, **variables}
+    process.result(code, run, str(source), str(tmp_path / "back"), **variables)
     assert (tmp_path / "back" / "inner" / "large.bin").read_bytes() == CONTENT
     assert (tmp_path / "back" / "small.txt").read_text() == "small"
+    return run
+
+
+def test_stock_client(caller, tmp_path):
+    _stock_client(caller, tmp_path)
+
+
+# Direct transfers, by presigned URLs
+
+
+def test_stock_client_transfers_directly(direct, tmp_path):
+    parts = {"MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": str(PART), "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": str(PART)}
+    run = _stock_client(direct, tmp_path, **parts)
+    calls = [line for line in direct.server.log().splitlines() if run in line]
+    for expected in ("POST /api/2.0/mlflow-artifacts/mpu/create/", "POST /api/2.0/mlflow-artifacts/mpu/complete/"):
+        assert any(expected in line for line in calls)
+    assert any("GET /api/2.0/mlflow-artifacts/presigned/" in line and "large.bin" in line for line in calls)
+    passed = [line for line in calls if "large.bin" in line and f" {ARTIFACTS}/" in line]
+    assert passed == []
+
+
+def test_capabilities_are_advertised_only_where_they_are(direct, caller):
+    for client, expected in ((direct.client, True), (caller.client, False)):
+        found = client.get("/api/3.0/mlflow/server-info").json()
+        assert {value for name, value in found.items() if "multipart" in name} == {expected}
+
+
+def test_urls_are_signed_for_the_public_name(direct):
+    direct.put("signed.bin")
+    found = direct.client.get(f"/api/2.0/mlflow-artifacts/presigned/{direct.root}/signed.bin").json()
+    assert found["url"].startswith(direct.server.public)
+    assert httpx.get(found["url"]).content == CONTENT
+    create = f"/api/2.0/mlflow-artifacts/mpu/create/{direct.root}"
+    made = direct.client.post(create, json={"path": "new.bin", "num_parts": 2}).json()
+    assert [part["url"].startswith(direct.server.public) for part in made["credentials"]] == [True, True]
+    body = {"path": "new.bin", "upload_id": made["upload_id"]}
+    assert direct.client.post(create.replace("/create/", "/abort/"), json=body).status_code == 200
+
+
+@pytest.mark.parametrize("parts", [-1, 0, transfers.GROWTH_PARTS * 10])
+def test_number_of_urls_is_bounded(direct, parts):
+    create = f"/api/2.0/mlflow-artifacts/mpu/create/{direct.root}"
+    answer = direct.client.post(create, json={"path": "new.bin", "num_parts": parts})
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+
+
+def test_urls_need_permissions(direct, idp):
+    direct.put("kept.bin", b"kept")
+    paths = f"/api/2.0/mlflow-artifacts/%s/{direct.root}"
+    body = {"path": "kept.bin", "num_parts": 1, "upload_id": "x", "parts": [{"part_number": 1, "etag": "x", "url": ""}]}
+    idp.user = f"user-{secrets.token_hex(4)}"
+    with direct.server.client() as other, direct.server.client() as anonymous:
+        assert log_in(other).status_code == 302
+        for client, status in ((other, 403), (anonymous, 401)):
+            assert client.get(f"{paths % 'presigned'}/kept.bin").status_code == status
+            for action in ("create", "complete", "abort"):
+                assert client.post(paths % f"mpu/{action}", json=body).status_code == status

@@ -20,6 +20,10 @@ HANDLERS = "mlflow.server.handlers"
 SECURITY = "mlflow.server.fastapi_security"
 FASTAPI = "mlflow.server.fastapi_app"
 AUTH = "mlflow.server.auth"
+STORE = "mlflow.store.tracking.sqlalchemy_store"
+HELPERS = "mlflow_oidc_auth.utils.request_helpers_fastapi"
+AFTER_REQUEST = "mlflow_oidc_auth.hooks.after_request"
+GRAPHQL = "mlflow_oidc_auth.graphql.middleware"
 USERS = "mlflow.server.auth.sqlalchemy_store"
 # Of MLflow, in each login mode.
 OF_MLFLOW = {
@@ -35,10 +39,13 @@ OF_MLFLOW = {
     "compressed traces": [("mlflow.server.otel_api", "decompress_otlp_body")],
     "assistant": [("mlflow.server.assistant.api", "assistant_router")],
     "hosts": [(SECURITY, "get_allowed_hosts")],
-    "caller": [],  # without the names of others: tried with login mode none
     "traces": [
         (HANDLERS, "_HANDLER_BLOCKED_TRACE_TAGS"),
-        ("mlflow.store.tracking.sqlalchemy_store", "_validate_trace_tag"),
+        (STORE, "_validate_trace_tag"),
+        (STORE, "SqlAlchemyStore.log_spans"),
+        (STORE, "SqlAlchemyStore.start_trace"),
+        (STORE, "SqlAlchemyStore.deprecated_start_trace_v2"),
+        (STORE, "SqlAlchemyStore.deprecated_end_trace_v2"),
     ],
     "experiments": [(HANDLERS, "_validate_storage_location_uri")],
 }
@@ -46,7 +53,7 @@ OF_MLFLOW = {
 HOOKS = {
     "none": {
         **OF_MLFLOW,
-        "caller": [("starlette.applications", "Starlette.add_middleware")],
+        "traces": [*OF_MLFLOW["traces"], ("starlette.applications", "Starlette.add_middleware")],
         "lanes": [
             "login.app.router.routes[:] = [each for each in login.app.router.routes if not hasattr(each, 'app')]"
         ],
@@ -87,20 +94,27 @@ HOOKS = {
             ("mlflow_oidc_auth.auth", "resolve_token_provider"),
             (MIDDLEWARE, "validate_token"),
         ],
-        "token kinds": [("mlflow_oidc_auth.utils.request_helpers_fastapi", "validate_token")],
+        "token kinds": [(HELPERS, "validate_token")],
         "administrators": [
             (MIDDLEWARE, "AuthMiddleware._authenticate_user"),
             (MIDDLEWARE, "AuthMiddleware._is_session_expired"),
             (ROUTER, "refresh_session_with_idp"),
-            ("mlflow_oidc_auth.utils.request_helpers_fastapi", "store"),
+            (HELPERS, "store"),
+            ("mlflow_oidc_auth.sqlalchemy_store", "SqlAlchemyStore.list_live_auth_sessions_for_provider"),
         ],
-        "names": [],  # the same name as "claims"
+        "names": [],  # its only name is one of "claims" too, which comes first
         "searches": [
-            ("mlflow_oidc_auth.graphql.middleware", "_get_input_attr"),
-            ("mlflow_oidc_auth.graphql.middleware", "_get_input_obj"),
-            ("mlflow_oidc_auth.graphql.middleware", "_can_read_model"),
-            ("mlflow_oidc_auth.graphql.middleware", "_can_read_run"),
-            ("mlflow_oidc_auth.graphql.middleware", "_get_auth_context"),
+            (AFTER_REQUEST, "_top_up_page"),
+            (AFTER_REQUEST, "_get_tracking_store"),
+            (AFTER_REQUEST, "_get_model_registry_store"),
+            ("mlflow.utils.search_utils", "SearchUtils.create_page_token"),
+            ("mlflow.utils.search_utils", "SearchUtils.parse_start_offset_from_page_token"),
+            ("mlflow.utils.search_utils", "SearchLoggedModelsPaginationToken.encode"),
+            ("mlflow.utils.search_utils", "SearchLoggedModelsPaginationToken.decode"),
+            (GRAPHQL, "GraphQLAuthorizationMiddleware._check_authorization"),
+            (GRAPHQL, "GraphQLAuthorizationMiddleware.resolve"),
+            (GRAPHQL, "_can_read_model"),
+            (GRAPHQL, "_can_read_run"),
         ],
         "logins": [
             (ROUTER, "_sanitize_next"),

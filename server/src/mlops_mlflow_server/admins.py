@@ -18,13 +18,13 @@ import copy
 from contextvars import ContextVar
 from typing import Any
 
-from fastapi import Request
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware import AuthMiddleware
 from mlflow_oidc_auth.routers import auth as router
 from mlflow_oidc_auth.session.token_vault import get_token_vault
 from mlflow_oidc_auth.store import store
 from mlflow_oidc_auth.utils import request_helpers_fastapi as helpers
+from starlette.requests import Request
 
 # Sessions of one user that are renewed for one call at most.
 MOST_SESSIONS = 3
@@ -105,7 +105,7 @@ def install() -> bool:
         return False
     authenticate, facts_of = AuthMiddleware._authenticate_user, AuthMiddleware._get_user_auth_facts
 
-    async def authenticate_user(self: AuthMiddleware, request: Request) -> tuple[bool, str | None, str]:
+    async def authenticate_user(self: Any, request: Request) -> tuple:
         unconfirmed.set(None)
         outcome = await authenticate(self, request)
         if outcome[0] and outcome[1] and _needs_session(request.headers.get("authorization") or ""):
@@ -116,7 +116,7 @@ def install() -> bool:
                 unconfirmed.set(outcome[1])
         return outcome
 
-    def get_user_auth_facts(self: AuthMiddleware, username: str) -> tuple:
+    def get_user_auth_facts(self: Any, username: str) -> tuple:
         found = facts_of(self, username)
         return (False, *found[1:]) if _is_limited(username, found[0], found[3][0]) else found
 

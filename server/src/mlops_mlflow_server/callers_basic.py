@@ -5,6 +5,7 @@
 
 from flask import has_request_context
 from mlflow.server import auth
+from mlflow.server.auth import RESOURCE_TYPE_TRACE, _authorize_create_in_experiment_as, _run_requirement, authorize
 from werkzeug.datastructures import Authorization
 
 from mlops_mlflow_server import callers
@@ -30,9 +31,7 @@ class Caller:
         name = self._name()
         if not name:
             return False
-        return self.is_administrator() or auth._authorize_create_in_experiment_as(
-            name, experiment_id, auth.RESOURCE_TYPE_TRACE
-        )
+        return self.is_administrator() or _authorize_create_in_experiment_as(name, experiment_id, RESOURCE_TYPE_TRACE)
 
     def may_update_run(self, run_id: str) -> bool:
         """Return whether the user may change this run; false for a run that does not exist."""
@@ -41,5 +40,5 @@ class Caller:
             return False
         if self.is_administrator():
             return True
-        resolved = auth._run_requirement(run_id, "update")
-        return resolved is not None and auth.authorize(name, *resolved)
+        resolved = _run_requirement(run_id, "update")
+        return resolved is not None and authorize(name, *resolved)

@@ -8,8 +8,6 @@ files below the location of another experiment, or in another bucket that this k
 `MLOPS_ARTIFACT_LOCATIONS=true` allows it to everyone. In login mode `none` nobody is an administrator.
 """
 
-from typing import Any
-
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.server import handlers
@@ -28,7 +26,7 @@ def install(caller: callers.Caller) -> bool:
         return False
     allowed = flag(VARIABLE)
 
-    def validate_storage_location_uri(value: Any, field_name: str) -> Any:
+    def validate_storage_location_uri(value: str, field_name: str) -> str:
         if field_name == _FIELD and not allowed and not caller.is_administrator():
             raise MlflowException(
                 "Only administrators choose an experiment's artifact location: leave artifact_location out",

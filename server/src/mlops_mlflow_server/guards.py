@@ -17,11 +17,10 @@ def of_store(application: Any, caller: callers.Caller) -> tuple[Part, ...]:
         caller: the caller of the login mode.
     """
     return (
-        Part("caller", MLFLOW, lambda: callers.install(application), "all callers would be one", required=True),
         Part(
             "traces",
             MLFLOW,
-            lambda: traces.install(caller),
+            lambda: callers.install(application) and traces.install(caller),
             "who may write to one experiment could change the traces of all",
             required=True,
         ),

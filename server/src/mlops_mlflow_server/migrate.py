@@ -20,7 +20,7 @@ import sqlalchemy
 from mlflow.store.db.utils import _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
-from mlops_mlflow_server import accounts, basic_settings, carry, encryption, parts
+from mlops_mlflow_server import accounts, basic_settings, carry, encryption, indexes, parts
 from mlops_mlflow_server.databases import Failure, engine_of, record_migration, say, wait_for, where
 from mlops_mlflow_server.settings import login, number
 
@@ -36,6 +36,7 @@ def migrate_tracking() -> None:
     else:
         _initialize_tables(engine)
     encryption.ensure(engine)
+    indexes.ensure(engine)
     engine.dispose()
 
 

@@ -23,7 +23,9 @@ def install() -> bool:
     if extract is None:
         return False
 
-    def extract_field(payload: Any, field_list: Any, field_type_name: str, *arguments: Any, **options: Any) -> Any:
+    def extract_field(
+        payload: dict[str, Any], field_list: list[str], field_type_name: str, *arguments: Any, **options: Any
+    ) -> tuple[str | None, str | None]:
         value, error = extract(payload, field_list, field_type_name, *arguments, **options)
         if value is not None and field_type_name == "username" and not is_stable(value):
             return None, "MLflow cannot use the name of your login: it contains characters that stand for others"

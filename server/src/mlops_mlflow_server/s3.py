@@ -6,7 +6,7 @@
 MLflow's own `S3ArtifactRepository` can create presigned URLs, and a server that uses it advertises this in
 `/api/3.0/mlflow/server-info`. Clients since 3.15 then connect directly to the object store at the server's
 endpoint, which a client outside the cluster cannot reach. No setting disables this. This class offers plain
-transfers only, so clients use the tracking server for everything.
+transfers only, so clients use the tracking server for everything; `direct` is for object stores that clients reach.
 
 Artifacts stream between client and object store (`transfers`), without a copy on disk.
 
@@ -217,12 +217,15 @@ def in_mlflows_terms(error: Exception, what: str) -> MlflowException | None:
     return None
 
 
-class _BoundedS3ArtifactRepository(S3ArtifactRepository):
+class BoundedS3ArtifactRepository(S3ArtifactRepository):
     """MLflow's repository, with a client that has timeouts."""
 
     def _get_s3_client(self) -> BaseClient:
+        return self._client_of(MLFLOW_S3_ENDPOINT_URL.get() or None)  # empty is AWS
+
+    def _client_of(self, endpoint: str | None) -> BaseClient:
         return _client(
-            MLFLOW_S3_ENDPOINT_URL.get() or None,  # empty is AWS
+            endpoint,
             False if MLFLOW_S3_IGNORE_TLS.get() else None,
             os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4"),
             MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE.get(),
@@ -265,7 +268,7 @@ class ProxiedS3ArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None):
         super().__init__(artifact_uri, tracking_uri, registry_uri)
-        self._s3 = _BoundedS3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
+        self._s3 = BoundedS3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         self._call("storing an artifact", self._s3.log_artifact, local_file, artifact_path)

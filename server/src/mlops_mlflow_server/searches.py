@@ -177,7 +177,7 @@ def _install_graphql() -> bool:
         return False
     resolve, check = middleware.resolve, middleware._check_authorization
 
-    def check_authorization(self: Any, field_name: str, root: Any, args: dict, username: str) -> Any:
+    def check_authorization(self: Any, field_name: str, root: Any, args: dict[str, Any], username: str) -> bool:
         if field_name != _MODEL_VERSIONS:
             return check(self, field_name, root, args, username)
         text = str(graphql._get_input_attr(graphql._get_input_obj(args), "filter") or "")
@@ -186,7 +186,7 @@ def _install_graphql() -> bool:
         runs = selected(text, "run_id")
         return bool(runs) and all(graphql._can_read_run(run_id, username) for run_id in runs)
 
-    def resolve_field(self: Any, next_: Callable, root: Any, info: Any, **args: Any) -> Any:
+    def resolve_field(self: Any, next_: Callable[..., Any], root: Any, info: Any, **args: Any) -> Any:
         found = resolve(self, next_, root, info, **args)
         if (
             found is None

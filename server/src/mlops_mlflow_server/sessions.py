@@ -31,7 +31,7 @@ from mlflow_oidc_auth.store import store
 from sqlalchemy import delete, select
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from mlops_mlflow_server.callers import Application, Scope
 
@@ -138,7 +138,7 @@ def install(application: Any) -> bool:
     def sanitize_next(value: str | None) -> str | None:
         return None if value and len(value.encode("utf-8", "replace")) > LONGEST_NEXT else sanitize(value)
 
-    async def begin_login(request: Request, provider_id: str) -> Any:
+    async def begin_login(request: Request, provider_id: str) -> Response:
         pruning.begin()
         if is_oidc_configured(provider_id):
             target = sanitize_next(request.query_params.get("next"))
@@ -150,7 +150,9 @@ def install(application: Any) -> bool:
         _state.set(None)
         return ready or create(provider_id, **options)
 
-    async def process_callback(request: Request, session: dict[str, Any], provider_id: str | None = None) -> Any:
+    async def process_callback(
+        request: Request, session: dict[str, Any], provider_id: str | None = None
+    ) -> tuple[str | None, list[str]]:
         if not request.query_params.get("error") and not is_own_browser(
             session, request.query_params.get("state") or ""
         ):

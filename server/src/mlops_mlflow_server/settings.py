@@ -16,6 +16,8 @@ Variable (unit, default):
 - `MLOPS_S3_MAX_ATTEMPTS` (count, 3): attempts per request, including the first.
 - `MLOPS_S3_PATIENCE` (s, 15): how long to wait for an unavailable object store.
 - `MLOPS_S3_MAX_CONNECTIONS` (count, 32): connection pool size of a worker.
+- `MLOPS_ARTIFACTS_DIRECT` (false): whether clients transfer large files by presigned URLs: true or false.
+- `MLOPS_S3_PUBLIC_URL` (URL, the server's own endpoint): what presigned URLs are signed for.
 - `MLOPS_ARTIFACT_THREADS` (count, 8): concurrent artifact calls of a worker.
 - `MLOPS_TRACKING_THREADS` (count, 8): concurrent other calls of a worker.
 - `MLOPS_HEADER_TIMEOUT` (s, 15): a connection whose request headers are not complete in this time is closed.

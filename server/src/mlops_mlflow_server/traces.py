@@ -90,7 +90,7 @@ def _check_runs(caller: callers.Caller, run_ids: Iterable[str]) -> None:
 
 
 def _validating(validate: Callable) -> Callable:
-    def validate_trace_tag(key: Any, value: Any) -> Any:
+    def validate_trace_tag(key: str, value: str) -> Any:
         if key in RESERVED:
             raise MlflowException(f"Tag '{key}' is set by the server", error_code=INVALID_PARAMETER_VALUE)
         return validate(key, value)
@@ -103,7 +103,8 @@ def install(caller: callers.Caller) -> bool:
     store = sqlalchemy_store.SqlAlchemyStore
     blocked = getattr(handlers, "_HANDLER_BLOCKED_TRACE_TAGS", None)
     validate = getattr(sqlalchemy_store, "_validate_trace_tag", None)
-    if not all(hasattr(store, name) for name in _WRAPPED) or validate is None or not isinstance(blocked, frozenset):
+    # Their base class has methods of the same names.
+    if not set(_WRAPPED) <= set(vars(store)) or validate is None or not isinstance(blocked, frozenset):
         return False
     log, start = store.log_spans, store.start_trace
     start_v2, end_v2 = store.deprecated_start_trace_v2, store.deprecated_end_trace_v2
@@ -124,10 +125,10 @@ def install(caller: callers.Caller) -> bool:
         return start(self, trace_info)
 
     # MLflow's handlers pass the tags of both by name.
-    def start_trace_v2(self: Any, *arguments: Any, tags: dict, **options: Any) -> Any:
+    def start_trace_v2(self: Any, *arguments: Any, tags: dict[str, str], **options: Any) -> Any:
         return start_v2(self, *arguments, tags=without_reserved(tags), **options)
 
-    def end_trace_v2(self: Any, *arguments: Any, tags: dict, **options: Any) -> Any:
+    def end_trace_v2(self: Any, *arguments: Any, tags: dict[str, str], **options: Any) -> Any:
         return end_v2(self, *arguments, tags=without_reserved(tags), **options)
 
     store.log_spans, store.start_trace = log_spans, start_trace
