@@ -26,6 +26,8 @@ LIMITS = {
     "MLOPS_BODY_MEMORY": str(3 * MIB),
     "MLOPS_LOGINS_PER_MINUTE": "5",
     "MLOPS_FAILURES_PER_MINUTE": "5",
+    # So that 40 calls at once need one check of their credentials.
+    "PERMISSION_CACHE_TTL_SECONDS": "60",
 }
 SEARCH = "/api/2.0/mlflow/experiments/search"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -49,8 +51,8 @@ def limited(migrated, tmp_path_factory):
         def server(way):
             if way not in running:
                 databases = migrated("oidc" if way == "none" else way).copy()
-                variables = {**databases.variables, **LIMITS, "MLOPS_AUTH": way}
-                variables |= conftest.oidc_variables("http://127.0.0.1:9") if way == "oidc" else {}
+                variables = conftest.oidc_variables("http://127.0.0.1:9") if way == "oidc" else {}
+                variables |= {**databases.variables, **LIMITS, "MLOPS_AUTH": way}
                 variables["MLFLOW_FLASK_SERVER_SECRET_KEY"] = "a key of the tests"
                 found = process.Server(tmp_path_factory.mktemp(way), variables)
                 stack.callback(found.stop)

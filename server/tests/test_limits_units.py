@@ -2,20 +2,33 @@
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import threading
 import time
+import zlib
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
 from uvicorn.protocols.http import h11_impl
 
 from lib import wire
 from lib.postgres import free_port
-from mlops_mlflow_server import addresses, answers, assistant, attempts, bounds, connections, credentials, hosts, lanes
+from mlops_mlflow_server import (
+    addresses,
+    answers,
+    assistant,
+    attempts,
+    bounds,
+    compressed,
+    connections,
+    credentials,
+    hosts,
+    lanes,
+)
 
 # --- connections ---
 
@@ -408,7 +421,8 @@ def test_what_a_client_has_sent_until_it_leaves_is_not_the_whole(path):
     ends = []
 
     async def inner(_scope, receive, _send):
-        while (await receive())["more_body"]:
+        # As MLflow's adapter and others do.
+        while (await receive()).get("more_body", False):
             pass
         ends.append("complete")
 
@@ -473,6 +487,51 @@ def test_answer_before_the_body_closes_the_connection():
     assert [message.get("more_body", False) for message in sent[1:]] == [True, False]
     # Without a body, the connection stays.
     assert bounds.CLOSE not in through(limited, scope(), messages(b""))[0]["headers"]
+
+
+# --- compressed ---
+
+
+@pytest.fixture
+def largest(monkeypatch):
+    """A limit of 1 MiB, with MLflow's own function set back at the end."""
+    from mlflow.server import otel_api  # noqa: PLC0415  (imports MLflow's server)
+
+    monkeypatch.setattr(otel_api, "decompress_otlp_body", otel_api.decompress_otlp_body)
+    monkeypatch.setenv("MLOPS_REQUEST_MAX_SIZE", str(bounds.MIB))
+    compressed._largest.cache_clear()
+    assert compressed.install()
+    yield otel_api.decompress_otlp_body
+    compressed._largest.cache_clear()
+
+
+ENCODED = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "raw": lambda content: (raw := zlib.compressobj(wbits=-zlib.MAX_WBITS)).compress(content) + raw.flush(),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_compressed_traces_expand_to_no_more_than_a_call_may_have(largest, encoding):
+    encode, name = ENCODED[encoding], "deflate" if encoding == "raw" else encoding
+    assert largest(encode(b"a" * bounds.MIB), name) == b"a" * bounds.MIB
+    with pytest.raises(HTTPException) as error:
+        largest(encode(b"\0" * 100 * bounds.MIB), name)
+    assert error.value.status_code == 413
+    with pytest.raises(HTTPException) as error:
+        largest(encode(b"a" * 1000)[:-9], name)
+    assert error.value.status_code == 400
+
+
+def test_compressed_traces_in_several_members(largest):
+    assert largest(gzip.compress(b"a") + gzip.compress(b"b"), "gzip") == b"ab"
+    with pytest.raises(HTTPException) as error:
+        largest(gzip.compress(b"\0" * bounds.MIB) * 2, "gzip")
+    assert error.value.status_code == 413
+    with pytest.raises(HTTPException) as error:
+        largest(b"a", "br")
+    assert error.value.status_code == 400
 
 
 # --- assistant ---

@@ -29,6 +29,7 @@ from mlops_mlflow_server.settings import count, number
 _logger = logging.getLogger("mlflow.mlops")
 
 MIB = 1024 * 1024
+LARGEST_CALL = 32 * MIB
 # Bytes in a second, which count once `MLOPS_BODY_TIMEOUT` has passed.
 LEAST_RATE = 16 * 1024
 LEAST_RATE_OF_UPLOADS = 1024
@@ -165,7 +166,7 @@ class Bounds:
     def __init__(self, application: ASGIApp, takes_no_body: Callable[[str], bool]):
         self._application = application
         self._takes_no_body = takes_no_body
-        self._largest_call = number("MLOPS_REQUEST_MAX_SIZE", 32 * MIB, minimum=1)
+        self._largest_call = number("MLOPS_REQUEST_MAX_SIZE", LARGEST_CALL, minimum=1)
         self._largest_upload = number("MLOPS_ARTIFACT_MAX_SIZE", 0, minimum=0) or float("inf")
         self._most = count("MLOPS_REQUESTS", 512)
         self._most_of_address = count("MLOPS_REQUESTS_PER_ADDRESS", 256)
