@@ -2,20 +2,33 @@
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import threading
 import time
+import zlib
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
 from uvicorn.protocols.http import h11_impl
 
 from lib import wire
 from lib.postgres import free_port
-from mlops_mlflow_server import addresses, answers, assistant, attempts, bounds, connections, credentials, hosts, lanes
+from mlops_mlflow_server import (
+    addresses,
+    answers,
+    assistant,
+    attempts,
+    bounds,
+    compressed,
+    connections,
+    credentials,
+    hosts,
+    lanes,
+)
 
 # --- connections ---
 
@@ -52,6 +65,7 @@ def port(request, monkeypatch):
         "MLOPS_WRITE_TIMEOUT": "0.5",
         "MLOPS_CONNECTIONS": "8",
         "MLOPS_CONNECTIONS_PER_ADDRESS": "6",
+        "MLOPS_REQUESTS": "7",
     }.items():
         monkeypatch.setenv(name, value)
     echo.ended = []
@@ -179,6 +193,12 @@ def test_address_with_requests_on_all_connections_gets_no_more(port):
         time.sleep(0.1)
         assert wire.ask(port, "GET", "/1")[0] == 0
         assert wire.ask(port, "GET", "/1", source="127.0.0.2")[0] == 200
+
+
+def test_fewer_requests_than_connections_are_possible(monkeypatch):
+    monkeypatch.setenv("MLOPS_REQUESTS", "1024")
+    with pytest.raises(ValueError, match="MLOPS_REQUESTS is 1024: it must be less than MLOPS_CONNECTIONS, 1024"):
+        connections.Limits()
 
 
 def test_another_uvicorn_is_noticed():
@@ -408,7 +428,8 @@ def test_what_a_client_has_sent_until_it_leaves_is_not_the_whole(path):
     ends = []
 
     async def inner(_scope, receive, _send):
-        while (await receive())["more_body"]:
+        # As MLflow's adapter and others do.
+        while (await receive()).get("more_body", False):
             pass
         ends.append("complete")
 
@@ -463,6 +484,16 @@ def test_bounds_count_what_arrives(monkeypatch):
     assert (limited.held, limited._running, dict(limited._of_address)) == (0, 0, {})
 
 
+def test_search_has_a_smaller_body():
+    limited = bounds.Bounds(greedy, lambda _path: False)
+    chunked = [(b"transfer-encoding", b"chunked")]
+    for path in ("/api/2.0/mlflow/runs/search", "/graphql", "/ajax-api/2.0/mlflow/experiments/search-datasets"):
+        sent = through(limited, scope(path, headers=chunked), messages(b"a" * bounds.LARGEST_SEARCH, b"b"))
+        assert sent[0]["status"] == 413
+    sent = through(limited, scope(headers=chunked), messages(b"a" * bounds.LARGEST_SEARCH, b"b"))
+    assert sent[0]["status"] == 200
+
+
 def test_answer_before_the_body_closes_the_connection():
     async def hasty(_scope, _receive, send):
         await answers.refuse(send, answers.Refusal(401, "UNAUTHENTICATED", "no"))
@@ -473,6 +504,51 @@ def test_answer_before_the_body_closes_the_connection():
     assert [message.get("more_body", False) for message in sent[1:]] == [True, False]
     # Without a body, the connection stays.
     assert bounds.CLOSE not in through(limited, scope(), messages(b""))[0]["headers"]
+
+
+# --- compressed ---
+
+
+@pytest.fixture
+def largest(monkeypatch):
+    """A limit of 1 MiB, with MLflow's own function set back at the end."""
+    from mlflow.server import otel_api  # noqa: PLC0415  (imports MLflow's server)
+
+    monkeypatch.setattr(otel_api, "decompress_otlp_body", otel_api.decompress_otlp_body)
+    monkeypatch.setenv("MLOPS_REQUEST_MAX_SIZE", str(bounds.MIB))
+    compressed._largest.cache_clear()
+    assert compressed.install()
+    yield otel_api.decompress_otlp_body
+    compressed._largest.cache_clear()
+
+
+ENCODED = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "raw": lambda content: (raw := zlib.compressobj(wbits=-zlib.MAX_WBITS)).compress(content) + raw.flush(),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_compressed_traces_expand_to_no_more_than_a_call_may_have(largest, encoding):
+    encode, name = ENCODED[encoding], "deflate" if encoding == "raw" else encoding
+    assert largest(encode(b"a" * bounds.MIB), name) == b"a" * bounds.MIB
+    with pytest.raises(HTTPException) as error:
+        largest(encode(b"\0" * 100 * bounds.MIB), name)
+    assert error.value.status_code == 413
+    with pytest.raises(HTTPException) as error:
+        largest(encode(b"a" * 1000)[:-9], name)
+    assert error.value.status_code == 400
+
+
+def test_compressed_traces_in_several_members(largest):
+    assert largest(gzip.compress(b"a") + gzip.compress(b"b"), "gzip") == b"ab"
+    with pytest.raises(HTTPException) as error:
+        largest(gzip.compress(b"\0" * bounds.MIB) * 2, "gzip")
+    assert error.value.status_code == 413
+    with pytest.raises(HTTPException) as error:
+        largest(b"a", "br")
+    assert error.value.status_code == 400
 
 
 # --- assistant ---

@@ -36,6 +36,7 @@ OF_MLFLOW = {
         (HANDLERS, "_response_with_file_attachment_headers"),
         (HANDLERS, "_send_artifact"),
     ],
+    "compressed traces": [("mlflow.server.otel_api", "decompress_otlp_body")],
     "assistant": [("mlflow.server.assistant.api", "assistant_router")],
     "hosts": [(SECURITY, "get_allowed_hosts")],
     "traces": [

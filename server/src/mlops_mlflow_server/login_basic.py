@@ -36,6 +36,7 @@ from mlops_mlflow_server import (
     assistant,
     attempts,
     basic_settings,
+    compressed,
     guards,
     hosts,
     lanes,
@@ -267,6 +268,7 @@ PARTS = (
 def application_parts(app: Any, identifying: _Identifying) -> tuple[Part, ...]:
     """Return the parts that patch MLflow's application."""
     return (
+        Part("compressed traces", MLFLOW, compressed.install, compressed.CONSEQUENCE, required=True),
         Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
         Part(
             "lanes",

@@ -8,7 +8,7 @@ from mlflow.server import app as flask_app
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
 from starlette.types import ASGIApp
 
-from mlops_mlflow_server import artifacts, assistant, guards, hosts, lanes, parts, straight
+from mlops_mlflow_server import artifacts, assistant, compressed, guards, hosts, lanes, parts, straight
 from mlops_mlflow_server.callers import Anyone
 from mlops_mlflow_server.parts import MLFLOW, Part
 
@@ -26,6 +26,7 @@ def _shorten() -> bool:
 
 PARTS = (
     *artifacts.PARTS,
+    Part("compressed traces", MLFLOW, compressed.install, compressed.CONSEQUENCE, required=True),
     Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
     Part("hosts", MLFLOW, lambda: hosts.install(app), hosts.CONSEQUENCE, required=True),
     Part("lanes", MLFLOW, lambda: lanes.install(app, _EfficientWSGIMiddleware), lanes.CONSEQUENCE, required=True),

@@ -19,6 +19,7 @@ from mlops_mlflow_server import (
     auth,
     bearer,
     client_auth,
+    compressed,
     edge,
     grants,
     groups,
@@ -87,6 +88,7 @@ PARTS = (
         required=True,
     ),
     *artifacts.PARTS,
+    Part("compressed traces", MLFLOW, compressed.install, compressed.CONSEQUENCE, required=True),
     Part("assistant", MLFLOW, lambda: assistant.install(app), assistant.CONSEQUENCE, required=True),
     Part("hosts", MLFLOW, lambda: hosts.install(app, ProxyHeadersMiddleware), hosts.CONSEQUENCE, required=True),
     Part(
