@@ -30,6 +30,12 @@ ADMINISTRATOR = "root"
 CLIENT, AUDIENCE = "mlflow", "mlflow-api"
 
 
+def _plain() -> dict[str, str]:
+    """Return the environment without the settings of the tests' own process."""
+    kept = ("HOME", "LANG", "PATH", "PYTHONPATH", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
 def free_port() -> int:
     """Return a port that is free now."""
     with socket.socket() as listening:
@@ -69,7 +75,7 @@ class Server:
     def python(self, user: str | None, program: str) -> str:
         """Run a program with MLflow's stock client as this user; return the last line that it prints."""
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "OIDC_"))},
+            **_plain(),
             "MLFLOW_TRACKING_URI": self.url,
             **({"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": self.passwords[user]} if user else {}),
         }
@@ -91,7 +97,7 @@ def server(folder: pathlib.Path, mode: str, users: tuple[str, ...] = (), **envir
         process = subprocess.Popen([sys.executable, __file__, json.dumps(options)], stdout=stream, stderr=stream)
     try:
         url = f"http://127.0.0.1:{port}"
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while True:
             with contextlib.suppress(requests.RequestException):
                 if requests.get(f"{url}/health/live", timeout=5).ok:

@@ -65,6 +65,7 @@ def port(request, monkeypatch):
         "MLOPS_WRITE_TIMEOUT": "0.5",
         "MLOPS_CONNECTIONS": "8",
         "MLOPS_CONNECTIONS_PER_ADDRESS": "6",
+        "MLOPS_REQUESTS": "7",
     }.items():
         monkeypatch.setenv(name, value)
     echo.ended = []
@@ -192,6 +193,12 @@ def test_address_with_requests_on_all_connections_gets_no_more(port):
         time.sleep(0.1)
         assert wire.ask(port, "GET", "/1")[0] == 0
         assert wire.ask(port, "GET", "/1", source="127.0.0.2")[0] == 200
+
+
+def test_fewer_requests_than_connections_are_possible(monkeypatch):
+    monkeypatch.setenv("MLOPS_REQUESTS", "1024")
+    with pytest.raises(ValueError, match="MLOPS_REQUESTS is 1024: it must be less than MLOPS_CONNECTIONS, 1024"):
+        connections.Limits()
 
 
 def test_another_uvicorn_is_noticed():
@@ -475,6 +482,16 @@ def test_bounds_count_what_arrives(monkeypatch):
         "more_body": False,
     }
     assert (limited.held, limited._running, dict(limited._of_address)) == (0, 0, {})
+
+
+def test_search_has_a_smaller_body():
+    limited = bounds.Bounds(greedy, lambda _path: False)
+    chunked = [(b"transfer-encoding", b"chunked")]
+    for path in ("/api/2.0/mlflow/runs/search", "/graphql", "/ajax-api/2.0/mlflow/experiments/search-datasets"):
+        sent = through(limited, scope(path, headers=chunked), messages(b"a" * bounds.LARGEST_SEARCH, b"b"))
+        assert sent[0]["status"] == 413
+    sent = through(limited, scope(headers=chunked), messages(b"a" * bounds.LARGEST_SEARCH, b"b"))
+    assert sent[0]["status"] == 200
 
 
 def test_answer_before_the_body_closes_the_connection():

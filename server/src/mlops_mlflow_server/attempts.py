@@ -79,7 +79,7 @@ class Attempts:
         self._application = application
         self._is_login = is_login
         failures = count("MLOPS_FAILURES_PER_MINUTE", 10)
-        self._logins = Window(count("MLOPS_LOGINS_PER_MINUTE", 120), clock=clock)
+        self._logins = Window(count("MLOPS_LOGINS_PER_MINUTE", 300), clock=clock)
         self._failures = Window(failures, clock=clock)
         self._of_address = Window(failures * PER_ADDRESS, clock=clock)
         self._key = secrets.token_bytes(32)

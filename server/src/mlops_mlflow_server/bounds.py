@@ -30,6 +30,8 @@ _logger = logging.getLogger("mlflow.mlops")
 
 MIB = 1024 * 1024
 LARGEST_CALL = 32 * MIB
+# MLflow takes seconds to read a filter of this size.
+LARGEST_SEARCH = MIB // 4
 # Bytes in a second, which count once `MLOPS_BODY_TIMEOUT` has passed.
 LEAST_RATE = 16 * 1024
 LEAST_RATE_OF_UPLOADS = 1024
@@ -43,8 +45,9 @@ _NO_BODY = Refusal(413, "INVALID_PARAMETER_VALUE", "This path takes no body.")
 _NO_ASSISTANT = Refusal(404, "ENDPOINT_NOT_FOUND", "This server has no assistant.")
 _TOO_MANY = answers.busy("The server has too many requests at once. Try again in a moment.")
 _TOO_MANY_BYTES = answers.busy("The server has too many large requests at once. Try again in a moment.")
+_SEARCH = re.compile(r"/(search[a-z-]*|graphql)/?$")
 # Probes count nowhere: a busy server is not a broken one.
-_PROBE = "/health"
+_PROBES = frozenset({"/health", "/health/live", "/health/ready", "/health/startup"})
 
 
 def is_upload(scope: dict) -> bool:
@@ -188,11 +191,11 @@ class Bounds:
             if self._takes_no_body(scope["path"]):
                 await self._refuse(scope, receive, send, _NO_BODY)
                 return
-            largest = self._largest_upload if is_upload(scope) else self._largest_call
+            largest = self._largest(scope)
             if length is not None and length > largest:
                 await self._refuse(scope, receive, send, too_large(largest))
                 return
-        if scope["path"].startswith(_PROBE):
+        if scope["path"] in _PROBES:
             await self._bounded(scope, receive, send, length)
             return
         address = scope[ADDRESS] = client_address(scope)
@@ -209,13 +212,20 @@ class Bounds:
             if not self._of_address[address]:
                 del self._of_address[address]
 
+    def _largest(self, scope: Scope) -> float:
+        if is_upload(scope):
+            return self._largest_upload
+        if _SEARCH.search(scope["path"]):
+            return min(LARGEST_SEARCH, self._largest_call)
+        return self._largest_call
+
     async def _bounded(self, scope: Scope, receive: Receive, send: Send, length: int | None) -> None:
         if length == 0:
             await self._application(scope, receive, send)
             return
         upload = is_upload(scope)
-        largest, rate = (self._largest_upload, LEAST_RATE_OF_UPLOADS) if upload else (self._largest_call, LEAST_RATE)
-        body = Body(receive, self, largest, rate, is_held=not upload)
+        rate = LEAST_RATE_OF_UPLOADS if upload else LEAST_RATE
+        body = Body(receive, self, self._largest(scope), rate, is_held=not upload)
         is_refused = is_open = False
 
         async def bounded_send(message: Message) -> None:

@@ -46,6 +46,11 @@ class Limits:
         self.write_seconds = number("MLOPS_WRITE_TIMEOUT", 60)
         self.connections = count("MLOPS_CONNECTIONS", 1024)
         self.per_address = count("MLOPS_CONNECTIONS_PER_ADDRESS", 512)
+        requests = count("MLOPS_REQUESTS", 512)
+        if requests >= self.connections:
+            raise ValueError(
+                f"MLOPS_REQUESTS is {requests}: it must be less than MLOPS_CONNECTIONS, {self.connections}"
+            )
         self.idle: collections.OrderedDict[Any, None] = collections.OrderedDict()
         self.by_address: collections.Counter[str] = collections.Counter()
 

@@ -34,7 +34,7 @@ Variable (unit, default):
 - `MLOPS_REQUEST_MAX_SIZE` (bytes, 32 MiB): largest body of a call. MLflow's own largest, a batch of metrics, has 1 MB;
   traces and base64 in them have more.
 - `MLOPS_ARTIFACT_MAX_SIZE` (bytes, 0): largest artifact that may be uploaded; 0 for no limit.
-- `MLOPS_LOGINS_PER_MINUTE` (count, 120): calls of the login pages by one client address.
+- `MLOPS_LOGINS_PER_MINUTE` (count, 300): calls of the login pages by one client address.
 - `MLOPS_FAILURES_PER_MINUTE` (count, 10): wrong passwords or tokens by one client address for one name; for all
   names it is 60 times that.
 - `TRUSTED_PROXIES` (networks, none): proxies whose `X-Forwarded-For` names the client address.
