@@ -28,8 +28,8 @@ options:
       - C(rootfs) with C(suite) and C(include), a base image of Debian packages.
       - C(image) with C(directory), C(base) (step or published image, or one for each source), C(take) (files of other
         steps),
-        C(shared) (a further directory), C(extra) (dictionary of a path in the build context to a further file or directory),
-        C(target) and C(arguments).
+        C(shared) (a further directory), C(extra) (paths in the build context, with what is copied there), C(target) and
+        C(arguments).
       - C(archive) with C(file) and C(images) (list of C(name) and C(step)).
     type: dict
     required: true
