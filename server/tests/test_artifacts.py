@@ -52,7 +52,7 @@ def server(request, migrated, minio, tmp_path_factory):
     """A running server with each login mode."""
     server = _serve(request.param, migrated, minio, tmp_path_factory)
     try:
-        yield server.wait()
+        yield server.wait(300)
     finally:
         server.stop()
 
@@ -65,7 +65,7 @@ def direct(migrated, minio, tmp_path_factory):
     server = _serve("oidc", migrated, minio, tmp_path_factory, **variables)
     server.public = public
     try:
-        with server.wait().client(auth=(conftest.ADMIN, conftest.ADMIN_PASSWORD)) as client:
+        with server.wait(300).client(auth=(conftest.ADMIN, conftest.ADMIN_PASSWORD)) as client:
             yield Caller(server, client)
     finally:
         server.stop()

@@ -79,7 +79,7 @@ def server(migrated, tmp_path):
     server = process.Server(tmp_path, variables, "--artifacts-destination", "s3://mlflow")
     server.database = database
     try:
-        yield server.wait()
+        yield server.wait(300)
     finally:
         server.stop()
         store.close()

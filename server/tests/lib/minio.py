@@ -43,7 +43,7 @@ class Minio:
                 stderr=log,
             )
         self.client = self.connect()
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while True:
             try:
                 self.client.create_bucket(Bucket=BUCKET)
