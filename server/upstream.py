@@ -31,8 +31,9 @@ def requirements(name: str) -> list[str]:
 
 
 def pins() -> dict[str, str]:
-    """Return the versions of requirements.txt by name."""
-    text = (HERE / "requirements.txt").read_text(encoding="utf-8")
+    """Return the versions of requirements.txt and requirements-test.txt by name."""
+    names = ("requirements.txt", "requirements-test.txt")
+    text = "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
     return dict(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", text, re.MULTILINE))
 
 
@@ -52,7 +53,7 @@ def moved(before: dict[str, str], now: dict[str, str]) -> list[str]:
     lines = []
     for name in names:
         old, new = before.get(name), now.get(name)
-        if old != new and (old or name not in ("pip", "pytest", "httpx")):
+        if old != new and name != "pip":
             lines.append(f"{name} {old or '(none)'} -> {new or '(none)'}")
     return lines
 

@@ -45,11 +45,17 @@ def transfer(place, method, path, headers, size):
         http_connection = connection(place)
         body = blocks(size) if method == "PUT" else None
         length = {"Content-Length": str(size)} if method == "PUT" else {}
-        http_connection.request(method, path, body=body, headers={**headers, **length})
-        answer = http_connection.getresponse()
-        received = 0
-        while piece := answer.read(1 << 20):
-            received += len(piece)
+        try:
+            http_connection.request(method, path, body=body, headers={**headers, **length})
+            answer = http_connection.getresponse()
+            received = 0
+            while piece := answer.read(1 << 20):
+                received += len(piece)
+        except (OSError, http.client.HTTPException):
+            # A refusal, after which the server reads no more of the body.
+            http_connection.close()
+            time.sleep(1)
+            continue
         if answer.status == 429:
             # The server asks who waits for too long to come back, as MLflow's client does.
             time.sleep(1)
