@@ -39,7 +39,7 @@ fi
 # A volume's group may have been set on all its files; the server wants its directory for itself.
 chmod 0700 "$PGDATA"
 
-# The superuser's password is set before a client can connect, and again when the Secret has changed.
+# The superuser's password is set before anybody can connect, and again when the Secret has changed.
 if [ ! -f "$PGDATA.superuser" ] || [ "$(cat "$PGDATA.superuser")" != "$SUPERUSER_FINGERPRINT" ]; then
   pg_ctl start --silent --wait --timeout=86400 --options="-c config_file=$config/postgresql.conf \
     -c hba_file=$config/pg_hba.conf -c listen_addresses= -c unix_socket_directories=/tmp"
