@@ -148,8 +148,8 @@ class Databases:
             **ENCRYPTION,
         }
 
-    def migrate(self, way: str) -> types.SimpleNamespace:
-        """Run the migration; return its exit code and output, as of a process."""
+    def migrate(self, way: str, **variables: str) -> types.SimpleNamespace:
+        """Run the migration, with these variables changed; return its exit code and output, as of a process."""
         from mlops_mlflow_server import migrate  # noqa: PLC0415  (imports MLflow)
 
         out, err = io.StringIO(), io.StringIO()
@@ -158,7 +158,7 @@ class Databases:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            for name, value in {**self.variables, "MLOPS_AUTH": way}.items():
+            for name, value in {**self.variables, **variables, "MLOPS_AUTH": way}.items():
                 patch.setenv(name, value)
             code = migrate.main()
         return types.SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())

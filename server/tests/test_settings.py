@@ -2,7 +2,13 @@
 
 import pytest
 
+import conftest
 from mlops_mlflow_server import settings
+
+
+def test_settings_of_the_tests_are_made_once(idp):
+    # A second import of conftest.py would start another provider and point the environment to it.
+    assert conftest._provider is idp
 
 
 def test_absent_or_empty_variable_uses_the_default(monkeypatch):
