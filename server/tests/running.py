@@ -28,6 +28,8 @@ import requests
 PASSWORD = "password-of-{}"
 ADMINISTRATOR = "root"
 CLIENT, AUDIENCE = "mlflow", "mlflow-api"
+# Seconds before their end at which the server takes tokens for expired.
+LEEWAY = 30
 
 
 def _plain() -> dict[str, str]:
@@ -178,6 +180,8 @@ class Provider:
             "OIDC_GROUP_NAME": "people",
             "OIDC_ADMIN_GROUP_NAME": "admins",
             "OIDC_USE_REFRESH_TOKEN": "true",
+            # What tests of expired sessions count on; the process of the tests has another value.
+            "OIDC_SESSION_EXPIRY_LEEWAY_SECONDS": str(LEEWAY),
         }
 
     def sign(self, claims: dict, **header: str) -> str:
