@@ -110,8 +110,9 @@ def server(folder: pathlib.Path, mode: str, users: tuple[str, ...] = (), **envir
         known = folder / "tokens.json"
         yield Server(url, folder, json.loads(known.read_text()) if known.exists() else passwords)
     finally:
-        process.terminate()
-        process.wait(30)
+        # Its folder goes too, and an orderly end waits for connections.
+        process.kill()
+        process.wait()
 
 
 class Provider:
@@ -316,6 +317,7 @@ def main(options: dict) -> None:
         # All tests have one address.
         MLOPS_LOGINS_PER_MINUTE="10000",
         MLOPS_FAILURES_PER_MINUTE="10000",
+        MLOPS_PRUNE_PAUSE="2",
         **options["environment"],
     )
     import sqlalchemy  # noqa: PLC0415  (MLflow reads its variables when it is imported)
