@@ -28,6 +28,8 @@ import requests
 PASSWORD = "password-of-{}"
 ADMINISTRATOR = "root"
 CLIENT, AUDIENCE = "mlflow", "mlflow-api"
+# Seconds before their end at which the server takes tokens for expired.
+LEEWAY = 30
 
 
 def _plain() -> dict[str, str]:
@@ -108,8 +110,9 @@ def server(folder: pathlib.Path, mode: str, users: tuple[str, ...] = (), **envir
         known = folder / "tokens.json"
         yield Server(url, folder, json.loads(known.read_text()) if known.exists() else passwords)
     finally:
-        process.terminate()
-        process.wait(30)
+        # Its folder goes too, and an orderly end waits for connections.
+        process.kill()
+        process.wait()
 
 
 class Provider:
@@ -178,6 +181,8 @@ class Provider:
             "OIDC_GROUP_NAME": "people",
             "OIDC_ADMIN_GROUP_NAME": "admins",
             "OIDC_USE_REFRESH_TOKEN": "true",
+            # What tests of expired sessions count on; the process of the tests has another value.
+            "OIDC_SESSION_EXPIRY_LEEWAY_SECONDS": str(LEEWAY),
         }
 
     def sign(self, claims: dict, **header: str) -> str:
@@ -312,6 +317,7 @@ def main(options: dict) -> None:
         # All tests have one address.
         MLOPS_LOGINS_PER_MINUTE="10000",
         MLOPS_FAILURES_PER_MINUTE="10000",
+        MLOPS_PRUNE_PAUSE="2",
         **options["environment"],
     )
     import sqlalchemy  # noqa: PLC0415  (MLflow reads its variables when it is imported)

@@ -267,10 +267,15 @@ def _resident(server):
 
 
 def test_memory_with_many_clients(server, caller):
-    """16 uploads at once, then 16 downloads, each larger than what the server may take for all."""
+    """16 uploads at once, then 16 downloads, in all larger than what the server may take for them."""
     if server.way != "oidc":
         pytest.skip("the same code, measured once")
-    size, block = 96 << 20, bytes(1 << 20)
+    size, block = 48 << 20, bytes(1 << 20)
+    # Parts of the 8 transfers that run at once (`MLOPS_ARTIFACT_THREADS`), and a last one for each client to read.
+    most = (8 * (transfers.PARALLEL_PARTS + 1) + 16) * PART >> 20
+    # The first transfer loads boto3.
+    caller.put("first.bin")
+    assert caller.get("first.bin").content == CONTENT
     address = f"{server.url}{ARTIFACTS}/{caller.root}"
 
     def up(number):
@@ -295,7 +300,7 @@ def test_memory_with_many_clients(server, caller):
         assert list(pool.map(down, range(16))) == [size] * 16
     peak = _resident(server)["VmHWM:"]
     print(f"resident: {before} MiB before, {peak} MiB at most")
-    assert peak < 600
+    assert peak - before < most
 
 
 def _stock_client(caller, tmp_path, **variables):

@@ -127,6 +127,39 @@ def test_large_headers_are_refused(port):
     assert not echo.ended
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        wire.head("POST", "/1", "Transfer-Encoding: chunked\r\n") + b"0\r\nx: ",
+        wire.head("POST", "/1", "Transfer-Encoding: chunked\r\n") + b"1;",
+        wire.head("GET", f"/{64 * 1024 * 1024}") + b"GET / HTTP/1.1\r\nx: ",
+    ],
+    ids=["trailers", "chunk-extension", "headers-of-the-next-request"],
+)
+def test_headers_beside_a_request_are_bounded(port, start):
+    with wire.connect(port) as connection:
+        connection.sendall(start)
+        time.sleep(0.1)
+        sent = 0
+        connection.settimeout(0.3)
+        with contextlib.suppress(OSError):  # refused, or not read
+            while sent < 200:
+                connection.sendall(b"a" * 65536)
+                sent += 1
+        assert sent < 200
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1048576\r\n", "Transfer-Encoding: chunked\r\n"])
+def test_long_body_is_not_taken_for_headers(port, framing):
+    with wire.connect(port) as connection:
+        connection.sendall(wire.head("POST", "/1", framing))
+        for _unused in range(64):
+            block = b"a" * 16384
+            connection.sendall(b"4000\r\n%s\r\n" % block if "chunked" in framing else block)
+        connection.sendall(b"0\r\n\r\n" if "chunked" in framing else b"")
+        assert wire.received(connection, b"\r\n\r\na")
+
+
 def test_rest_of_a_body_is_not_read_for_ever(port):
     """An application may answer before it reads; `bounds` closes such connections, and else this does."""
     with wire.connect(port) as connection:

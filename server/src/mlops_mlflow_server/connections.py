@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mlops_mlflow_server import addresses
 from mlops_mlflow_server.settings import count, number
@@ -36,6 +37,7 @@ _NEEDED = (
     "resume_writing",
     "timeout_keep_alive_handler",
 )
+_NEEDED_OF_HTTPTOOLS = ("on_headers_complete", "on_body")
 
 
 class Limits:
@@ -61,11 +63,13 @@ _limits: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 def fits(base: type[asyncio.Protocol] = AutoHTTPProtocol) -> bool:
     """Return whether uvicorn's protocol class has the expected names."""
-    return all(hasattr(base, name) for name in _NEEDED)
+    needed = _NEEDED if issubclass(base, H11Protocol) else _NEEDED + _NEEDED_OF_HTTPTOOLS
+    return all(hasattr(base, name) for name in needed)
 
 
 def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
     """Return uvicorn's protocol class `base` with these limits."""
+    has_limit = issubclass(base, H11Protocol)
 
     class BoundedProtocol(base):  # type: ignore[valid-type, misc]
         """See the module."""
@@ -114,20 +118,34 @@ def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
 
         # --- headers ---
         def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._is_serving():
-                self._stop("_header_timer")
-                self._header_bytes = 0
-                self._limits.idle.pop(self, None)
-                return
             self._header_bytes += len(data)
+            super().data_received(data)
+            is_serving = self._is_serving()
+            if is_serving:
+                self._stop("_header_timer")
+                self._limits.idle.pop(self, None)
+                if has_limit:
+                    self._header_bytes = 0
             if self._header_bytes > LARGEST_HEADERS and not self.transport.is_closing():
+                if is_serving:
+                    # The trailers of a body, or the headers of a request that is sent before the answer to this one.
+                    self.transport.abort()
+                    return
                 # Later on a connection, these bytes may be the rest of a body whose request has been answered.
                 if self.cycle is None:
                     self.transport.write(_TOO_LARGE)
                 self.transport.close()
-            elif self._header_timer is None:
+            elif not is_serving and self._header_timer is None:
                 self._await_headers()
+
+        def on_headers_complete(self) -> None:
+            super().on_headers_complete()
+            self._header_bytes = 0
+
+        def on_body(self, body: bytes) -> None:
+            super().on_body(body)
+            if self._is_serving():
+                self._header_bytes = 0
 
         def on_response_complete(self) -> None:
             super().on_response_complete()

@@ -34,12 +34,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from mlops_mlflow_server.callers import Application, Scope
+from mlops_mlflow_server.settings import number
 
 _logger = logging.getLogger("mlflow.mlops")
 
 LONGEST_NEXT = 2048
-# Between two deletions of a process, and the rows of a table that one of them deletes at most.
-PAUSE = 60.0
+# Rows of a table that are deleted at once, at most.
 MOST_ROWS = 10_000
 LOGOUT = "/logout"
 # Fetch Metadata: https://www.w3.org/TR/fetch-metadata/
@@ -68,7 +68,7 @@ class Pruning:
         pause: seconds between two starts.
     """
 
-    def __init__(self, run: Callable[[], object], pause: float = PAUSE):
+    def __init__(self, run: Callable[[], object], pause: float):
         self._run = run
         self._pause = pause
         self._last = float("-inf")
@@ -133,7 +133,7 @@ def install(application: Any) -> bool:
         return False
     sanitize, begin, process = router._sanitize_next, router._begin_login, router._process_oidc_callback_fastapi
     create = store.create_auth_state
-    pruning = Pruning(prune)
+    pruning = Pruning(prune, number("MLOPS_PRUNE_PAUSE", 60))
 
     def sanitize_next(value: str | None) -> str | None:
         return None if value and len(value.encode("utf-8", "replace")) > LONGEST_NEXT else sanitize(value)

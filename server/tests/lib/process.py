@@ -92,7 +92,7 @@ class Server:
                 start_new_session=True,
             )
 
-    def wait(self, seconds: float = 120) -> "Server":
+    def wait(self, seconds: float = 300) -> "Server":
         """Return when the server is ready."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
