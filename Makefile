@@ -158,10 +158,10 @@ drills: venv ## Run the drills: faults, interruptions, uninstall, upgrade, leaks
 	@python -m pytest tests/drills --durations 10
 
 .PHONY: test
-test: lint sanity server no-test-cluster unit molecule ## Lint, sanity, the server package, unit tests and the scenario `default`; prints the slowest tests
+test: lint sanity no-test-cluster unit molecule ## Lint, sanity, unit tests and the scenario `default`; prints the slowest tests
 
 .PHONY: test-full
-test-full: other-python test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
+test-full: other-python test server ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
 	@for scenario in external sealed vault basic oauth2_proxy matrix; do molecule test --scenario-name $$scenario; done
 	$(MAKE) drills
 	$(MAKE) test-other-core
