@@ -14,6 +14,12 @@ RUN := $(VENV)/.ready-$(shell cat $(LOCKS) 2>/dev/null | sha256sum | cut -c1-12)
 # galaxy-importer pins older versions of what we use.
 SANITY_VENV := $(CURDIR)/build/venv-sanity$(if $(filter $(CURDIR)/.venv,$(VENV)),,-other)
 SANITY_RUN := $(SANITY_VENV)/.ready-$(shell sha256sum requirements-sanity.txt 2>/dev/null | cut -c1-12)
+# The server package runs on the image's packages, which need a newer Python than Ansible does. Kept, since they are large.
+SERVER_PYTHON ?= $(shell for python in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13*/bin/python3 \
+	python3.12 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.12*/bin/python3 python3.14 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$python && break; done)
+SERVER_VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mlops.mlflow/server-$(shell \
+	cat server/requirements.txt server/requirements-test.txt 2>/dev/null | sha256sum | cut -c1-12)
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 export PATH := $(BIN):$(PATH)
@@ -66,6 +72,7 @@ lint: venv ## Lint everything: ansible-lint, yamllint, ruff, mypy, the changelog
 	mkdir -p build/types/ansible_collections/mlops
 	ln -sfn ../../../.. build/types/ansible_collections/mlops/mlflow
 	mypy
+	mypy --config-file server/pyproject.toml server/src/mlops_mlflow_server
 	antsibull-changelog lint
 	ansible-lint --offline
 	if command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT); fi
@@ -100,12 +107,39 @@ requirements: ## Resolve requirements*.in again; UPGRADE=--upgrade takes newer v
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(UPGRADE) \
 	    $$(case $$name in *-collections) echo --no-deps;; esac) $$name.in --output-file $$name.txt
 	done
+	cd server
+	for name in requirements requirements-test; do
+	  uv pip compile --quiet --python-platform linux --python-version 3.12 --generate-hashes --no-header --no-annotate $(UPGRADE) \
+	    $$name.in --output-file $$name.txt
+	done
 
 # What a run left that died half-way, in this checkout or in another one.
 .PHONY: no-test-cluster
 no-test-cluster: venv
 	@ansible-playbook -i tests/inventory playbooks/kind.yml -e kind_cluster_state=absent
 	rm -f build/test/used
+
+$(SERVER_VENV)/.ready:
+	@if [ -z "$(SERVER_PYTHON)" ]; then echo "The server package needs a Python 3.12 or newer; name one: make server SERVER_PYTHON=/path/to/python3" >&2; exit 1; fi
+	echo "Making a virtual environment with MLflow for the tests of the server package, about two minutes the first time"
+	rm -rf "$(SERVER_VENV)"
+	$(SERVER_PYTHON) -m venv "$(SERVER_VENV)"
+	"$(SERVER_VENV)/bin/python" $(PIP_INSTALL) --only-binary :all: -r server/requirements.txt
+	"$(SERVER_VENV)/bin/python" $(PIP_INSTALL) --only-binary :all: -r server/requirements-test.txt
+	touch "$@"
+
+# Installed, for its entry points, but not into the environment, which other checkouts use too.
+.PHONY: server
+server: $(SERVER_VENV)/.ready ## Test the server package against the MLflow and mlflow-oidc-auth of its requirements
+	@rm -rf build/server
+	mkdir -p build/server/source
+	cp -R server/pyproject.toml server/README.md server/src build/server/source
+	"$(SERVER_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --target build/server/package build/server/source
+	PYTHONPATH="$(CURDIR)/build/server/package" "$(SERVER_VENV)/bin/python" -m pytest -c server/pyproject.toml --rootdir server $(if $(findstring server/tests,$(ARGS)),,server/tests) $(ARGS)
+
+.PHONY: upstream
+upstream: ## Test the server package against the newest MLflow and mlflow-oidc-auth that the package index has
+	@"$(SERVER_PYTHON)" server/upstream.py $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: venv
@@ -127,7 +161,7 @@ drills: venv ## Run the drills: faults, interruptions, uninstall, upgrade, leaks
 test: lint sanity no-test-cluster unit molecule ## Lint, sanity, unit tests and the scenario `default`; prints the slowest tests
 
 .PHONY: test-full
-test-full: other-python test ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
+test-full: other-python test server ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
 	@for scenario in external sealed vault basic oauth2_proxy matrix; do molecule test --scenario-name $$scenario; done
 	$(MAKE) drills
 	$(MAKE) test-other-core

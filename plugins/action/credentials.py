@@ -21,7 +21,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.store import 
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.client import VaultError, VaultKV, vault_argument_spec
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import ExternalSecrets
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.store import ExternalStore, VaultStore
-from ansible_collections.mlops.mlflow.plugins.plugin_utils.credentials import Ensurer, SecretRequest, changes_of, parse
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.credentials import (
+    Ensurer,
+    SecretRequest,
+    changes_of,
+    parse,
+    warnings_of,
+)
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.local_action import LocalAction
 
 
@@ -133,6 +139,7 @@ class ActionModule(LocalAction):
             "sealing_keys_without_backup": without_backup(controller) if controller and wanted else [],
             "namespaces_created": ensurer.namespaces_created,
             "fingerprints": ensurer.fingerprints,
+            "warnings": warnings_of(wanted),
         }
 
 

@@ -34,6 +34,7 @@ class ActionModule(local_action.LocalAction):
         "versions": {"type": "dict", "default": {}},
         "go_minimum": {"type": "str", "default": "1.26.0"},
         "go_package": {"type": "str", "default": ""},
+        "go_hashes": {"type": "list", "elements": "str", "default": []},
         "push_registry": {"type": "str", "default": ""},
         "push": {"type": "list", "elements": "str", "default": []},
     }
@@ -61,6 +62,7 @@ class ActionModule(local_action.LocalAction):
             report=self.say,
             go_minimum=options["go_minimum"],
             go_package=options["go_package"],
+            go_hashes=options["go_hashes"],
         )
         offered = options["sources"][source]
         wanted = options["targets"] or [*offered["build"], "node"]

@@ -27,6 +27,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.keycloak.client impor
 )
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.local_action import LocalAction
 
+MASTER = "master"  # the realm of Keycloak's own administrators
 SMTP_SECRETS = ("password", "authTokenClientSecret")
 
 
@@ -42,6 +43,7 @@ class ActionModule(LocalAction):
         },
         "realm": {"type": "str", "required": True},
         "settings": {"type": "dict", "default": {}},
+        "master_settings": {"type": "dict", "default": {}},
         "groups": {"type": "list", "elements": "str", "default": []},
         "clients": {
             "type": "list",
@@ -125,6 +127,10 @@ class ActionModule(LocalAction):
         try:
             log_in(admin, reader, {**options, "timeout": 0} if check_mode else options)
             reconciler.run(declared(options))
+            if options["master_settings"]:
+                master = Reconciler(admin, MASTER, reader.for_reconciler, check_mode)
+                master.changes = reconciler.changes
+                master.run({"settings": options["master_settings"]})
         finally:
             connection.close()
             unmask(self, *reader.values)
@@ -218,7 +224,8 @@ def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any]) -> None:
         raise KeycloakError(
             f"Keycloak does not accept the administrator {username} of Secret {where} ({refused.reason}): it takes the "
             "password from there only at its first start on an empty database, so write the one it has into the "
-            "Secret, or make another administrator by 'kc.sh bootstrap-admin user', as the role keycloak's README shows"
+            "Secret, or make another administrator by 'kc.sh bootstrap-admin user', as role keycloak's README shows "
+            "(after many wrong passwords Keycloak refuses the right one too, for some minutes)"
         ) from None
 
 

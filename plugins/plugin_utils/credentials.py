@@ -29,6 +29,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import AT
 
 REQUESTS = 4
 """About how many requests a Secret takes in one namespace."""
+GUESSABLE = 16  # characters; a supplied credential with fewer can be guessed by its hash
 
 
 @dataclass
@@ -178,6 +179,17 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
             )
         )
     return wanted
+
+
+def warnings_of(wanted: list[SecretRequest]) -> list[str]:
+    """Give a sentence for each supplied credential that can be guessed by the hash in annotations and exports."""
+    return [
+        f"platform_credentials.{each.name}.{key.name} has fewer than {GUESSABLE} characters: its hash is in "
+        "annotations of pods and in what export.yml writes, where it can be guessed. Supply 20 random ones or more"
+        for each in wanted
+        for key in each.keys
+        if key.generate and key.supplied is not None and len(key.supplied) < GUESSABLE
+    ]
 
 
 # --- what is done about it --------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from tests.bench import access, converge, memory, report, server
 from tests.lib import stack as stacks
 
 COLD = "cold"
-PARTS = ("memory", "second-run", "log-batch", "artifact", "access", COLD)
+PARTS = ("memory", "second-run", "log-batch", "artifact", "small-artifacts", "many-clients", "search", "access", COLD)
 ERRORS = (
     converge.ConvergeError,
     server.ServerError,
@@ -108,6 +108,9 @@ def measurements(arguments):
         "second-run": lambda: converge.measure(stack),
         "log-batch": lambda: server.measure_log_batch(stack, *load),
         "artifact": lambda: server.measure_artifact(stack, arguments.mebibytes),
+        "small-artifacts": lambda: server.measure_small_artifacts(stack),
+        "many-clients": lambda: server.measure_many_clients(stack),
+        "search": lambda: server.measure_search(stack),
         "access": lambda: access.measure(stack),
         COLD: lambda: converge.measure_cold(empty),
     }

@@ -620,6 +620,22 @@ def of_oidc(w, callers):
     return table
 
 
+def forged(w, own):
+    """Return calls that name an experiment of the caller, `own`, and a trace or a run of the world.
+
+    Each is a method, a path, a body and headers.
+    """
+    moved = worlds.trace(own, "forged")
+    moved["trace"]["trace_info"]["trace_id"] = w.trace
+    export = {"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": own}
+    return {
+        "OTLP, trace": ("POST", "/v1/traces", worlds.spans("forged", w.trace), export),
+        "OTLP, run": ("POST", "/v1/traces", worlds.spans("forged"), {**export, "X-Mlflow-Run-Id": w.run}),
+        "OTLP, no run": ("POST", "/v1/traces", worlds.spans("forged"), {**export, "X-Mlflow-Run-Id": "0" * 32}),
+        "StartTraceV3": ("POST", f"{worlds.API3}/traces", moved, {}),
+    }
+
+
 def of_graphql(w):
     """Return a query for each field of GraphQL, and a text that only a successful answer contains."""
     run, experiment = json.dumps(w.run), json.dumps(w.experiment)

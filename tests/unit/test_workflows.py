@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import yaml
 
 from tests.lib import REPOSITORY
@@ -23,3 +24,12 @@ def test_targets_of_make_exist():
         for words in re.findall(r"\bmake ([a-z -]+)", path.read_text()):
             asked += words.split()
     assert set(asked) <= set(targets)
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem)
+def test_actions_are_pinned_by_commit(path):
+    """A tag can be moved to other code; a comment names the version."""
+    lines = [line.strip() for line in path.read_text().splitlines() if "uses:" in line]
+    pinned = re.compile(r"- uses: [\w.-]+/[\w./-]+@[0-9a-f]{40}  # v[0-9]+\.[0-9]+\.[0-9]+")
+    assert lines
+    assert [line for line in lines if not pinned.fullmatch(line)] == []

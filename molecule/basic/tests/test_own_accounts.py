@@ -228,7 +228,7 @@ def test_server_pods_do_not_have_the_playbooks_password(stack):
         for variable in json.loads(deployment)["spec"]["template"]["spec"]["containers"][0]["env"]
         if "secretKeyRef" in variable.get("valueFrom", {})
     }
-    assert read == {"mlflow-db-credentials", "mlflow-s3-secret", "mlflow-session-keys"}
+    assert read == {"mlflow-db-credentials", "mlflow-s3-secret", "mlflow-session-keys", "mlflow-encryption-keys"}
 
 
 def test_a_worker_is_one_process(servers):

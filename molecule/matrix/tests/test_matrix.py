@@ -299,7 +299,29 @@ def test_proxy_headers_do_not_change_the_caller(caller_worlds, callers, stack):
     own = callers.clients["owner"].ask(
         "PUT", "/ajax-api/3.0/mlflow/assistant/config", {"providers": {}}, {"X-Forwarded-For": "127.0.0.1"}
     )
-    assert own.status == 403, own.text
+    assert own.status == 404, own.text
+
+
+@pytest.mark.parametrize("caller", ["other", "reader", "service"])
+def test_own_experiment_gives_no_access_to_traces_and_runs_of_others(caller_worlds, callers, caller, mark):
+    """Headers and bodies that name an experiment of the caller together with an object of the owner."""
+    world, client = caller_worlds[caller, worlds.PREFIXES[0]], callers.clients[caller]
+    name = f"own-forged-{mark}-{caller}"
+    own = client.made("POST", f"{worlds.API2}/experiments/create", {"name": name})["experiment_id"]
+    read = f"{worlds.API3}/traces/get?trace_id={world.trace}"
+    before = callers.clients["owner"].made("GET", read)
+    wrong = []
+    try:
+        for what, (method, path, body, headers) in matrix_requests.forged(world, own).items():
+            answer = client.ask(method, path, body, headers)
+            if answer.status != 403:
+                wrong.append(f"{what} answers {answer.status} {answer.text[:150]!r}")
+        fail_with(wrong, "forged calls that were not refused")
+        assert callers.clients["owner"].made("GET", read) == before
+        export = {"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": own}
+        assert client.ask("POST", "/v1/traces", worlds.spans("own"), export).status == 200
+    finally:
+        client.ask("POST", f"{worlds.API2}/experiments/delete", {"experiment_id": own})
 
 
 def test_valid_token_of_the_identity_provider_is_accepted(callers):

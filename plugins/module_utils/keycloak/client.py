@@ -291,6 +291,8 @@ def desired_user(user: dict) -> dict:
         if user.get(option) is not None:
             # Keycloak lowers e-mail addresses, and would differ for ever.
             want[field] = user[option].lower() if field == "email" else user[option]
+    if "email" in want:
+        want["emailVerified"] = True  # who declares an address answers for it
     return want
 
 
@@ -550,6 +552,8 @@ class Reconciler:
         if not found:
             self._create_user(user, want)
             return
+        if found.get("federationLink"):
+            want.pop("emailVerified", None)  # a user of a directory (LDAP) has the address there
         path = f"/users/{found['id']}"
         before, after = differing(want, found)
         if after and self._note(thing, f"{_listed(after)} changed", before, after):
@@ -569,8 +573,6 @@ class Reconciler:
         body = {"username": user["name"], "enabled": True, **want}
         if not self._note(thing, "created", after={**body, "groups": sorted(memberships)}):
             return
-        if "email" in want:
-            body["emailVerified"] = True  # who declares an address answers for it
         body["groups"] = [f"/{group}" for group in memberships]
         if user.get("password_secret"):
             body["credentials"] = [self._credential(thing, user)]

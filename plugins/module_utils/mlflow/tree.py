@@ -420,17 +420,32 @@ def _grants(subject: str, name: str, entry: dict[str, Any]) -> Iterator[dict[str
             yield {subject: name, "resource": kind, "pattern": str(pattern), **its}
 
 
-def _follow(users: list[dict[str, Any]], around: Surroundings) -> None:
-    """Let accounts that MLflow has be as active as Keycloak's: a token lives for long after the last login."""
+def _follow(users: list[dict[str, Any]], around: Surroundings, tree: dict[str, Any]) -> None:
+    """Let accounts that MLflow has be as active as Keycloak's, and not administer where Keycloak's do not.
+
+    MLflow learns both at a login and a renewal only, and a token lives for long after the last one. The right itself is
+    given at a login: here it is only taken, from users whose groups are declared.
+    """
     declared = {each["name"].lower(): each for each in users}
+    members = memberships(tree)
     for user in around.people or []:
         name, enabled = known_as(user, around.claim), _is_enabled(user)
-        if enabled is None or not name:
+        if not name:
             continue
-        if name.lower() not in declared:
-            users.append({"name": name, "active": enabled, "create": False})
-        elif not enabled or declared[name.lower()].get("active") is None:
-            declared[name.lower()]["active"] = enabled
+        follows: dict[str, Any] = {} if enabled is None else {"active": enabled}
+        groups, own = user.get("groups"), members.get(name)
+        are_declared = groups is not None or own is not None or around.exclusive
+        if are_declared and around.admin_group and around.admin_group not in [*(groups or []), *(own or [])]:
+            follows["admin"] = False
+        if not follows:
+            continue
+        entry = declared.get(name.lower())
+        if entry is None:
+            users.append({"name": name, "active": None, "create": False, **follows})
+            continue
+        if enabled and entry.get("active") is not None:
+            follows.pop("active")
+        entry.update(follows)
 
 
 def declaration(
@@ -460,7 +475,7 @@ def declaration(
         for user in users:
             user["password_secret"] = {**users_secret, "key": user["name"]}
     if not basic:
-        _follow(users, around)
+        _follow(users, around, tree)
     own_tokens = []
     for name, entry in parts["service_accounts"].items():
         given = mapping(tree, "service_accounts")[name] or {}

@@ -9,7 +9,7 @@ Reads a JSON object from standard input:
     seconds: duration; warm_up: seconds of it that are not counted.
     metrics: values in a batch.
 
-Prints a JSON object: requests, failed, error (the first one), seconds, p50 and p95 (ms).
+Prints a JSON object: requests, failed, error (the first one), seconds, p50, p95 and p99 (ms).
 """
 
 import base64
@@ -90,14 +90,15 @@ def main():
         thread.join()
     taken = time.monotonic() - begin
     times = [value * 1000 for connection in connections for value in connection.times]
-    parts = statistics.quantiles(times, n=20) if len(times) > 1 else [0] * 19
+    parts = statistics.quantiles(times, n=100) if len(times) > 1 else [0] * 99
     result = {
         "requests": len(times),
         "failed": sum(connection.failed for connection in connections),
         "error": next((connection.error for connection in connections if connection.error), ""),
         "seconds": taken,
-        "p50": parts[9],
-        "p95": parts[18],
+        "p50": parts[49],
+        "p95": parts[94],
+        "p99": parts[98],
     }
     print(json.dumps(result))
 

@@ -73,3 +73,104 @@ def test_no_authority_is_added_unasked(role):
     variables, secrets = environment(role)
     assert "SSL_CERT_FILE" not in variables
     assert "/etc/mlflow/oidc-ca" not in secrets.values()
+
+
+def test_groups_of_the_own_keycloak_count_at_the_top_level_only(role):
+    variables, _unused = environment(role, mlflow_oidc_allowed_groups=["analysts"], keycloak_groups=["team a"])
+    assert variables["MLOPS_TOP_LEVEL_GROUPS"].split("/") == ["mlflow-admins", "mlflow-users", "analysts", "team a"]
+    assert variables["MLOPS_VERIFIED_EMAIL"] == "true"
+    client = rendering.Role("keycloak", beside=["mlflow"]).value("__keycloak_client")
+    assert [each["config"]["full.path"] for each in client["mappers"] if each["name"] == "groups"] == [True]
+
+
+def test_groups_of_another_provider_are_taken_as_they_are(role):
+    variables, _unused = environment(role, platform_components=["postgres", "minio", "mlflow"])
+    assert not {"MLOPS_TOP_LEVEL_GROUPS", "MLOPS_VERIFIED_EMAIL"} & set(variables)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_oauth2_proxy_admits_groups_of_the_own_keycloak_by_their_paths(role, own):
+    components = ["postgres", "minio", "mlflow"] + (["keycloak"] if own else [])
+    groups = role.value("__mlflow_oauth2_proxy_groups", BASE | {"platform_components": components})
+    assert groups == ["mlflow-users", "mlflow-admins"] + (["/mlflow-users", "/mlflow-admins"] if own else [])
+
+
+def test_the_realm_has_a_password_policy_unless_the_inventory_sets_another():
+    keycloak = rendering.Role("keycloak", beside=["mlflow"])
+    settings = keycloak.value("__keycloak_settings")
+    assert settings["passwordPolicy"] == "length(12) and notUsername and notEmail and passwordHistory(3)"
+    former = {"keycloak_realm_settings": {"passwordPolicy": "length(20)"}}
+    assert keycloak.value("__keycloak_settings", former)["passwordPolicy"] == "length(20)"
+    assert keycloak.value("__keycloak_settings", {"keycloak_password_policy": ""})["passwordPolicy"] == ""
+
+
+ENCRYPTION = {
+    "MLFLOW_CRYPTO_KEK_PASSPHRASE": "gateway-passphrase",
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "webhook-key",
+}
+
+
+def references(pod):
+    """The Secret and key of each variable of a pod's container that comes from a Secret."""
+    variables = [each for each in pod["containers"][0]["env"] if "secretKeyRef" in each.get("valueFrom", {})]
+    return {each["name"]: tuple(each["valueFrom"]["secretKeyRef"].values()) for each in variables}
+
+
+@pytest.mark.parametrize("mode", ["oidc", "basic", "oauth2_proxy", "none"])
+def test_server_and_migration_have_the_same_encryption_keys_in_every_mode(role, mode):
+    options = BASE | {
+        "mlflow_auth": mode,
+        "platform_fingerprints": {"mlflow/mlflow-encryption-keys": "hash-of-the-keys"},
+    }
+    for name in ("mlflow.deployment.yaml.j2", "mlflow-migrate.job.yaml.j2"):
+        template = role.render(name, options)[0]["spec"]["template"]
+        found = references(template["spec"])
+        assert {name: found.get(name) for name in ENCRYPTION} == {
+            name: ("mlflow-encryption-keys", key) for name, key in ENCRYPTION.items()
+        }
+        assert "hash-of-the-keys" in template["metadata"]["annotations"]["mlops.mlflow/credentials"]
+    made = {each["name"]: each["keys"] for each in role.value("mlflow_component.secrets", options)}
+    assert {key: each["generate"] for key, each in made["mlflow-encryption-keys"].items()} == {
+        "gateway-passphrase": "password",
+        "webhook-key": "fernet",
+    }
+
+
+def test_a_passphrase_from_another_secret_takes_precedence(role):
+    own = {"secretKeyRef": {"name": "company-keys", "key": "passphrase"}}
+    options = BASE | {"mlflow_extra_env": [{"name": "MLFLOW_CRYPTO_KEK_PASSPHRASE", "valueFrom": own}]}
+    for template in ("mlflow.deployment.yaml.j2", "mlflow-migrate.job.yaml.j2"):
+        pod = role.render(template, options)[0]["spec"]["template"]["spec"]
+        assert [each for each in pod["containers"][0]["env"] if each["name"] == "MLFLOW_CRYPTO_KEK_PASSPHRASE"] == [
+            {"name": "MLFLOW_CRYPTO_KEK_PASSPHRASE", "valueFrom": own}
+        ]
+
+
+REVIEWER = "mlflow-token-reviewer-mlflow"
+
+
+def test_reviewing_tokens_needs_a_right_and_only_with_namespaces(role):
+    assert role.render("mlflow.rbac.yaml.j2", BASE) == []
+    allowed = {"mlflow_kubernetes_namespaces": ["team-a"]}
+    right, binding = role.render("mlflow.rbac.yaml.j2", BASE | allowed)
+    assert right["rules"] == [
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+    ]
+    assert {right["metadata"]["name"], binding["metadata"]["name"], binding["roleRef"]["name"]} == {REVIEWER}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "mlflow", "namespace": "mlflow"}]
+    assert role.render("mlflow.rbac.yaml.j2", BASE | allowed | {"mlflow_auth": "basic"}) == []
+
+
+def test_lifetime_of_service_accounts_tokens(role):
+    allowed = {"mlflow_kubernetes_namespaces": ["team-a"]}
+    assert environment(role, **allowed)[0]["MLOPS_KUBERNETES_TOKEN_LIFETIME"] == "86400"
+    variables, _unused = environment(role, **allowed, mlflow_kubernetes_token_max_lifetime=3600)
+    assert variables["MLOPS_KUBERNETES_TOKEN_LIFETIME"] == "3600"
+    assert "MLOPS_KUBERNETES_TOKEN_LIFETIME" not in environment(role)[0]
+
+
+@pytest.mark.parametrize("mode", ["oidc", "basic", "none"])
+def test_custom_artifact_locations_are_allowed_by_a_variable(role, mode):
+    for allowed, text in ((False, "false"), (True, "true")):
+        variables, _unused = environment(role, mlflow_auth=mode, mlflow_custom_artifact_locations=allowed)
+        assert variables["MLOPS_ARTIFACT_LOCATIONS"] == text

@@ -39,8 +39,8 @@ def test_the_proxy_is_of_the_version_that_is_built():
 @pytest.mark.parametrize(
     "path",
     [
-        "roles/images/files/mlflow/requirements.in",
-        "roles/images/files/mlflow/requirements.txt",
+        "server/requirements.in",
+        "server/requirements.txt",
         "docs/examples/requirements.txt",
         "README.md",
     ],

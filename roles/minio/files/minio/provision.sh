@@ -38,6 +38,9 @@ until reason="$(mc --quiet ls minio 2>&1 >/dev/null)"; do
   waited=$((waited + 1))
 done
 
+# Marks the users of this script, as members of a group without a policy.
+group=mlops.mlflow
+declared=,
 while read -r number bucket versioning <&3; do
   echo "bucket $bucket"
   mc --quiet mb --ignore-existing "minio/$bucket"
@@ -64,4 +67,32 @@ while read -r number bucket versioning <&3; do
       *) echo "$reason" >&2 && exit 1 ;;
     esac
   fi
+  mc --quiet admin group add minio "$group" "$key" >/dev/null
+  declared="$declared$key,"
 done 3</etc/provision/buckets
+
+# A key that was declared before would stay valid for ever. MinIO allows no comma in a key.
+members=""
+if ! info="$(mc --quiet admin group info minio "$group")"; then
+  # Without a bucket, the group may never have been made.
+  [ "$declared" = , ] && exit 0
+  exit 1
+fi
+while IFS= read -r line; do
+  case "$line" in
+    Members:*) members="${line#Members:}" ;;
+  esac
+done <<TEXT
+$info
+TEXT
+set -f
+IFS=,
+for member in ${members# }; do
+  case "$declared" in
+    *",$member,"*) ;;
+    *)
+      mc --quiet admin user disable minio "$member" >/dev/null
+      echo "an access key that is no longer declared is disabled"
+      ;;
+  esac
+done

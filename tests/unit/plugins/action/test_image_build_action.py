@@ -131,7 +131,14 @@ def build(action, options, monkeypatch):
             "files": "",
             "push_registry": "",
         }
-        given |= {"targets": ["stack"], "extra": [], "go_minimum": "1.26.0", "go_package": "", "versions": {}}
+        given |= {
+            "targets": ["stack"],
+            "extra": [],
+            "go_minimum": "1.26.0",
+            "go_package": "",
+            "go_hashes": [],
+            "versions": {},
+        }
         result = action.act({**options, **given, **more}, {})
         return ran, result["images"]
 

@@ -173,6 +173,12 @@ def test_removals(data, kept, expected):
     assert [f"{each['kind']} {each['metadata']['name']}" for each in rest] == ["Secret given", *expected]
 
 
+def test_an_object_is_removed_once():
+    components = [{"namespace": "a", "delete_data": False}, {"namespace": "b", "delete_data": True}]
+    _workloads, rest = removals(MANIFESTS, components, [thing("ClusterRole", "r")])
+    assert [each["kind"] for each in rest].count("ClusterRole") == 1
+
+
 def test_in_namespaces():
     objects = [thing("Namespace", "a"), thing("Service", "s", "a"), thing("Service", "s", "b")]
     assert in_namespaces(objects, ["a"]) == objects[:2]

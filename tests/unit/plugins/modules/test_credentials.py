@@ -136,6 +136,17 @@ def test_secret_whose_data_is_absent(cluster, run):
 # --- what is supplied -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("length", "warned"), [(1, True), (15, True), (16, False)])
+def test_a_supplied_password_that_its_hash_gives_away_is_warned_of(cluster, run, length, warned):
+    options = {"secrets": [LOGIN], "supplied": {"login": {"password": {"value": "x" * length}}}}
+    warnings = run("credentials", **options)["warnings"]
+    assert ["platform_credentials.login.password has fewer than 16 characters" in each for each in warnings] == (
+        [True] if warned else []
+    )
+    # A name is no secret, however short.
+    assert run("credentials", secrets=[LOGIN], supplied={"login": {"username": {"value": "kim"}}})["warnings"] == []
+
+
 @pytest.mark.parametrize("kind", ["env", "file", "value"])
 def test_supplied_value_wins_and_every_character_survives(cluster, run, monkeypatch, tmp_path, kind):
     cluster.secret("one/login", {"username": b"mlflow", "password": b"old"})

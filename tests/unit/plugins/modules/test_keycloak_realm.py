@@ -413,6 +413,22 @@ def test_declared_things_come_back(made, run, hand, change):
     assert run("keycloak_realm", **declared())["changed"] is False
 
 
+def test_settings_of_the_realm_of_administrators_are_kept(made, run):
+    made.realms["master"] = {"rep": {"bruteForceProtected": False, "loginTheme": "company"}}
+    options = declared(master_settings={"bruteForceProtected": True})
+    result = run("keycloak_realm", **options)
+    assert result["changes"] == ["realm master: bruteForceProtected changed"]
+    assert made.realms["master"]["rep"] == {"bruteForceProtected": True, "loginTheme": "company"}
+    assert run("keycloak_realm", **options)["changed"] is False
+
+
+def test_a_declared_address_is_verified_again_after_a_user_changed_it(made, run):
+    made.named("users", "ada").update(email="grants@example.org", emailVerified=False)
+    run("keycloak_realm", **declared())
+    user = made.named("users", "ada")
+    assert (user["email"], user["emailVerified"]) == ("ada@example.org", True)
+
+
 def test_order_in_lists_does_not_matter(made, run):
     made.named("clients", "mlflow")["redirectUris"].reverse()
     assert run("keycloak_realm", **declared())["changed"] is False

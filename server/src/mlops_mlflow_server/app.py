@@ -1,0 +1,55 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The application that `python -m mlops_mlflow_server.serve` serves: MLflow with one of the login modes.
+
+Each mode is a module `login_...` with `application()`, `databases()`, `checks()` and `PROBES`, the probe paths
+that the application itself does not serve.
+"""
+
+import importlib
+import os
+
+from mlops_mlflow_server import connections, metrics, parts
+from mlops_mlflow_server.attempts import Attempts
+from mlops_mlflow_server.bounds import Bounds
+from mlops_mlflow_server.databases import Failure, engine_of
+from mlops_mlflow_server.drain import Draining
+from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
+from mlops_mlflow_server.parts import Part
+from mlops_mlflow_server.settings import login
+
+_EXPORTER = "prometheus-flask-exporter"
+
+
+def _is_closed() -> bool:
+    return metrics.is_closed(importlib.import_module("mlflow.server").app)
+
+
+with parts.readable():
+    # Before MLflow's server is imported, so the imports below are dynamic.
+    parts.start([Part("metrics", _EXPORTER, metrics.without_view, f"{metrics.PATH} would be public", required=True)])
+    parts.start([Part("connections", "uvicorn", connections.fits, "idle connections would stay open", required=True)])
+    _handlers = importlib.import_module("mlflow.server.handlers")
+    _hosts = importlib.import_module("mlops_mlflow_server.hosts")
+    _login = importlib.import_module(f"mlops_mlflow_server.login_{login()}")
+    _encryption = importlib.import_module("mlops_mlflow_server.encryption")
+
+# At the start instead of at the first request; raises MLflow's message if the schema has another version.
+_handlers.initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_BACKEND_STORE_URI"])
+try:
+    _encryption.ensure(engine_of("MLFLOW_BACKEND_STORE_URI"))
+except Failure as error:
+    parts.end(str(error))
+
+_watch = Watch()
+_watch.listen()
+_readiness = Readiness(
+    {"tracking_database": os.environ["MLFLOW_BACKEND_STORE_URI"], **_login.databases()}, _login.checks()
+)
+with parts.readable():
+    _application = _login.application()
+    parts.start([Part("metrics", parts.MLFLOW, _is_closed, f"{metrics.PATH} would be public", required=True)])
+connections.Limits()  # reads its settings, so that a wrong one ends the start
+_served = OutageAware(_application, _watch, _readiness, _login.PROBES)
+app = _hosts.Headers(Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body)))

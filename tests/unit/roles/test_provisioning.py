@@ -1,0 +1,214 @@
+"""What the Jobs of PostgreSQL and MinIO make, against real servers where their programs are installed."""
+
+import glob
+import os
+import pathlib
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+
+import pytest
+
+from tests.lib import rendering
+
+SUPERUSER = "postgres"
+
+
+class Postgres:
+    """A PostgreSQL server of this test's own, on 127.0.0.1.
+
+    Args:
+        folder: an empty folder.
+    """
+
+    def __init__(self, folder: pathlib.Path, programs: pathlib.Path) -> None:
+        # PostgreSQL refuses to run as root.
+        account = pwd.getpwnam("postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
+        self._options = (
+            {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if not os.geteuid() else {}
+        )
+        shutil.chown(folder, account.pw_uid)
+        with socket.socket() as plug:
+            plug.bind(("127.0.0.1", 0))
+            port = plug.getsockname()[1]
+        self._environment = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": SUPERUSER}
+        self._control = [programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w"]
+        self._folder, self._programs = folder, programs
+        self._run(programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", SUPERUSER, "--no-sync")
+        self._run(*self._control, "start", "-o", f"-p {port} -k '' -h 127.0.0.1 -c fsync=off")
+
+    def _run(self, *command: object, **environment: str) -> str:
+        done = subprocess.run(
+            [str(word) for word in command],
+            env={**self._environment, **environment},
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            **self._options,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def stop(self) -> None:
+        """End the server."""
+        self._run(*self._control, "stop", "-m", "immediate")
+
+    def provision(self, script: str, **passwords: str) -> None:
+        """Run the script of the Job."""
+        file = self._folder / "provision.sql"
+        file.write_text(script)
+        self._run(self._programs / "psql", "-X", "-q", "-d", "postgres", "-f", file, **passwords)
+
+    def query(self, statement: str) -> list[str]:
+        """The rows of an answer."""
+        return self._run(self._programs / "psql", "-X", "-At", "-d", "postgres", "-c", statement).splitlines()
+
+
+@pytest.fixture
+def postgres():
+    """A running PostgreSQL."""
+    found = [pathlib.Path(path).parent for path in sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))]
+    if not found:
+        pytest.skip("PostgreSQL is not installed below /usr/lib/postgresql")
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="mlops-postgres-"))
+    server = Postgres(folder, found[-1])
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_database_role_that_is_no_longer_declared_may_not_log_in(postgres):
+    role = rendering.Role("postgres")
+
+    def provision(*names):
+        options = {"postgres_roles": [{"name": name} for name in names]}
+        (config,) = role.render("postgres-provision.configmap.yaml.j2", options)
+        # The setting of an extension that this server has not loaded.
+        script = config["data"]["provision.sql"].replace("SET pg_stat_statements.track_utility = off;", "")
+        postgres.provision(script, **{f"ROLE_PASSWORD_{n}": "a 'password'" for n in range(1, len(names) + 1)})
+        query = "SELECT rolname FROM pg_roles WHERE rolcanlogin ORDER BY 1"
+        return postgres.query(query)
+
+    postgres.query("CREATE ROLE by_hand LOGIN")
+    postgres.query("CREATE ROLE noted LOGIN; COMMENT ON ROLE noted IS 'the backup'")
+    assert provision("mlflow", "odd-name_1", "noted") == ["by_hand", "mlflow", "noted", "odd-name_1", "postgres"]
+    assert provision("mlflow2") == ["by_hand", "mlflow2", "noted", "postgres"]
+    assert provision() == ["by_hand", "noted", "postgres"]
+    assert provision("mlflow") == ["by_hand", "mlflow", "noted", "postgres"]
+
+
+# --- MinIO ---
+
+SCRIPT = rendering.ROLES / "minio" / "files" / "minio" / "provision.sh"
+ROOT = {"MINIO_ROOT_USER": "minio-root", "MINIO_ROOT_PASSWORD": "password of the root account"}
+
+
+def program(name: str, step: str) -> str | None:
+    """The path of a program: on the PATH, or as playbooks/images.yml has built it."""
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    built = sorted(cache.glob(f"mlops.mlflow/out/{step}-*/{name}"), key=lambda path: path.stat().st_mtime)
+    return shutil.which(name) or (str(built[-1]) if built else None)
+
+
+class Minio:
+    """A MinIO server of this test's own, on 127.0.0.1, and the Job's script."""
+
+    def __init__(self, folder: pathlib.Path, server: str, client: str) -> None:
+        self._folder = folder
+        with socket.socket() as plug:
+            plug.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{plug.getsockname()[1]}"
+        (folder / "bin").mkdir()
+        (folder / "bin" / "mc").symlink_to(client)
+        self.url = f"http://{address}"
+        self._environment = {
+            "PATH": f"{folder}/bin:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "MINIO_ENDPOINT": self.url,
+            "MC_CONFIG_DIR": str(folder / "mc"),
+            "WAIT_SECONDS": "60",
+        }
+        self._process = subprocess.Popen(
+            [server, "server", "--quiet", "--address", address, str(folder / "data")],
+            env={**ROOT, "HOME": str(folder), "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def stop(self) -> None:
+        """End the server."""
+        self._process.kill()
+        self._process.wait()
+
+    def provision(self, *buckets: tuple[str, str, str]) -> str:
+        """Run the Job's script for buckets with their keys and passwords; return its output."""
+        places = self._folder / "job"
+        shutil.rmtree(places, ignore_errors=True)
+        options = {"minio_image": "x", "minio_buckets": [{"name": name} for name, _key, _password in buckets]}
+        (config,) = rendering.Role("minio").render("minio-provision.configmap.yaml.j2", options)
+        files = {f"etc/provision/{name}": text for name, text in config["data"].items()}
+        files |= {
+            "credentials/root/username": ROOT["MINIO_ROOT_USER"],
+            "credentials/root/password": ROOT["MINIO_ROOT_PASSWORD"],
+        }
+        for number, (_name, key, password) in enumerate(buckets, 1):
+            files[f"credentials/{number}/AWS_ACCESS_KEY_ID"] = key
+            files[f"credentials/{number}/AWS_SECRET_ACCESS_KEY"] = password
+        for name, text in files.items():
+            (places / name).parent.mkdir(parents=True, exist_ok=True)
+            (places / name).write_text(text)
+        script = SCRIPT.read_text().replace("/credentials/", f"{places}/credentials/")
+        script = script.replace("/etc/provision/", f"{places}/etc/provision/")
+        done = subprocess.run(
+            ["sh", "-c", script], env=self._environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def call(self, key: str, password: str, *arguments: str) -> bool:
+        """Whether mc succeeds with these arguments and this key, whose name is `own`."""
+        environment = self._environment | {"MC_HOST_own": self.url.replace("http://", f"http://{key}:{password}@")}
+        done = subprocess.run(["mc", *arguments], env=environment, capture_output=True, timeout=60, check=False)
+        return done.returncode == 0
+
+
+@pytest.fixture
+def minio(tmp_path):
+    """A running MinIO."""
+    server, client = program("minio", "minio-server"), program("mc", "mc")
+    if server is None or client is None:
+        pytest.skip("minio and mc are neither on the PATH nor built by playbooks/images.yml")
+    running = Minio(tmp_path, server, client)
+    yield running
+    running.stop()
+
+
+def test_a_key_of_a_bucket_makes_no_further_keys_and_ends_when_it_is_no_longer_declared(minio, tmp_path):
+    (tmp_path / "file").write_text("content")
+    password = "a-password-of-a-bucket"
+    put = ("cp", str(tmp_path / "file"), "own/mlflow/file")
+
+    minio.provision(("mlflow", "mlflow", password), ("other", "other", password))
+    assert minio.call("mlflow", password, *put)
+    assert not minio.call("mlflow", password, "ls", "own/other")
+    assert not minio.call("mlflow", password, "admin", "user", "svcacct", "add", "own", "mlflow")
+    assert not minio.call("mlflow", password, "admin", "user", "add", "own", "mlflow", "another-password")
+    assert minio.call("mlflow", password, *put)
+
+    assert "no longer declared" not in minio.provision(("mlflow", "mlflow", password), ("other", "other", password))
+    output = minio.provision(("mlflow", "mlflow-2", password), ("other", "other", password))
+    assert output.count("an access key that is no longer declared is disabled") == 1
+    assert not minio.call("mlflow", password, *put)
+    assert minio.call("mlflow-2", password, *put)
+    assert minio.call("other", password, "ls", "own/other")
+
+    minio.provision(("mlflow", "mlflow", password))
+    assert minio.call("mlflow", password, *put)
+    assert not minio.call("other", password, "ls", "own/other")
+    minio.provision()
+    assert not minio.call("mlflow", password, *put)
