@@ -318,8 +318,8 @@ def main(options: dict) -> None:
         MLOPS_LOGINS_PER_MINUTE="10000",
         MLOPS_FAILURES_PER_MINUTE="10000",
         MLOPS_PRUNE_PAUSE="2",
-        **options["environment"],
     )
+    os.environ.update(options["environment"])
     import sqlalchemy  # noqa: PLC0415  (MLflow reads its variables when it is imported)
     import uvicorn  # noqa: PLC0415
     from mlflow.store.db.utils import _initialize_tables  # noqa: PLC0415

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from running import LEEWAY
+from running import LEEWAY, server
 
 ALL = "/api/3.0/mlops/grants?subject=user"
 
@@ -86,6 +86,17 @@ def test_session_that_the_provider_has_ended_confirms_nothing(oidc_server, login
         assert not administers(oidc_server, name)
     finally:
         login_provider.lifetime = 300
+
+
+def test_cached_credentials_do_not_bring_the_right_back(tmp_path, login_provider):
+    cached = {**login_provider.environment(), "PERMISSION_CACHE_TTL_SECONDS": "5"}
+    with server(tmp_path, "oidc", **cached) as running:
+        name = "finn"
+        login_provider.groups[name] = ["people", "admins"]
+        browser = login_provider.log_in(running, name)
+        running.passwords[name] = token_of(running, browser)
+        log_out(running, browser)
+        assert [administers(running, name) for _unused in range(3)] == [False] * 3
 
 
 @pytest.mark.parametrize(("groups", "expected"), [(["people", "admins"], True), (["people"], False)])

@@ -19,12 +19,15 @@ from contextvars import ContextVar
 from typing import Any
 
 from mlflow_oidc_auth.config import config
+from mlflow_oidc_auth.entities.auth_context import AUTH_CONTEXT_KEY
 from mlflow_oidc_auth.middleware import AuthMiddleware
 from mlflow_oidc_auth.routers import auth as router
 from mlflow_oidc_auth.session.token_vault import get_token_vault
 from mlflow_oidc_auth.store import store
 from mlflow_oidc_auth.utils import request_helpers_fastapi as helpers
 from starlette.requests import Request
+
+from mlops_mlflow_server import callers
 
 # Sessions of one user that are renewed for one call at most.
 MOST_SESSIONS = 3
@@ -68,9 +71,10 @@ class _Profiles:
         return getattr(store, name)
 
     def get_user_profile(self, username: str) -> Any:
-        """Return a user's profile, as the current call may use it."""
+        """Return a user's profile; the caller administers only if the authentication of this call says so."""
         found = store.get_user_profile(username)
-        if not _is_limited(found.username, found.is_admin is True, found.is_service_account is True):
+        caller = callers.scope().get(AUTH_CONTEXT_KEY)
+        if caller is None or caller.username != found.username or caller.is_admin or not found.is_admin:
             return found
         limited = copy.copy(found)
         limited.is_admin = False
