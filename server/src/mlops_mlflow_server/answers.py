@@ -23,15 +23,14 @@ class Refusal(NamedTuple):
     message: str
 
 
-async def refuse(
-    send: Send, refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = (), *, is_open: bool = False
+async def answer(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (), *, is_open: bool = False
 ) -> None:
-    """Answer with an error; with `is_open`, the caller ends the answer."""
-    body = json.dumps({"error_code": refusal.code, "message": refusal.message}).encode()
+    """Answer with JSON that no cache keeps; with `is_open`, the caller ends the answer."""
     await send(
         {
             "type": "http.response.start",
-            "status": refusal.status,
+            "status": status,
             "headers": [
                 (b"content-type", b"application/json"),
                 (b"content-length", str(len(body)).encode()),
@@ -41,6 +40,14 @@ async def refuse(
         }
     )
     await send({"type": "http.response.body", "body": body, "more_body": is_open})
+
+
+async def refuse(
+    send: Send, refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = (), *, is_open: bool = False
+) -> None:
+    """Answer with an error; with `is_open`, the caller ends the answer."""
+    body = json.dumps({"error_code": refusal.code, "message": refusal.message}).encode()
+    await answer(send, refusal.status, body, headers, is_open=is_open)
 
 
 def busy(message: str) -> Refusal:

@@ -16,12 +16,13 @@ import concurrent.futures
 import json
 import logging
 import time
-from collections.abc import Iterable
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mlops_mlflow_server import answers
 
 _logger = logging.getLogger("mlflow.mlops")
 
@@ -31,9 +32,7 @@ _MASKED_STATUSES = frozenset({302, 303, 307, 401, 403, 404, 500})
 # Timeout of one query; the pods' probes allow a second more.
 PING_SECONDS = 4.0
 
-_BODY = json.dumps(
-    {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "The database does not answer. Try again in a moment."}
-).encode()
+_AWAY = answers.Refusal(503, "TEMPORARILY_UNAVAILABLE", "The database does not answer. Try again in a moment.")
 
 
 class Watch:
@@ -124,7 +123,7 @@ class OutageAware:
         elif scope["path"] == "/health/ready":
             await self._ready(send)
         elif scope["path"] in self._probes:
-            await _answer(send, 200, b'{"status": "ok"}')
+            await answers.answer(send, 200, b'{"status": "ok"}')
         else:
             await self._guarded(scope, receive, send)
 
@@ -132,7 +131,7 @@ class OutageAware:
         checks = await self._readiness.checks()
         well = all(checks.values())
         body = json.dumps({"status": "ready" if well else "not_ready", "checks": checks}).encode()
-        await _answer(send, 200 if well else 503, body)
+        await answers.answer(send, 200 if well else 503, body)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.monotonic()
@@ -143,24 +142,8 @@ class OutageAware:
             is_start = message["type"] == "http.response.start"
             if is_start and message["status"] in _MASKED_STATUSES and self._watch.last >= began:
                 replaced = True
-                await _answer(send, 503, _BODY, [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())])
+                await answers.refuse(send, _AWAY, [answers.retry_after(RETRY_AFTER_SECONDS)])
             elif not replaced:
                 await send(message)
 
         await self._application(scope, receive, guarded_send)
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-                (b"cache-control", b"no-store"),
-                *headers,
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
