@@ -6,7 +6,7 @@
 from typing import Any
 
 from mlops_mlflow_server import callers, experiments, traces
-from mlops_mlflow_server.parts import MLFLOW, PLUGIN, Part
+from mlops_mlflow_server.parts import MLFLOW, Part
 
 
 def of_store(application: Any, caller: callers.Caller) -> tuple[Part, ...]:
@@ -29,26 +29,6 @@ def of_store(application: Any, caller: callers.Caller) -> tuple[Part, ...]:
             MLFLOW,
             lambda: experiments.install(caller),
             "everyone could store artifacts wherever the server can",
-            required=True,
-        ),
-    )
-
-
-def of_plugin(application: Any) -> tuple[Part, ...]:
-    """Return the parts of login mode `oidc`; its application has not started."""
-    # Only installed, hence imported, with this mode.
-    from mlops_mlflow_server import admins, names, searches, sessions, tokens  # noqa: PLC0415  (see above)
-
-    return (
-        Part("token kinds", PLUGIN, tokens.install, "ID tokens and those of deleted accounts would do", required=True),
-        Part("administrators", PLUGIN, admins.install, "former administrators would stay so by token", required=True),
-        Part("names", PLUGIN, names.install, "a name could become that of another user", required=True),
-        Part("searches", PLUGIN, searches.install, "searches would tell about hidden rows", required=True),
-        Part(
-            "logins",
-            PLUGIN,
-            lambda: sessions.install(application),
-            "logins that do not end would fill the database",
             required=True,
         ),
     )

@@ -14,6 +14,7 @@ from mlflow_oidc_auth.oauth import is_oidc_configured
 from starlette.types import ASGIApp, Scope
 
 from mlops_mlflow_server import (
+    admins,
     artifacts,
     assistant,
     auth,
@@ -30,8 +31,12 @@ from mlops_mlflow_server import (
     keys,
     lanes,
     logout,
+    names,
     parts,
+    searches,
+    sessions,
     straight,
+    tokens,
 )
 from mlops_mlflow_server.callers_oidc import Caller
 from mlops_mlflow_server.parts import MLFLOW, PLUGIN, Part
@@ -109,7 +114,17 @@ PARTS = (
     ),
     Part("tokens", PLUGIN, lambda: issue.install(app), "playbooks cannot issue tokens", required=False),
     *guards.of_store(app, Caller()),
-    *guards.of_plugin(app),
+    Part("token kinds", PLUGIN, tokens.install, "ID tokens and those of deleted accounts would do", required=True),
+    Part("administrators", PLUGIN, admins.install, "former administrators would stay so by token", required=True),
+    Part("names", PLUGIN, names.install, "a name could become that of another user", required=True),
+    Part("searches", PLUGIN, searches.install, "searches would tell about hidden rows", required=True),
+    Part(
+        "logins",
+        PLUGIN,
+        lambda: sessions.install(app),
+        "logins that do not end would fill the database",
+        required=True,
+    ),
 )
 
 
