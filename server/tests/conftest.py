@@ -21,7 +21,8 @@ import pytest
 from lib import minio as object_store
 from lib import postgres as database_server
 from lib import process, provider
-from running import basic_server, login_provider, none_server, oidc_server  # noqa: F401  (fixtures)
+
+pytest_plugins = ["running"]
 
 ADMIN = "mlflow-admin"
 ADMIN_PASSWORD = "the password of the playbooks' account"

@@ -30,7 +30,7 @@ def environment(monkeypatch):
 
 
 def tables(found, database):
-    return {name for name in found.server.dump(database)}
+    return set(found.server.dump(database))
 
 
 @pytest.mark.parametrize(

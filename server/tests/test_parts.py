@@ -172,7 +172,7 @@ way, hooks = sys.argv[1], json.loads(sys.argv[2])
 arguments = ["--artifacts-destination", "/nowhere", "--port", "0"]
 os.environ.update(serve.environment(serve.options(arguments)))
 if way == "basic":
-    os.environ.update(basic_settings.write())
+    os.environ.update(basic_settings.write(os.environ))
 assert metrics.without_view()
 importlib.import_module("mlflow.server.handlers")
 login = importlib.import_module(f"mlops_mlflow_server.login_{way}")

@@ -28,7 +28,7 @@ def schema_uri(uri: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
-def ini(environment: Mapping[str, str] = os.environ) -> str:
+def ini(environment: Mapping[str, str]) -> str:
     """Return the text of MLflow's basic_auth.ini for these variables."""
     values = {
         "default_permission": environment.get("MLOPS_DEFAULT_PERMISSION") or DEFAULT_PERMISSION,
@@ -42,9 +42,7 @@ def ini(environment: Mapping[str, str] = os.environ) -> str:
     return "[mlflow]\n" + "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in values.items())
 
 
-def write(
-    environment: Mapping[str, str] = os.environ,
-) -> dict[str, str]:
+def write(environment: Mapping[str, str]) -> dict[str, str]:
     """Write the file with mode 0600, and return the environment variables that point MLflow to it."""
     path = pathlib.Path(environment.get("MLOPS_BASIC_AUTH_FILE") or DEFAULT_FILE)
     path.unlink(missing_ok=True)

@@ -131,7 +131,7 @@ def main() -> int:
     try:
         limit = number("MLOPS_DATABASE_WAIT", 120.0)
         way = login()
-        if warning := parts.check_versions():
+        if warning := parts.check_versions(os.environ):
             say(f"WARNING: {warning}")
         steps = [("tracking", "MLFLOW_BACKEND_STORE_URI", migrate_tracking)]
         if way != "none":

@@ -79,7 +79,7 @@ def start(parts: Iterable[Part]) -> None:
         _logger.warning("%s", sentence)
 
 
-def check_versions(environment: Mapping[str, str] = os.environ) -> str:
+def check_versions(environment: Mapping[str, str]) -> str:
     """Return a warning about installed versions that were not tested, empty if there are none.
 
     Raises:

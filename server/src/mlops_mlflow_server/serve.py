@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         way = login()
-        warning = parts.check_versions()
+        warning = parts.check_versions(os.environ)
     except (ValueError, parts.MisfitError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 1
     if way == "basic":
-        os.environ.update(basic_settings.write())
+        os.environ.update(basic_settings.write(os.environ))
     # A leftover if the container was restarted in its pod.
     pathlib.Path(drain.file()).unlink(missing_ok=True)
     if given.expose_prometheus:
