@@ -9,6 +9,7 @@ virtual environment of its own.
 
 import argparse
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ import kubernetes
 import requests
 
 HERE = pathlib.Path(__file__).resolve().parent
+REQUIREMENTS = HERE / "requirements.txt"
 INVENTORY = HERE.parents[1] / "inventory" / "kind"
 ADMIN = "demo-admin"
 USER = "demo-user"
@@ -99,23 +101,26 @@ def cache():
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mlops.mlflow"
 
 
-def client_python():
-    """Return the Python of a virtual environment with the example's requirements.
+def client_python(requirements=REQUIREMENTS):
+    """Return the Python of a virtual environment with these requirements, by default the example's.
 
     It is in the cache, named by a hash of its content, so that checkouts share it.
     """
-    requirements = HERE / "requirements.txt"
     content = f"{sys.version_info[:2]}{sys.executable}{requirements.read_text()}"
     place = cache() / f"client-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     python = place / "bin" / "python"
-    if not (place / "ready").exists():
-        print("Installing the example's client (mlflow, scikit-learn, matplotlib), about a minute ...", flush=True)
-        venv.EnvBuilder(clear=True, with_pip=True).create(place)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # Older versions of pip take long to resolve the requirements.
-        subprocess.run([*pip, "--upgrade", "pip>=24"], check=True)
-        subprocess.run([*pip, "--requirement", requirements], check=True)
-        (place / "ready").touch()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another checkout may be making it
+        if not (place / "ready").exists():
+            names = ", ".join(line.partition("==")[0] for line in requirements.read_text().splitlines() if "==" in line)
+            print(f"Installing a client ({names}), about a minute ...", flush=True)
+            venv.EnvBuilder(clear=True, with_pip=True).create(place)
+            pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            # Older versions of pip take long to resolve the requirements.
+            subprocess.run([*pip, "--upgrade", "pip>=24"], check=True)
+            subprocess.run([*pip, "--requirement", requirements], check=True)
+            (place / "ready").touch()
     return python
 
 

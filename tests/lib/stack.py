@@ -351,30 +351,33 @@ class Stack:
 
     # MLflow
 
-    def client(self, script, user, token, *arguments, check=True):
-        """Run Python in the example's environment as this user; return the finished process."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        environment |= {
-            "MLFLOW_TRACKING_URI": self.mlflow_url,
-            "MLFLOW_TRACKING_USERNAME": user,
-            "MLFLOW_TRACKING_PASSWORD": token,
-        }
-        command = [quickstart.client_python(), "-c", textwrap.dedent(script), *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    def client(
+        self, script, user, token, *arguments, check=True, requirements=quickstart.REQUIREMENTS, environment=None
+    ):
+        """Run Python as this user, with the example's requirements or others; return the finished process."""
+        command = self._client_command(script, arguments, requirements)
+        variables = {**self._client_environment(user, token), **(environment or {})}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
         if check and done.returncode != 0:
             raise AssertionError(f"the client failed:\n{done.stdout}\n{done.stderr}")
         return done
 
     def start_client(self, script, user, token, *arguments):
         """Like `client`, but return the running process."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        environment |= {
+        command = self._client_command(script, arguments)
+        environment = self._client_environment(user, token)
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def _client_command(self, script, arguments, requirements=quickstart.REQUIREMENTS):
+        return [quickstart.client_python(requirements), "-c", textwrap.dedent(script), *map(str, arguments)]
+
+    def _client_environment(self, user, token):
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             "MLFLOW_TRACKING_USERNAME": user,
             "MLFLOW_TRACKING_PASSWORD": token,
         }
-        command = [quickstart.client_python(), "-c", textwrap.dedent(script), *map(str, arguments)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def login(self, user):
         """Return a `requests` session in which this user is logged in at MLflow."""
