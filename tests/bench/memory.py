@@ -5,7 +5,7 @@ import json
 from tests.bench.report import MEBIBYTE, Figure, Part
 from tests.lib import stack as stacks
 
-AIM = 2560  # MiB
+AIM = 1434  # MiB
 
 
 def by_pod(stack):
