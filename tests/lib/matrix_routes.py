@@ -245,6 +245,7 @@ ANSWERS = {
     "oidc": [
         (r"GET /(login|logout|callback).*", {302}, "redirects to the identity provider"),
         (r"GET /oidc/ui", {307}, "redirects to the path with a slash"),
+        (r"POST /callback/\{provider_id\}", {413}, "an OpenID provider answers by GET, so the path takes no body"),
         (r"\w+ /(saml/metadata|slo|callback)/\{provider_id\}", {302, 404}, "there is no SAML provider"),
         (
             r"(GET|DELETE) 2/permissions/groups/\{group_name\}/gateways/[a-z-]+-patterns/\{id\}",

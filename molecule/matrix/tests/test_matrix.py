@@ -302,7 +302,7 @@ def test_proxy_headers_do_not_change_the_caller(caller_worlds, callers, stack):
     assert own.status == 404, own.text
 
 
-@pytest.mark.parametrize("caller", ["other", "reader", "service"])
+@pytest.mark.parametrize("caller", ["other", "reader"])
 def test_own_experiment_gives_no_access_to_traces_and_runs_of_others(caller_worlds, callers, caller, mark):
     """Headers and bodies that name an experiment of the caller together with an object of the owner."""
     world, client = caller_worlds[caller, worlds.PREFIXES[0]], callers.clients[caller]

@@ -114,8 +114,8 @@ class Tokens:
             raise MlflowException.invalid_parameter_value("Invalid page token: begin the search again") from None
 
     def create(self, offset: int) -> str:
-        """Return the token of the row at `offset`; all have the same length."""
-        return self.seal(f"{offset:020d}")
+        """Return the token of the row at `offset`; all have the same length, since the cipher fills 16 bytes up."""
+        return self.seal(str(offset))
 
     def offset(self, token: str | None) -> int:
         """Return the offset in `token`, and 0 without a token; errors as in `open`."""
