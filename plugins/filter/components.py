@@ -26,16 +26,17 @@ def secrets_of_components(components: list[dict[str, Any]]) -> list[dict[str, An
     merged: list[dict[str, Any]] = []
     for secret in (each for component in components for each in component.get("secrets") or []):
         for known in merged:
-            if (
-                known["name"] == secret["name"]
-                and known["keys"] == secret["keys"]
-                and _exists(known) == _exists(secret)
-            ):
+            if _content(known) == _content(secret):
                 known["namespaces"] = list(dict.fromkeys([*known["namespaces"], *secret["namespaces"]]))
                 break
         else:
             merged.append(dict(secret))
     return merged
+
+
+def _content(secret: dict[str, Any]) -> tuple[Any, ...]:
+    """Give what a Secret has in any of its namespaces."""
+    return secret["name"], secret.get("keys"), secret.get("certificate"), _exists(secret)
 
 
 def _exists(secret: dict[str, Any]) -> bool:
