@@ -140,6 +140,38 @@ def secrets_of_items(items: list[dict[str, Any]], keys: dict[str, Any]) -> list[
     ]
 
 
+def certificate_secrets(
+    certificates: list[dict[str, Any]], days: int, authority: dict[str, Any], supplied: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """List the Secrets of certificates, as module C(credentials) takes them.
+
+    Args:
+        certificates: each with C(name) and C(namespace) of its Secret, C(hosts) that it is for, and perhaps
+            C(common_name), C(client) and the C(variable) that names the Secret.
+        days: how long those are valid that are issued.
+        authority: the Secret of the CA that issues them, which comes first. Without one, they have to exist, or are
+            supplied.
+        supplied: credentials that the inventory supplies, by the names of their Secrets.
+    """
+    issued = {"authority": f"{authority['namespaces'][0]}/{authority['name']}", "days": int(days)} if authority else {}
+    return ([authority] if authority else []) + [
+        {
+            "name": each["name"],
+            "variable": each.get("variable", ""),
+            "namespaces": [each["namespace"]],
+            "type": "kubernetes.io/tls",
+            "existing": not authority and each["name"] not in (supplied or {}),
+            "certificate": {
+                "common_name": each.get("common_name", each["name"]),
+                "hosts": each["hosts"],
+                "client": each.get("client", False),
+                **issued,
+            },
+        }
+        for each in certificates
+    ]
+
+
 def secrets_of_dependencies(
     dependencies: list[dict[str, Any]], namespace: str, supplied: dict[str, Any]
 ) -> list[dict[str, Any]]:
@@ -274,6 +306,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Give the filters of this file by name."""
         return {
+            "certificate_secrets": certificate_secrets,
             "fill_in": fill_in,
             "given": given,
             "hashes_of": hashes_of,
