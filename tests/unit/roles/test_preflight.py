@@ -29,7 +29,11 @@ def seen(**found):
 
 # --- certificates ---
 
-ISSUED = {"platform_tls": "cert_manager", "mlflow_url": "https://m.example.com", "keycloak_url": "https://k.example.com"}
+ISSUED = {
+    "platform_tls": "cert_manager",
+    "mlflow_url": "https://m.example.com",
+    "keycloak_url": "https://k.example.com",
+}
 
 
 @pytest.mark.parametrize(
