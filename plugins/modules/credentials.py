@@ -90,7 +90,7 @@ options:
             default: []
           days:
             description:
-              - How many days it is valid, from 1 to 36525, once it is issued. It ends with that of its CA at the latest.
+              - How many days it is valid once it is issued, from 1 to 36525. It ends with that of its CA at the latest.
             type: int
             default: 90
           authority:

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Certificates of a CA of the stack's own, and checks of those that others provide.
 
-Keys are on the curve P-256. Where a certificate of the CA is renewed, its key and its name stay, so that what it has signed
-is verified by the old certificate and by the new one. Keys stay in the process, and no error of this file holds one.
+Keys are on the curve P-256. Where a certificate of the CA is renewed, its key and its name stay, so that what it has
+signed is verified by the old certificate and by the new one. Keys stay in the process, and no error of this file holds
+one.
 """
 
 from __future__ import annotations
