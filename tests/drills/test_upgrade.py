@@ -79,8 +79,8 @@ def image(stack):
 
 @pytest.mark.usefixtures("former")
 def test_upgrade_under_traffic(drill):
-    """One restart of PostgreSQL and MinIO, which gives them certificates; no row less, no acknowledged write lost; and a
-    second run changes nothing."""
+    """One restart of PostgreSQL and MinIO, for certificates; no row less, no acknowledged write lost; a second run changes
+    nothing."""
     stack = drill.stack
     run = drill.use("of the former version")
     token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
