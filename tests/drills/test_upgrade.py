@@ -79,8 +79,7 @@ def image(stack):
 
 @pytest.mark.usefixtures("former")
 def test_upgrade_under_traffic(drill):
-    """One restart of PostgreSQL and MinIO, for certificates; no row less, no acknowledged write lost; a second run changes
-    nothing."""
+    """PostgreSQL and MinIO restart once, for certificates; no row and no acknowledged write is lost, and no more changes."""
     stack = drill.stack
     run = drill.use("of the former version")
     token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
