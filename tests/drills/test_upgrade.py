@@ -79,7 +79,7 @@ def image(stack):
 
 @pytest.mark.usefixtures("former")
 def test_upgrade_under_traffic(drill):
-    """PostgreSQL and MinIO restart once, for certificates; no row and no acknowledged write is lost, and no more changes."""
+    """PostgreSQL and MinIO restart once, for certificates; no row and no acknowledged write is lost."""
     stack = drill.stack
     run = drill.use("of the former version")
     token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
