@@ -270,7 +270,8 @@ def issue(wanted: Certificate, authority: Bundle, at: datetime.datetime) -> Bund
     )
     if wanted.hosts:
         names = [_alternative(host) for host in wanted.hosts]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        # https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.6
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not wanted.name)
     signed = builder.sign(signer, library.hashes.SHA256())
     return {AUTHORITY: authority[CERTIFICATE], CERTIFICATE: _pem(signed), KEY: _private_pem(key)}
 
@@ -304,7 +305,7 @@ def _builder(subject: Any, issuer: Any, public: Any, at: datetime.datetime, end:
 
 def _name(text: str) -> Any:
     x509 = _library().x509
-    return x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, text)])
+    return x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, text)] if text else [])
 
 
 def _alternative(host: str) -> Any:

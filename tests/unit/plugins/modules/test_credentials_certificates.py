@@ -60,8 +60,10 @@ def later(monkeypatch):
 # --- what is issued ---------------------------------------------------------------------------------------------------
 
 
-def test_a_certificate_is_verified_by_the_ca(cluster, run, tmp_path):
-    result = run("credentials", secrets=[SERVER, CA])
+@pytest.mark.parametrize("name", ["postgres", "", "n" * 80])
+def test_a_certificate_is_verified_by_the_ca(cluster, run, tmp_path, name):
+    result = run("credentials", secrets=[changed(SERVER, common_name=name), CA])
+    assert result.get("failed") is None, result
     ca, server = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
     assert sorted(ca) == ["tls.crt", "tls.key"]
     assert sorted(server) == ["ca.crt", "tls.crt", "tls.key"]
@@ -90,10 +92,11 @@ def test_a_clients_certificate_is_for_no_server(cluster, run):
     assert certificate.subject.rfc4514_string() == "CN=postgres"
 
 
-def test_a_second_run_changes_nothing(cluster, run):
-    first = run("credentials", secrets=[CA, SERVER])
+@pytest.mark.parametrize("name", ["postgres", "", "n" * 80])
+def test_a_second_run_changes_nothing(cluster, run, name):
+    first = run("credentials", secrets=[CA, changed(SERVER, common_name=name)])
     cluster.requests.clear()
-    second = run("credentials", secrets=[CA, SERVER])
+    second = run("credentials", secrets=[CA, changed(SERVER, common_name=name)])
     assert second["changed"] is False
     assert second["certificates"] == first["certificates"]
     assert cluster.writes() == []
