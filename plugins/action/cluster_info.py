@@ -26,6 +26,7 @@ DEPLOYMENTS = "/apis/apps/v1/deployments"
 VOLUMES = "/api/v1/persistentvolumeclaims"
 OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
+CERT_MANAGER = "cert-manager.io"
 
 
 class ActionModule(LocalAction):
@@ -88,6 +89,14 @@ def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+def issuers(kind: str, things: list[dict[str, Any]]) -> list[str]:
+    """Give kind/namespace/name of each issuer of cert-manager, or kind/name where it has no namespace."""
+    return sorted(
+        "/".join([kind, *(each["metadata"][key] for key in ("namespace", "name") if each["metadata"].get(key))])
+        for each in things
+    )
+
+
 def look(api: Api) -> dict[str, Any]:
     """Read all that the action returns.
 
@@ -124,6 +133,11 @@ def look(api: Api) -> dict[str, Any]:
     sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
     deployments = items("ready", DEPLOYMENTS, query={"labelSelector": OURS}) if sealing else []
     unsealing = readable("sealed_secrets_controllers", lambda: controllers(api)) if sealing else None
+    issuing = f"/apis/{CERT_MANAGER}/v1" if CERT_MANAGER in groups else ""
+    cluster_issuers = items("issuers", f"{issuing}/clusterissuers", accept=NAMES_ONLY) if issuing else []
+    local_issuers = items("issuers", f"{issuing}/issuers", accept=NAMES_ONLY) if issuing else []
+    ours = {"labelSelector": OURS}
+    certificates = items("certificates", f"{issuing}/certificates", query=ours) if issuing else []
     return {
         "server_version": version["gitVersion"],
         "minor": minor_version(version),
@@ -139,5 +153,7 @@ def look(api: Api) -> dict[str, Any]:
         "sealed_secrets_controllers": unsealing or {},
         "ready": places([each for each in deployments if judge({"kind": "Deployment", **each}).ready]),
         "sealed_secrets": places(sealed),
+        "issuers": [*issuers("ClusterIssuer", cluster_issuers), *issuers("Issuer", local_issuers)],
+        "certificates": places(certificates),
         "unreadable": unreadable,
     }

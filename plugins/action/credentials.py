@@ -48,7 +48,18 @@ class ActionModule(LocalAction):
                 "labels": {"type": "dict", "default": {}},
                 "existing": {"type": "bool", "default": False},
                 "variable": {"type": "str", "default": ""},
-                "keys": {"type": "dict", "required": True, "no_log": False},
+                "keys": {"type": "dict", "default": {}, "no_log": False},
+                "certificate": {
+                    "type": "dict",
+                    "options": {
+                        "common_name": {"type": "str", "default": ""},
+                        "hosts": {"type": "list", "elements": "str", "default": []},
+                        "days": {"type": "int", "default": 90},
+                        "authority": {"type": "str", "default": ""},
+                        "ca": {"type": "bool", "default": False},
+                        "client": {"type": "bool", "default": False},
+                    },
+                },
             },
         },
         "supplied": {"type": "dict", "default": {}, "no_log": True},
@@ -139,6 +150,7 @@ class ActionModule(LocalAction):
             "sealing_keys_without_backup": without_backup(controller) if controller and wanted else [],
             "namespaces_created": ensurer.namespaces_created,
             "fingerprints": ensurer.fingerprints,
+            "certificates": ensurer.certificates,
             "warnings": warnings_of(wanted),
         }
 

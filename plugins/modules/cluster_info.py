@@ -120,6 +120,22 @@ sealed_secrets:
   type: list
   elements: str
   sample: [mlflow/mlflow-db-credentials]
+issuers:
+  description:
+    - Issuers of cert-manager, each as C(ClusterIssuer/name) or C(Issuer/namespace/name).
+    - They are looked for where RV(api_groups) has C(cert-manager.io).
+  returned: success
+  type: list
+  elements: str
+  sample: [ClusterIssuer/letsencrypt]
+certificates:
+  description:
+    - Certificates of cert-manager that the roles of this collection have made, each as namespace/name.
+    - They are looked for where RV(api_groups) has C(cert-manager.io).
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow/mlflow-tls]
 unreadable:
   description: What the user may not list, by the names of the returned values.
   returned: success

@@ -65,8 +65,50 @@ options:
           - V(length) is the number of characters, from 8 to 1024; by default 32 for V(password) and 64 for V(hex). A
             V(fernet) key has 44.
           - An empty dictionary means that the value must be supplied or already be there.
+          - A Secret has these or O(secrets[].certificate).
         type: dict
-        required: true
+        default: {}
+      certificate:
+        description:
+          - What the certificate of the Secret is, which has the type C(kubernetes.io/tls) and the keys C(tls.crt) and
+            C(tls.key), and C(ca.crt) where O(secrets[].certificate.authority) issues it. Its key is one of the curve
+            P-256.
+          - One that is issued here is issued again when a third of its life or less is left, and when something else is
+            requested. Otherwise it stays.
+          - One that is supplied, or of a Secret with O(secrets[].existing=true), is verified - its key has to match, it
+            has to be for all of O(secrets[].certificate.hosts), and to be valid.
+        type: dict
+        suboptions:
+          common_name:
+            description: The common name. That of a CA gets a number besides.
+            type: str
+            default: ""
+          hosts:
+            description: Names and addresses of the servers that it is for. A name may begin with C(*.).
+            type: list
+            elements: str
+            default: []
+          days:
+            description:
+              - How many days it is valid once it is issued, from 1 to 36525. It ends with that of its CA at the latest.
+            type: int
+            default: 90
+          authority:
+            description:
+              - The CA that issues it, as namespace and name of a Secret of the same call, such as V(mlflow/mlflow-ca).
+              - Empty is for that of the CA itself, and for one that is not issued here.
+            type: str
+            default: ""
+          ca:
+            description:
+              - Whether it is the certificate of a CA, which signs itself. When it is issued again it keeps its key and
+                its name.
+            type: bool
+            default: false
+          client:
+            description: Whether it is for a client that logs in with it, and not for a server.
+            type: bool
+            default: false
   supplied:
     description:
       - Values that a user supplies, by the names of Secret and key.
@@ -155,7 +197,7 @@ extends_documentation_fragment:
   - mlops.mlflow.api
   - mlops.mlflow.vault
 requirements:
-  - cryptography, only to seal, with O(backend=sealed_secrets)
+  - cryptography, only for certificates, and to seal with O(backend=sealed_secrets)
   - hvac, only with O(backend=vault)
 attributes:
   check_mode:
@@ -207,6 +249,24 @@ EXAMPLES = r"""
         keys:
           AWS_ACCESS_KEY_ID: {}
           AWS_SECRET_ACCESS_KEY: {}
+
+- name: Issue a certificate by a CA of the stack's own
+  mlops.mlflow.credentials:
+    secrets:
+      - name: mlflow-ca
+        namespaces: [mlflow]
+        type: kubernetes.io/tls
+        certificate:
+          ca: true
+          common_name: MLflow
+          days: 3650
+      - name: postgres-server-tls
+        namespaces: [postgres]
+        type: kubernetes.io/tls
+        certificate:
+          authority: mlflow/mlflow-ca
+          common_name: postgres
+          hosts: [postgres.postgres.svc]
 """
 
 RETURN = r"""
@@ -271,8 +331,16 @@ namespaces_created:
 fingerprints:
   description:
     - A salted, slow hash of the named keys' values, by namespace and name. It changes when one of them does.
+    - Not of certificates, which servers read again while they run.
     - Empty in check mode, where a value would be generated.
   returned: success
   type: dict
   sample: {"mlflow/mlflow-db-credentials": 5a1f0c3e9b7d2468}
+certificates:
+  description:
+    - The certificate of each CA in PEM form, by namespace and name of its Secret. It is not secret.
+    - Empty in check mode, where it would be issued.
+  returned: success
+  type: dict
+  sample: {"mlflow/mlflow-ca": "-----BEGIN CERTIFICATE----- ..."}
 """

@@ -10,11 +10,13 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
 from ansible_collections.mlops.mlflow.plugins.module_utils.connections import in_parallel
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials import certificates
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.certificates import Certificate, CertificateError
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import (
     KEY,
     NAME,
@@ -59,6 +61,13 @@ class SecretRequest:
     existing: bool
     variable: str
     keys: list[Key]
+    certificate: Certificate | None = None
+
+    @property
+    def issued(self) -> bool:
+        """Whether a CA of ours signs its certificate, and nobody supplies it."""
+        signed = self.certificate is not None and (self.certificate.ca or bool(self.certificate.authority))
+        return signed and not any(key.supplied for key in self.keys)
 
     def secret(self, namespace: str, values: dict[str, bytes]) -> Secret:
         """Give the Secret to create in a namespace."""
@@ -151,10 +160,12 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
                     f"'{namespace}' is no name of a namespace for Secret {name}: "
                     "it has up to 63 lower-case letters, digits and '-'"
                 )
-        if not each["keys"]:
+        given = supplied.get(name) or {}
+        certificate = parse_certificate(name, each, given)
+        if not each["keys"] and certificate is None:
             raise WrongInputError(f"Secret {name} needs at least one key")
         keys = [parse_key(name, key, given) for key, given in each["keys"].items()]
-        given = supplied.get(name) or {}
+        keys += [Key(key) for key in certificate.keys] if certificate else []
         if given and each["existing"]:
             raise WrongInputError(
                 f"platform_credentials.{name} supplies values of a Secret that is declared as an existing one"
@@ -176,9 +187,50 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
                 existing=each["existing"],
                 variable=each.get("variable", ""),
                 keys=keys,
+                certificate=certificate,
             )
         )
+    places = {place_of(each) for each in wanted if each.certificate and each.certificate.ca}
+    for each in wanted:
+        if each.issued and each.certificate and each.certificate.authority not in {"", *places}:
+            raise WrongInputError(
+                f"certificate.authority of Secret {each.name} is '{each.certificate.authority}', and must be the "
+                "namespace and name of a Secret of the same call with the certificate of a CA"
+            )
     return wanted
+
+
+def parse_certificate(name: str, secret: dict[str, Any], supplied: dict[str, bytes]) -> Certificate | None:
+    """Read the option certificate of a Secret; None where it has none.
+
+    Raises:
+        WrongInputError: It is not as documented, or what is supplied is not a certificate with its key.
+    """
+    if secret.get("certificate") is None:
+        return None
+    certificate = certificates.read_certificate(f"Secret {name}", secret["certificate"])
+    if secret["keys"]:
+        raise WrongInputError(f"Secret {name} has a certificate, and so no keys of its own")
+    if secret["type"] != certificates.TYPE:
+        raise WrongInputError(f"Secret {name} has a certificate, and so the type {certificates.TYPE}")
+    for key in (certificates.CERTIFICATE, certificates.KEY) if supplied else ():
+        if key not in supplied:
+            raise WrongInputError(
+                f"platform_credentials.{name} lacks {key}: a certificate is supplied with its key, both in PEM form"
+            )
+    if supplied:
+        # Those of others come without a CA.
+        certificate = replace(certificate, authority="")
+        try:
+            certificates.verify(supplied, certificate, certificates.now())
+        except CertificateError as error:
+            raise WrongInputError(f"platform_credentials.{name} {error}") from None
+    return certificate
+
+
+def place_of(wanted: SecretRequest) -> str:
+    """Give namespace and name of a Secret in the first of its namespaces."""
+    return f"{wanted.namespaces[0]}/{wanted.name}"
 
 
 def warnings_of(wanted: list[SecretRequest]) -> list[str]:
@@ -234,6 +286,10 @@ class Ensurer:
         self.namespaces_created: list[str] = []
         self.fingerprints: dict[str, str] = {}
         self.kept: list[CentralWrite] = []  # what was written in the central place
+        # By namespace/name, certificate and key of each CA, and its certificate to be shown; empty where check mode
+        # cannot tell.
+        self.authorities: dict[str, dict[str, bytes]] = {}
+        self.certificates: dict[str, str] = {}
 
     def another(self) -> Ensurer:
         """Give one for a further thread, with a store of its own and a common record."""
@@ -253,18 +309,25 @@ class Ensurer:
         Raises:
             KubeError: In one sentence with Secret, namespace and key, why one of them cannot be.
         """
-        named: dict[str, list[SecretRequest]] = {}
-        for each in wanted:
-            named.setdefault(each.name, []).append(each)
-        requests = REQUESTS * sum(len(each.namespaces) for each in wanted) if self._another_store else 0
-        ensured = in_parallel(
-            self, list(named.values()), lambda own, group: [own.ensure(each) for each in group], requests
-        )
-        outcomes = {
-            id(each): done
-            for group, all_done in zip(named.values(), ensured, strict=True)
-            for each, done in zip(group, all_done, strict=True)
-        }
+        outcomes: dict[int, list[EnsuredSecret]] = {}
+        # A CA comes before what it signs.
+        for stage in (True, False):
+            named: dict[str, list[SecretRequest]] = {}
+            for each in wanted:
+                if bool(each.certificate and each.certificate.ca) == stage:
+                    named.setdefault(each.name, []).append(each)
+            requests = REQUESTS * sum(len(each.namespaces) for group in named.values() for each in group)
+            ensured = in_parallel(
+                self,
+                list(named.values()),
+                lambda own, group: [own.ensure(each) for each in group],
+                requests if self._another_store else 0,
+            )
+            outcomes |= {
+                id(each): done
+                for group, all_done in zip(named.values(), ensured, strict=True)
+                for each, done in zip(group, all_done, strict=True)
+            }
         return [outcome for each in wanted for outcome in outcomes[id(each)]]
 
     def ensure(self, wanted: SecretRequest) -> list[EnsuredSecret]:
@@ -300,10 +363,20 @@ class Ensurer:
         """
         central = self._store.central(wanted.name, [key.name for key in wanted.keys])
         stored = {namespace: self._read(wanted, outcomes[namespace]) for namespace in wanted.namespaces}
-        if any(outcome.recoverable for outcome in outcomes.values()):
+        certificate = wanted.certificate
+        unsigned = wanted.issued and certificate and self.authorities.get(certificate.authority) == {}
+        if unsigned or any(outcome.recoverable for outcome in outcomes.values()):
             self._note_unknown(wanted, stored, outcomes)
             return
-        values, fresh = self._values(wanted, central, stored, generated)
+        try:
+            if wanted.issued and certificate:
+                values, fresh = self._issued(certificate, central, stored, generated)
+            else:
+                values, fresh = self._values(wanted, central, stored, generated)
+                if certificate:
+                    certificates.verify(values, certificate, certificates.now())
+        except CertificateError as error:
+            raise KubeError(f"Secret {place_of(wanted)} {error}") from None
         for namespace in wanted.namespaces:
             outcomes[namespace].drift = self._check(wanted, namespace, stored[namespace], values)
         kept = self._store.keep(wanted.name, values, write=not self._check_mode)
@@ -312,10 +385,14 @@ class Ensurer:
         # In this order: the first namespace decides which of two generated values stays.
         for namespace in wanted.namespaces:
             self._write(wanted, stored[namespace], values, fresh, outcomes[namespace])
-        for namespace in wanted.namespaces:
-            unknown = self._check_mode and fresh
+        unknown = bool(self._check_mode and fresh)
+        # Pods take up a renewed certificate by themselves.
+        for namespace in wanted.namespaces if certificate is None else ():
             digest = "" if unknown else fingerprint(namespace, wanted.name, values)
             self.fingerprints[f"{namespace}/{wanted.name}"] = digest
+        if certificate and certificate.ca:
+            self.authorities[place_of(wanted)] = values
+            self.certificates[place_of(wanted)] = "" if unknown else values[certificates.CERTIFICATE].decode()
 
     def _read(self, wanted: SecretRequest, outcome: EnsuredSecret) -> Secret | None:
         """Read the Secret of one namespace; bring it back if the store can."""
@@ -335,6 +412,9 @@ class Ensurer:
         self, wanted: SecretRequest, stored: dict[str, Secret | None], outcomes: dict[str, EnsuredSecret]
     ) -> None:
         """Note in check mode what is known of a Secret whose values only the controller can tell."""
+        if wanted.certificate and wanted.certificate.ca:
+            self.authorities[place_of(wanted)] = {}
+            self.certificates[place_of(wanted)] = ""
         for namespace, outcome in outcomes.items():
             self.fingerprints[f"{namespace}/{wanted.name}"] = ""
             if stored[namespace] is None:
@@ -359,9 +439,19 @@ class Ensurer:
                     raise KubeError(f"{whose}Secret {namespace}/{wanted.name} lacks the key {name}: it has {has}")
                 if not stored.data[name]:
                     raise KubeError(f"{whose}Secret {namespace}/{wanted.name} has nothing in its key {name}")
-            self.fingerprints[f"{namespace}/{wanted.name}"] = fingerprint(
-                namespace, wanted.name, {name: stored.data[name] for name in names}
-            )
+            if wanted.certificate:
+                if stored.type != wanted.type:
+                    raise KubeError(
+                        f"{whose}Secret {namespace}/{wanted.name} is of type {stored.type} and must be {wanted.type}"
+                    )
+                try:
+                    certificates.verify(stored.data, wanted.certificate, certificates.now())
+                except CertificateError as error:
+                    raise KubeError(f"{whose}Secret {namespace}/{wanted.name} {error}") from None
+            else:
+                self.fingerprints[f"{namespace}/{wanted.name}"] = fingerprint(
+                    namespace, wanted.name, {name: stored.data[name] for name in names}
+                )
             outcomes.append(EnsuredSecret(wanted.name, namespace, names))
         return outcomes
 
@@ -398,6 +488,33 @@ class Ensurer:
             if key.name in generated and values[key.name] == generated[key.name]:
                 fresh.add(key.name)
         return values, fresh
+
+    def _issued(
+        self,
+        wanted: Certificate,
+        central: dict[str, bytes],
+        stored: dict[str, Secret | None],
+        generated: dict[str, bytes],
+    ) -> tuple[dict[str, bytes], set[str]]:
+        """Decide on a certificate of our CA, or on the CA's own: what is there stays until it has to be renewed.
+
+        Args:
+            central: Values that win over those in the cluster.
+            generated: What was issued in earlier attempts, and is used again.
+        """
+        at = certificates.now()
+        there = [central] if central else []
+        there += [one.data for one in stored.values() if one is not None]
+        for values in there:
+            if certificates.stays(values, wanted, self.authorities.get(wanted.authority, values), at):
+                kept = {key: values[key] for key in wanted.keys}
+                return kept, {key for key in kept if generated.get(key) == kept[key]}
+        if not generated:
+            if wanted.ca:
+                generated.update(certificates.issue_authority(wanted, at, next(iter(there), None)))
+            else:
+                generated.update(certificates.issue(wanted, self.authorities[wanted.authority], at))
+        return dict(generated), set(generated)
 
     def _check(
         self, wanted: SecretRequest, namespace: str, stored: Secret | None, values: dict[str, bytes]

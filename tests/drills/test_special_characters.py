@@ -110,8 +110,15 @@ def test_users_and_clients_log_in(drill, special):
 
 def test_superuser_logs_in_with_the_password(drill, special):
     values, _unused = special
+    certificate = drill.stack.secret("postgres", "postgres-superuser-tls")
+    files = "".join(f"printf %s {quoted(certificate[f'tls.{end}'])} >/tmp/drill.{end}\n" for end in ("crt", "key"))
     for password, expected in ((values["postgres-superuser/password"], "1"), ("another", "")):
-        script = f"PGPASSWORD={quoted(password)} psql -X -A -t -w -h 127.0.0.1 -U postgres -c 'SELECT 1' || true"
+        script = f"""
+            umask 077
+            {files}
+            export PGPASSWORD={quoted(password)} PGSSLCERT=/tmp/drill.crt PGSSLKEY=/tmp/drill.key
+            psql -X -A -t -w -h localhost -U postgres -c 'SELECT 1' || true
+        """
         assert drill.stack.execute("postgres", "sh", "-s", text=script).strip() == expected
 
 
@@ -131,7 +138,10 @@ def test_keycloak_administrator_logs_in(drill, special):
 def test_minio_root_key_works(drill, special):
     values, _unused = special
     key = f"printf '%s\\n%s\\n' minio-root {quoted(values['minio-root/password'])}"
-    script = f"{key} | mc --quiet --config-dir /tmp/drill alias set drill http://127.0.0.1:9000"
+    script = (
+        f"export SSL_CERT_FILE=/etc/minio-certs/CAs/ca.crt; {key}"
+        " | mc --quiet --config-dir /tmp/drill alias set drill https://localhost:9000"
+    )
     done = drill.stack.execute("minio", "sh", "-s", text=script)
     assert "successfully" in done
 

@@ -1,4 +1,4 @@
-"""A stack of the former version converges with this one while clients work: nothing restarts that holds data."""
+"""A stack of the former version converges with this one while clients work: what holds data restarts once, for TLS."""
 
 import concurrent.futures
 import json
@@ -64,6 +64,14 @@ def pods(stack):
     }
 
 
+def contents(stack):
+    """Return how many contents the template of each StatefulSet that holds data has had."""
+    return {
+        component: len(stack.apps.list_namespaced_controller_revision(stacks.NAMESPACES[component]).items)
+        for component in HOLD_DATA
+    }
+
+
 def image(stack):
     deployment = stack.apps.read_namespaced_deployment("mlflow", stacks.NAMESPACES["mlflow"])
     return deployment.spec.template.spec.containers[0].image
@@ -71,12 +79,13 @@ def image(stack):
 
 @pytest.mark.usefixtures("former")
 def test_upgrade_under_traffic(drill):
-    """No restart of PostgreSQL and MinIO, no row less, no acknowledged write lost; a second run changes nothing."""
+    """PostgreSQL and MinIO restart once, for certificates; no row and no acknowledged write is lost."""
     stack = drill.stack
     run = drill.use("of the former version")
     token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
     credentials, traffic_run = drill.credentials(), new_run(stack, (stacks.ADMIN, token))
     rows_before, pods_before, image_before = rows(stack), pods(stack), image(stack)
+    contents_before = contents(stack)
     assert {component for component, *_unused in pods_before} == set(HOLD_DATA)
 
     drill.run(KIND).expect_success("the images of this version")
@@ -96,7 +105,12 @@ def test_upgrade_under_traffic(drill):
     drill.say(f"  {sum(rows_before.values())} rows before and {sum(rows_after.values())} after")
     drill.say(f"  MLflow's image was {image_before}, and is {image(stack)}")
 
-    assert pods(stack) == pods_before, "pods of PostgreSQL or MinIO are others, or were restarted"
+    assert {
+        component: count - contents_before[component] for component, count in contents(stack).items()
+    } == dict.fromkeys(HOLD_DATA, 1), "the template of PostgreSQL or MinIO changed more than once"
+    assert set(pods(stack).values()) == {0}, "a container of PostgreSQL or MinIO was restarted"
+    assert not pods(stack).keys() & pods_before.keys(), "PostgreSQL or MinIO is without a certificate"
+    pods_after = pods(stack)
     fewer = {table: (number, rows_after.get(table)) for table, number in rows_before.items()}
     fewer = {table: both for table, both in fewer.items() if both[1] is None or both[1] < both[0]}
     assert {table: both for table, both in fewer.items() if table not in SHRINKING} == {}, "tables with fewer rows"
@@ -106,4 +120,5 @@ def test_upgrade_under_traffic(drill):
     assert differing(credentials, drill.credentials()) == [], "site.yml gave these other values"
     drill.look(run, token)
     drill.run(SITE).expect_no_change("the second run of this version")
+    assert pods(stack) == pods_after, "the second run restarted PostgreSQL or MinIO"
     drill.use("after the upgrade")

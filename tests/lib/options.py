@@ -16,6 +16,7 @@ VARIANTS = {
         "sealed_secrets_log_level": ["INFO", "ERROR"],
     },
     "postgres": {
+        "platform_internal_tls": [True, False],
         "platform_components": [["postgres", "mlflow"], ["postgres", "keycloak", "mlflow"]],
         "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
         "platform_image_pull_secrets": [[], ["registry"]],
@@ -31,6 +32,7 @@ VARIANTS = {
         "postgres_storage_class": ["", "fast"],
     },
     "minio": {
+        "platform_internal_tls": [True, False],
         "platform_image_pull_secrets": [[], ["registry"]],
         "minio_console": [False, True],
         "minio_extra_buckets": [[], [{"name": "backups.2026", "versioning": True, "namespaces": ["elsewhere"]}]],
@@ -43,6 +45,10 @@ VARIANTS = {
         "minio_versioning": [False, True],
     },
     "keycloak": {
+        "platform_tls": ["none", "own_ca", "cert_manager"],
+        "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
+        "platform_tls_acme": [{"email": "a@example.com", "ingress_class": "traefik"}],
+        "platform_internal_tls": [True, False],
         "keycloak_db_host": ["postgres.postgres.svc", "db.example.com"],
         "keycloak_db_pool_size": [20, 5],
         "platform_image_pull_secrets": [[], ["registry"]],
@@ -60,6 +66,11 @@ VARIANTS = {
         "keycloak_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
     },
     "mlflow": {
+        "platform_tls": ["none", "own_ca", "cert_manager"],
+        "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
+        "platform_tls_acme": [{"email": "a@example.com", "ingress_class": "traefik"}],
+        "platform_internal_tls": [True, False],
+        "platform_ca_namespaces": [[], ["elsewhere"]],
         "platform_image_pull_secrets": [[], ["registry"]],
         "mlflow_auth": ["oidc", "basic", "oauth2_proxy", "none"],
         "mlflow_kubernetes_namespaces": [[], ["team-a", "team-b"]],
@@ -72,7 +83,7 @@ VARIANTS = {
         "mlflow_db_ca_secret": ["", "company-ca"],
         "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
         "mlflow_extra_env": [[], [{"name": "MLFLOW_LOGGING_LEVEL", "value": 'it\'s "DEBUG"'}]],
-        "mlflow_s3_endpoint": ["http://minio.minio.svc:9000", ""],
+        "mlflow_s3_endpoint": ["https://minio.minio.svc:9000", ""],
         "mlflow_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],
         "mlflow_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
         "mlflow_trusted_proxies": [[], ["10.0.0.0/8"]],

@@ -31,6 +31,8 @@ CLUSTER = {
     "sealed_secrets_controllers": {},
     "ready": [],
     "sealed_secrets": [],
+    "issuers": [],
+    "certificates": [],
     "unreadable": [],
 }
 

@@ -262,6 +262,13 @@ class Stack:
         output = self.execute("postgres", *command, text=statement)
         return [line.split("\x1f") for line in output.splitlines() if line]
 
+    def ca_file(self):
+        """Return a file with the certificate of the stack's own CA."""
+        found = self.core.read_namespaced_config_map("mlflow-ca", NAMESPACES["mlflow"])
+        path = self.directory / "ca.crt"
+        path.write_text(found.data["ca.crt"])
+        return path
+
     def s3_key(self):
         """Return MLflow's access key and secret key."""
         found = self.secret(NAMESPACES["mlflow"], "mlflow-s3-secret")
@@ -272,7 +279,10 @@ class Stack:
         key, secret = self.s3_key()
         script = f"""
             set -e
-            export MC_HOST_tests=http://{key}:{secret}@127.0.0.1:9000 MC_CONFIG_DIR=/tmp/tests-mc
+            scheme=http
+            [ ! -d /etc/minio-certs ] || scheme=https
+            export MC_HOST_tests=$scheme://{key}:{secret}@localhost:9000 MC_CONFIG_DIR=/tmp/tests-mc
+            export SSL_CERT_FILE=/etc/minio-certs/CAs/ca.crt
             mc {words}
         """
         return self.execute("minio", "sh", "-s", text=script)

@@ -40,7 +40,8 @@ def test_bucket_is_private(stack):
     """The bucket cannot be read or listed without MLflow's key."""
     with stack.forwarded("minio", 9000) as port:
         for path in ("/mlflow/", "/mlflow/?list-type=2", "/"):
-            assert requests.get(f"http://localhost:{port}{path}", timeout=60).status_code == 403
+            answer = requests.get(f"https://localhost:{port}{path}", verify=stack.ca_file(), timeout=60)
+            assert answer.status_code == 403
 
 
 def test_mlflow_key_is_limited_to_its_bucket(stack):
@@ -48,8 +49,8 @@ def test_mlflow_key_is_limited_to_its_bucket(stack):
     key, secret = stack.s3_key()
     script = f"""
         set -e
-        export MC_CONFIG_DIR=/tmp/tests-mc
-        mc alias set tests http://127.0.0.1:9000 {key} {secret} >/dev/null
+        export MC_CONFIG_DIR=/tmp/tests-mc SSL_CERT_FILE=/etc/minio-certs/CAs/ca.crt
+        mc alias set tests https://localhost:9000 {key} {secret} >/dev/null
         mc ls tests/mlflow >/dev/null
         mc mb tests/elsewhere 2>&1 && exit 3
         mc admin info tests 2>&1 && exit 4

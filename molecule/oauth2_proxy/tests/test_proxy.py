@@ -37,8 +37,9 @@ def proxy(stack, echo, proxy_program, tmp_path_factory):
         "keys/bridge-password": keys["bridge-password"],
         "keys/cookie-secret": keys["cookie-secret"],
         "client/client-secret": client["client-secret"],
+        "ca/ca.crt": stack.ca_file().read_text(),
     }
-    inside = "http://keycloak.keycloak.svc:8080"
+    inside = "https://keycloak-internal.keycloak.svc:8443"
     assert inside in json.dumps(alpha)
     replaced = [(inside, stack.keycloak_url)]
     folder = tmp_path_factory.mktemp("proxy")

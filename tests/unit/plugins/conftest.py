@@ -103,7 +103,7 @@ class FakeCluster:
         every = re.compile(re.escape(path).replace("/api/v1/", "/api/v1/(?:namespaces/[^/]+/)?", 1))
         below = [thing for each, thing in self.objects.items() if every.fullmatch(each.rpartition("/")[0])]
         *_unused, above, last = path.split("/")
-        if below or (last.endswith("s") and above not in ("namespaces", "secrets")):
+        if below or (last.endswith("s") and above not in ("namespaces", "secrets", "sealedsecrets")):
             # "key=value", "key", or "key in (one,two)", which has commas of its own.
             for pair in re.split(r",(?![^(]*\))", (query.get("labelSelector") or [""])[0]):
                 key, equals, value = pair.partition("=")

@@ -27,6 +27,55 @@ def seen(**found):
     return {"platform_cluster": rendering.CLUSTER | found}
 
 
+# --- certificates ---
+
+ISSUED = {
+    "platform_tls": "cert_manager",
+    "mlflow_url": "https://m.example.com",
+    "keycloak_url": "https://k.example.com",
+}
+
+
+@pytest.mark.parametrize(
+    ("issuer", "missing"),
+    [
+        ({"name": "company"}, ""),
+        ({"name": "other"}, "ClusterIssuer/other"),
+        ({"kind": "Issuer", "name": "team"}, "Issuer/keycloak/team"),
+        ({"kind": "Issuer", "name": "other"}, "Issuer/mlflow/other, Issuer/keycloak/other"),
+    ],
+)
+def test_an_issuer_has_to_be_there(issuer, missing):
+    there = seen(api_groups=["cert-manager.io"], issuers=["ClusterIssuer/company", "Issuer/mlflow/team"])
+    message = refusal("mlflow", there | ISSUED | {"platform_tls_issuer": issuer}, of="platform")
+    assert bool(message) == bool(missing), message
+    if missing:
+        assert f"the cluster has no {missing}; it has ClusterIssuer/company, Issuer/mlflow/team" in message
+
+
+def test_issuers_that_may_not_be_listed_are_not_looked_for():
+    there = seen(api_groups=["cert-manager.io"], unreadable=["issuers"])
+    assert refusal("mlflow", there | ISSUED | {"platform_tls_issuer": {"name": "x"}}, of="platform") == ""
+
+
+@pytest.mark.parametrize("acme", [{"ingress_class": "traefik"}, {"solvers": [{"dns01": {}}]}])
+def test_an_issuer_that_is_made_needs_an_address_and_who_answers(acme):
+    there = seen(api_groups=["cert-manager.io"]) | ISSUED
+    assert refusal("mlflow", there | {"platform_tls_acme": {"email": "a@b.c", **acme}}, of="platform") == ""
+
+
+@pytest.mark.parametrize("role", ["keycloak", "mlflow"])
+def test_a_former_certificate_goes(role):
+    there = seen(certificates=[f"{role}/{role}-tls"])
+
+    def gone(more):
+        options = variants.BASE.get(role, {}) | there | more
+        return [each["kind"] for each in get_role(role).value(f"{role}_component", options)["switched_off"]]
+
+    assert "Certificate" in gone({})
+    assert "Certificate" not in gone(ISSUED | {"platform_tls_issuer": {"name": "company"}})
+
+
 # --- Sealed Secrets ---
 
 

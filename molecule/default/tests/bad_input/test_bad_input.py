@@ -12,6 +12,7 @@ import threading
 
 import pytest
 import yaml
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials import certificates
 
 from tests.lib import stack as stacks
 
@@ -59,6 +60,36 @@ kind: StorageClass
 metadata: {name: bad-input}
 provisioner: example.com/absent
 """
+
+
+def certificate_secrets():
+    """Return Secrets with certificates that will not do, by name."""
+    now = certificates.now()
+    past = now - 30 * certificates.DAY
+
+    def issued(host, at=now):
+        authority = certificates.issue_authority(certificates.Certificate("bad-input", ca=True, days=300), at)
+        wanted = certificates.Certificate(host, (host,), days=20, authority="bad-input/ca")
+        bundle = certificates.issue(wanted, authority, at)
+        return {key: bundle[key].decode() for key in ("tls.crt", "tls.key")}
+
+    right = issued("login.example.com")
+    contents = {
+        "other-name": issued("other.example.com"),
+        "expired": issued("login.example.com", past),
+        "other-key": right | {"tls.key": issued("login.example.com")["tls.key"]},
+        "other-type": right,
+    }
+    return {
+        name: {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "type": "Opaque" if name == "other-type" else certificates.TYPE,
+            "stringData": content,
+        }
+        for name, content in contents.items()
+    }
 
 
 class OtherServer(http.server.BaseHTTPRequestHandler):
@@ -113,7 +144,10 @@ def kubeconfig(server, token="-", certificate=None):  # noqa: S107  no password
 def directory(stack, tmp_path_factory):
     """A directory with the kubeconfigs of the cases."""
     place = tmp_path_factory.mktemp("bad-input")
-    stack.kubectl("apply", "-f", "-", text=SETUP)
+    secrets = certificate_secrets()
+    stack.kubectl("apply", "-f", "-", text=SETUP + "---\n" + yaml.safe_dump_all(secrets.values()))
+    for key, value in secrets["other-name"]["stringData"].items():
+        (place / key.replace("tls", "other-name")).write_text(value)
     token = stack.kubectl("-n", NAMESPACE, "create", "token", "reader", "--duration=1h").strip()
     real = yaml.safe_load(stack.kubeconfig.read_text())["clusters"][0]["cluster"]
     (place / "reader").write_text(kubeconfig(real["server"], token, real["certificate-authority-data"]))

@@ -59,6 +59,8 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "sealed_secrets_controllers": {},
         "ready": [],
         "sealed_secrets": [],
+        "issuers": [],
+        "certificates": [],
         "unreadable": [],
     }
     assert len(live.requests) == 6
@@ -125,6 +127,20 @@ def test_sealed_secrets_that_may_not_be_listed(sealing, run):
 def test_an_api_group_without_sealed_secrets(sealing, run):
     sealing.answers[f"GET {SEALED}"] = sealing.status(404, "NotFound", "no")
     assert run("cluster_info")["sealed_secrets"] == []
+
+
+def test_tells_of_cert_manager(live, run):
+    live.answers["GET /apis"] = (200, {"groups": [{"name": "cert-manager.io"}]})
+    for kind, places in (
+        ("clusterissuers", [{"name": "letsencrypt"}, {"name": "company"}]),
+        ("issuers", [{"namespace": "mlflow", "name": "company"}]),
+        ("certificates", [{"namespace": "mlflow", "name": "mlflow-tls"}]),
+    ):
+        items = [{"metadata": each} for each in places]
+        live.answers[f"GET /apis/cert-manager.io/v1/{kind}"] = (200, {"items": items})
+    result = run("cluster_info")
+    assert result["issuers"] == ["ClusterIssuer/company", "ClusterIssuer/letsencrypt", "Issuer/mlflow/company"]
+    assert result["certificates"] == ["mlflow/mlflow-tls"]
 
 
 @pytest.mark.parametrize(("minor", "number"), [("34", 34), ("34+", 34), ("", 0), (None, 0)])

@@ -1,0 +1,156 @@
+"""TLS between components, as their templates have it: who has which key, and whom a client verifies."""
+
+import functools
+import json
+import urllib.parse
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.certificates import _covers
+
+from tests.lib import options as variants
+from tests.lib import rendering
+
+ROLES = ("postgres", "minio", "keycloak", "mlflow")
+WORKLOADS = ("Deployment", "StatefulSet", "Job")
+
+
+@functools.cache
+def get_role(name):
+    """A role, loaded once."""
+    return rendering.Role(name)
+
+
+def manifests(role, options=None):
+    return get_role(role).manifests(variants.BASE.get(role, {}) | (options or {}))
+
+
+def workloads(role, options=None):
+    """The workloads of a role by their names, those of Jobs without the hash."""
+    return {
+        each["metadata"]["labels"].get("mlops.mlflow/job", each["metadata"]["name"]): each
+        for each in manifests(role, options)
+        if each["kind"] in WORKLOADS
+    }
+
+
+def variables(workload):
+    """The variables of a workload's first container by their names."""
+    return {each["name"]: each.get("value") for each in workload["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def issued(role, options=None):
+    """The certificates of a role by the names of their Secrets."""
+    options = variants.BASE.get(role, {}) | (options or {})
+    secrets = get_role(role).value(f"{role}_component", options)["secrets"]
+    return {each["name"]: each["certificate"] for each in secrets if "certificate" in each}
+
+
+def test_no_pod_has_the_key_of_the_ca():
+    seen = set()
+    for role in ROLES:
+        assert "mlflow-ca" in issued(role)
+        for workload in workloads(role, {"mlflow_auth": "oauth2_proxy"}).values():
+            for volume in workload["spec"]["template"]["spec"].get("volumes", []):
+                assert volume.get("secret", {}).get("secretName") != "mlflow-ca"
+                seen.add(volume.get("configMap", {}).get("name"))
+            assert '"secretKeyRef": {"name": "mlflow-ca"' not in json.dumps(workload)
+    assert "mlflow-ca" in seen, "the ConfigMap of its name"
+
+
+def test_only_the_job_logs_in_as_the_superuser():
+    having = [
+        name
+        for role in ROLES
+        for name, workload in workloads(role).items()
+        if "postgres-superuser-tls" in json.dumps(workload)
+    ]
+    assert having == ["postgres-provision"]
+    assert issued("postgres")["postgres-superuser-tls"] == {
+        "authority": "mlflow/mlflow-ca",
+        "client": True,
+        "common_name": "postgres",
+        "days": 90,
+        "hosts": [],
+    }
+
+
+@pytest.mark.parametrize(("tls", "kinds"), [(True, {"local", "hostssl"}), (False, {"local", "host"})])
+def test_postgresql_takes_no_connection_without_tls(tls, kinds):
+    (config,) = [
+        each["data"]
+        for each in manifests("postgres", {"platform_internal_tls": tls})
+        if each["metadata"]["name"] == "postgres-config"
+    ]
+    lines = [line.split() for line in config["pg_hba.conf"].splitlines() if not line.startswith("#")]
+    assert {line[0] for line in lines} == kinds
+    assert ("ssl = 'on'" in config["postgresql.conf"]) is tls
+    # The first line that fits decides.
+    superuser = next(line for line in lines if line[0].startswith("host") and line[2] in ("all", "postgres"))
+    assert ("clientcert=verify-full" in superuser) is tls
+
+
+def test_clients_verify_whom_they_call():
+    server = variables(workloads("mlflow")["mlflow"])
+    file = "/etc/mlflow/ca/ca.crt"
+    assert [server[name] for name in ("PGSSLROOTCERT", "AWS_CA_BUNDLE", "SSL_CERT_FILE")] == [file] * 3
+    for workload in (workloads("mlflow")["mlflow-migrate"], workloads("postgres")["postgres-provision"]):
+        assert variables(workload)["PGSSLMODE"] == "verify-full"
+    keycloak = variables(workloads("keycloak")["keycloak"])
+    assert keycloak["KC_DB_URL_PROPERTIES"] == "?sslmode=verify-full&sslrootcert=/etc/keycloak-tls/ca.crt"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"postgres_namespace": "db", "minio_namespace": "store", "keycloak_namespace": "login"},
+        {
+            "mlflow_db_host": "postgres.postgres.svc.company.internal",
+            "keycloak_db_host": "postgres.postgres",
+            "mlflow_s3_endpoint": "https://minio.minio.svc.company.internal:9000",
+        },
+    ],
+)
+def test_certificates_are_for_the_names_by_which_clients_call(options):
+    server = variables(workloads("mlflow", options)["mlflow"])
+    called = {
+        "postgres": [
+            urllib.parse.urlsplit(server["MLFLOW_BACKEND_STORE_URI"]).hostname,
+            variables(workloads("keycloak", options)["keycloak"])["KC_DB_URL_HOST"],
+            variables(workloads("postgres", options)["postgres-provision"])["PGHOST"],
+        ],
+        "minio": [urllib.parse.urlsplit(server["MLFLOW_S3_ENDPOINT_URL"]).hostname],
+        "keycloak": [urllib.parse.urlsplit(server["OIDC_DISCOVERY_URL"]).hostname],
+    }
+    for role, hosts in called.items():
+        names = issued(role, options)[f"{role}-server-tls"]["hosts"]
+        for host in hosts:
+            assert any(_covers(name, host) for name in names), (host, names)
+
+
+def test_an_external_database_and_store_keep_their_own_settings():
+    options = {"platform_components": ["keycloak", "mlflow"], "mlflow_db_host": "db", "keycloak_db_host": "db"}
+    options |= {"mlflow_s3_endpoint": "https://s3.example.com"}
+    server = variables(workloads("mlflow", options)["mlflow"])
+    assert server["PGSSLMODE"] == "prefer"
+    assert server["PGSSLROOTCERT"] == ""
+    assert "AWS_CA_BUNDLE" not in server
+    assert "KC_DB_URL_PROPERTIES" not in variables(workloads("keycloak", options)["keycloak"])
+
+
+@pytest.mark.parametrize(("role", "host"), [("mlflow", "m.example.com"), ("keycloak", "k.example.com")])
+def test_the_edge_has_a_certificate_for_its_host(role, host):
+    urls = {"mlflow_url": "https://m.example.com:8443", "keycloak_url": "https://k.example.com"}
+    assert f"{role}-tls" not in issued(role, urls)
+    own = issued(role, urls | {"platform_tls": "own_ca"})[f"{role}-tls"]
+    assert (own["hosts"], own["authority"]) == ([host], "mlflow/mlflow-ca")
+    existing = issued(role, urls | {"platform_tls": "secret"})[f"{role}-tls"]
+    assert existing == {"hosts": [host], "common_name": "", "client": False}
+    options = urls | {
+        "platform_tls": "cert_manager",
+        "platform_tls_acme": {"email": "a@b.c", "ingress_class": "traefik"},
+    }
+    made = {each["kind"]: each for each in manifests(role, options) if each["apiVersion"] == "cert-manager.io/v1"}
+    assert made["Certificate"]["spec"]["dnsNames"] == [host]
+    assert made["Certificate"]["spec"]["issuerRef"]["name"] == made["Issuer"]["metadata"]["name"]
+    assert made["Issuer"]["spec"]["acme"]["solvers"] == [{"http01": {"ingress": {"ingressClassName": "traefik"}}}]
