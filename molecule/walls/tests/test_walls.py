@@ -122,7 +122,7 @@ def pods(stack):
     }
 
 
-def test_policies_are_switched_off_and_on(stack, targets, admin_token):
+def test_policies_are_switched_off_and_on(stack, targets):
     """What is refused with them was open before, and on a live stack they come without a restart of a pod."""
     stranger, component = PLACES["stranger"], foreign("stranger", targets)
     before = pods(stack)
