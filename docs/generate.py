@@ -1,4 +1,6 @@
-"""Write docs/variables.md from the roles' argument specs; with --check, only tell whether it is up to date.
+"""Write docs/variables.md from the roles' argument specs, and the table of docs/network.md from their manifests.
+
+With --check, only tell whether both are up to date.
 
 The argument specs are the one reference of variables. aar-doc writes a table a role too, but it asks for
 operating-system platforms, which these roles have none of, and repeats the table for every entry point.
@@ -15,7 +17,12 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 PAGE = ROOT / "docs" / "variables.md"
+NETWORK = ROOT / "docs" / "network.md"
+# The inventory of the table of flows, which has most of them; docs/network.md shows it.
+EXAMPLE = re.compile(r"(?<=<!-- inventory of the table -->\n```yaml\n).*?(?=```\n)", re.DOTALL)
+TABLE = re.compile(r"(?<=<!-- made by docs/generate.py -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
 ROLES = ("platform", "sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "kind_cluster", "images")
 # What to set first, in the order in which the questions come up.
 START = (
@@ -108,18 +115,54 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def flows(inventory: dict[str, Any]) -> str:
+    """Give the table of the flows that the NetworkPolicies of a stack let through.
+
+    Args:
+        inventory: variables of the stack.
+    """
+    # Ansible takes a second to import, and finds the collection only when its loader is ready before.
+    from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415  see above
+
+    init_plugin_loader([])
+    from tests.lib import options, rendering  # noqa: PLC0415  see above
+
+    lines = ["| Namespace | Policy | Flow | What for |", "|---|---|---|---|"]
+    for name in rendering.COMPONENTS:
+        for each in rendering.Role(name).policies(options.BASE.get(name, {}) | inventory):
+            metadata = each["metadata"]
+            notes = metadata["annotations"]
+            flow = f"`{notes['mlops.mlflow/flow']}`"
+            lines.append(f"| `{metadata['namespace']}` | `{metadata['name']}` | {flow} | {notes['mlops.mlflow/why']} |")
+    return "\n".join(lines) + "\n"
+
+
+def network() -> str:
+    """Give the page on the network with its table as the manifests have it."""
+    text = NETWORK.read_text()
+    example = EXAMPLE.search(text)
+    if not example or not TABLE.search(text):
+        raise ValueError(f"{NETWORK} lacks its inventory, or the place of its table")
+    table = flows(yaml.safe_load(example.group()))
+    return TABLE.sub(lambda _match: table, text)
+
+
 def main() -> int:
-    """Write the page, or compare it."""
+    """Write the pages, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of date")
-    wanted = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(wanted)
-        return 0
-    if PAGE.exists() and PAGE.read_text() == wanted:
-        return 0
-    print("docs/variables.md is out of date: run python docs/generate.py", file=sys.stderr)
-    return 1
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
+    check = parser.parse_args().check
+    outdated = []
+    for path, wanted in ((PAGE, page()), (NETWORK, network())):
+        if path.exists() and path.read_text() == wanted:
+            continue
+        outdated.append(f"docs/{path.name}")
+        if not check:
+            path.write_text(wanted)
+    if check and outdated:
+        print(f"{' and '.join(outdated)} out of date: run python docs/generate.py", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.local_action import LocalAction
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
 VOLUMES = "/api/v1/persistentvolumeclaims"
 OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
@@ -128,6 +129,7 @@ def look(api: Api) -> dict[str, Any]:
     classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
     services = items("node_ports", "/api/v1/services")
     claims = items("volumes", VOLUMES, query={"labelSelector": OURS})
+    policies = items("network_policies", NETWORK_POLICIES, query={"labelSelector": OURS}, accept=NAMES_ONLY)
     groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
     sealing = API_VERSION.partition("/")[0] in groups
     sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
@@ -155,5 +157,6 @@ def look(api: Api) -> dict[str, Any]:
         "sealed_secrets": places(sealed),
         "issuers": [*issuers("ClusterIssuer", cluster_issuers), *issuers("Issuer", local_issuers)],
         "certificates": places(certificates),
+        "network_policies": places(policies),
         "unreadable": unreadable,
     }

@@ -13,7 +13,8 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call,
-    its Sealed Secrets where it has any, and the volumes that the roles of this collection have made.
+    its Sealed Secrets where it has any, and the volumes and NetworkPolicies that the roles of this collection have
+    made.
   - If the cluster cannot be used it fails with one sentence that names the kubeconfig, the context and the cause,
     within about ten seconds.
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.
@@ -136,6 +137,14 @@ certificates:
   type: list
   elements: str
   sample: [mlflow/mlflow-tls]
+network_policies:
+  description:
+    - NetworkPolicies that the roles of this collection have made, each as namespace/name.
+    - They are identified by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow/default-deny]
 unreadable:
   description: What the user may not list, by the names of the returned values.
   returned: success

@@ -9,6 +9,30 @@ BASE = {
 # Passed on through a variable that others decide with; a value more changes no branch.
 UNDECIDED = set()
 
+# What flows depend on beside a role's own variables.
+FLOWS = {
+    "platform_edge_namespaces": [[], ["traefik"]],
+    "platform_monitoring_namespaces": [[], ["monitoring"]],
+    "platform_pod_networks": [[], ["10.244.0.0/16", "fd00:10::/48"]],
+    "platform_api_server_networks": [[], ["192.0.2.1/32"]],
+    "platform_network_policy_extra": [
+        [],
+        [
+            {
+                "component": component,
+                "name": "more",
+                "why": 'it\'s "needed"',
+                "labels": {"a": "b"},
+                "to": [{"cidr": "192.0.2.0/24"}, {"namespace": "other", "labels": {"c": "d"}}],
+                "ports": ["443", "53/UDP"],
+            }
+            for component in ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow")
+        ],
+    ],
+    "mlflow_client_namespaces": [[], ["team-c"]],
+    "mlflow_clients": [[], [{"name": "ci", "namespaces": ["team-d"]}, {"name": "laptop"}]],
+}
+
 VARIANTS = {
     "sealed_secrets": {
         "platform_image_pull_secrets": [[], ["registry", "other"]],

@@ -33,6 +33,7 @@ CLUSTER = {
     "sealed_secrets": [],
     "issuers": [],
     "certificates": [],
+    "network_policies": [],
     "unreadable": [],
 }
 
@@ -96,13 +97,19 @@ class Role:
         """The manifests of all templates, in the order in which they are applied."""
         return [document for template in self.templates for document in self.render(template, options)]
 
+    def policies(self, options=None):
+        """The NetworkPolicies of the role's flows, as role platform makes them."""
+        text = "{{ " + f"{self.name}_component | mlops.mlflow.network_policies(__platform_flow_settings)" + " }}"
+        return self.template(text, options)
+
     def options_of(self, template):
-        """The public variables that a template reads, itself or through other variables."""
+        """The public variables that a template, or the flows for None, read themselves or through other variables."""
         known = {}
         for name in ("platform", self.name):
             for room in ("defaults", "vars"):
                 known |= yaml.safe_load((ROLES / name / room / "main.yml").read_text())
-        text = (self.path / "templates" / template).read_text()
+        flows = f"__{self.name}_flows __platform_flow_settings"
+        text = (self.path / "templates" / template).read_text() if template else flows
         found, unread = set(), _words(text) & known.keys()
         while unread:
             name = unread.pop()

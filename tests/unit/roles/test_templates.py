@@ -16,7 +16,7 @@ import yaml
 
 from tests.lib import rendering
 from tests.lib.dry_run import Server
-from tests.lib.options import BASE, UNDECIDED, VARIANTS
+from tests.lib.options import BASE, FLOWS, UNDECIDED, VARIANTS
 
 
 @functools.cache
@@ -33,15 +33,17 @@ def choices(counts):
 
 
 def combinations(role):
-    """For each template of a role, combinations of the options that it reads."""
-    for template in get_role(role).templates:
-        names = sorted(get_role(role).options_of(template) & VARIANTS[role].keys())
-        for indexes in choices([len(VARIANTS[role][name]) for name in names]):
+    """For each template of a role, and for its flows, combinations of the options that are read."""
+    for template in (*get_role(role).templates, None):
+        variants = VARIANTS[role] if template else VARIANTS[role] | FLOWS
+        names = sorted(get_role(role).options_of(template) & variants.keys())
+        for indexes in choices([len(variants[name]) for name in names]):
             options = BASE.get(role, {}) | {
-                name: VARIANTS[role][name][index] for name, index in zip(names, indexes, strict=True)
+                name: variants[name][index] for name, index in zip(names, indexes, strict=True)
             }
             chosen = "-".join(f"{name.removeprefix(f'{role}_')}.{i}" for name, i in zip(names, indexes, strict=True))
-            yield pytest.param(role, template, options, id=f"{template.removesuffix('.yaml.j2')}-{chosen or 'only'}")
+            name = template.removesuffix(".yaml.j2") if template else f"{role}-flows"
+            yield pytest.param(role, template, options, id=f"{name}-{chosen or 'only'}")
 
 
 # No template decides by more than three options together.
@@ -64,7 +66,8 @@ def pods(document):
 
 @pytest.mark.parametrize(("role", "template", "options"), COMBINATIONS)
 def test_combination(role, template, options):
-    for document in get_role(role).render(template, options):
+    """What all manifests have, NetworkPolicies of flows among them."""
+    for document in get_role(role).render(template, options) if template else get_role(role).policies(options):
         SEEN.add(template)
         metadata = document["metadata"]
         name = f"{document['kind']} {metadata['name']}"

@@ -38,6 +38,14 @@ def test_each_component_has_its_objects_in_order(component):
     assert [[each["metadata"]["name"] for each in objects] for objects in found] == [["first", "second", "third"], []]
 
 
+def test_policies_are_there_before_the_pods(component):
+    made = component("one", a=HEAD % "namespace" + "---\n" + HEAD % "pods") | {
+        "policies": [{"metadata": {"name": "deny"}}]
+    }
+    (objects,) = render([made])
+    assert [each["metadata"]["name"] for each in objects] == ["namespace", "deny", "pods"]
+
+
 def test_files_and_templates_are_those_of_the_component(component):
     text = HEAD % "x" + "data: {file: {{ lookup('ansible.builtin.file', 'f') }}, role: {{ role_path | basename }}}\n"
     components = [component(name, a=text) for name in ("one", "two")]

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.mlops.mlflow.plugins.action import cluster_info
 
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 DEFAULT = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
 
 
@@ -39,6 +40,8 @@ def live(cluster) -> Any:
             f"/api/v1/namespaces/db/persistentvolumeclaims/{name}",
             {"metadata": {"labels": labels}, "spec": {"storageClassName": "fast", **requests}},
         )
+    policies = [{"metadata": {"namespace": "db", "name": "default-deny"}}]
+    cluster.answers[f"GET {POLICIES}"] = (200, {"items": policies})
     return cluster
 
 
@@ -61,9 +64,11 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "sealed_secrets": [],
         "issuers": [],
         "certificates": [],
+        "network_policies": ["db/default-deny"],
         "unreadable": [],
     }
-    assert len(live.requests) == 6
+    assert len(live.requests) == 7
+    assert f"GET {POLICIES}?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dmlops.mlflow" in live.requests
     assert live.writes() == []
     assert "the-token-of-the-tests" not in result["_output"]
 
