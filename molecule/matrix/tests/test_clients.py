@@ -12,6 +12,7 @@ import pytest
 import quickstart
 import requests
 
+from tests.lib import matrix_callers
 from tests.lib import stack as stacks
 
 CLIENTS = pathlib.Path(__file__).parent / "clients"
@@ -23,12 +24,16 @@ FAILS_ON_BARE_MLFLOW = {"3.17": set(), "2.22": {"traces"}}
 
 
 @pytest.fixture(scope="module")
-def account(request, plugin):
+def account(request, stack, plugin, mark):
     """The name of an ordinary user, and a password or access token of theirs."""
     if plugin == "oidc":
-        return stacks.USER, request.getfixturevalue("user_token")
-    caller = request.getfixturevalue("accounts")("clients")
-    return caller.name, caller.password
+        yield stacks.USER, request.getfixturevalue("user_token")
+        return
+    name, password = f"clients-{mark}", stacks.Hidden(secrets.token_urlsafe(24))
+    _name, admin = matrix_callers.admin_client(stack)
+    admin.made("POST", "/api/2.0/mlflow/users/create", {"username": name, "password": password})
+    yield name, password
+    admin.made("DELETE", "/api/2.0/mlflow/users/delete", {"username": name})
 
 
 @pytest.fixture
