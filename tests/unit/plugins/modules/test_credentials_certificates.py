@@ -74,8 +74,8 @@ def test_a_certificate_is_verified_by_the_ca(cluster, run, tmp_path, name):
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     assert key.curve.name == "secp256r1"
 
-    for name, pem in (("ca", ca["tls.crt"]), ("server", server["tls.crt"])):
-        (tmp_path / name).write_bytes(pem)
+    for file, pem in (("ca", ca["tls.crt"]), ("server", server["tls.crt"])):
+        (tmp_path / file).write_bytes(pem)
     command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", tmp_path / "ca"]
     for host, well in (("postgres.postgres.svc", True), ("a.peers.svc", True), ("a.b.peers.svc", False)):
         checked = [*command, "-verify_hostname", host, tmp_path / "server"]
