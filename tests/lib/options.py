@@ -9,6 +9,15 @@ BASE = {
 # Passed on through a variable that others decide with; a value more changes no branch.
 UNDECIDED = set()
 
+# What decides the edge, for the roles that have URLs.
+EDGE = {
+    "platform_edge": ["none", "ingress"],
+    "platform_ingress_annotations": [{}, {"example.com/odd": 'it\'s "quoted"'}],
+    "platform_ingress_class": ["", "traefik"],
+    "platform_ingress_preset": ["none", "nginx", "traefik", "haproxy"],
+    "platform_tls": ["none", "secret"],
+}
+
 VARIANTS = {
     "sealed_secrets": {
         "platform_image_pull_secrets": [[], ["registry", "other"]],
@@ -42,7 +51,10 @@ VARIANTS = {
         "minio_storage_class": ["", "fast"],
         "minio_versioning": [False, True],
     },
-    "keycloak": {
+    "keycloak": EDGE
+    | {
+        "keycloak_admin_url": ["", "https://admin.example.com", "https://login.example.com"],
+        "keycloak_url": ["http://localhost:30880", "https://login.example.com"],
         "keycloak_db_host": ["postgres.postgres.svc", "db.example.com"],
         "keycloak_db_pool_size": [20, 5],
         "platform_image_pull_secrets": [[], ["registry"]],
@@ -59,7 +71,8 @@ VARIANTS = {
         "keycloak_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],
         "keycloak_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
     },
-    "mlflow": {
+    "mlflow": EDGE
+    | {
         "platform_image_pull_secrets": [[], ["registry"]],
         "mlflow_auth": ["oidc", "basic", "oauth2_proxy", "none"],
         "mlflow_kubernetes_namespaces": [[], ["team-a", "team-b"]],

@@ -31,6 +31,11 @@ CLUSTER = {
     "sealed_secrets_controllers": {},
     "ready": [],
     "sealed_secrets": [],
+    "ingress_classes": ["nginx", "traefik"],
+    "default_ingress_class": "",
+    "routes": [],
+    "gateways": {},
+    "pod_networks": ["10.244.0.0/16"],
     "unreadable": [],
 }
 

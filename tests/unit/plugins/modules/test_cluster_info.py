@@ -39,6 +39,12 @@ def live(cluster) -> Any:
             f"/api/v1/namespaces/db/persistentvolumeclaims/{name}",
             {"metadata": {"labels": labels}, "spec": {"storageClassName": "fast", **requests}},
         )
+    cluster.store(f"{cluster_info.INGRESS_CLASSES}/nginx", {"metadata": {}})
+    marked = {"annotations": {cluster_info.DEFAULT_INGRESS_CLASS: "true"}}
+    cluster.store(f"{cluster_info.INGRESS_CLASSES}/traefik", {"metadata": marked})
+    for name, labels in (("mlflow", {"app.kubernetes.io/managed-by": "mlops.mlflow"}), ("other", {})):
+        place = f"/apis/networking.k8s.io/v1/namespaces/mlflow/ingresses/{name}"
+        cluster.store(place, {"metadata": {"labels": labels}})
     return cluster
 
 
@@ -59,9 +65,20 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "sealed_secrets_controllers": {},
         "ready": [],
         "sealed_secrets": [],
+        "ingress_classes": ["nginx", "traefik"],
+        "default_ingress_class": "traefik",
+        "routes": [
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "Ingress",
+                "metadata": {"namespace": "mlflow", "name": "mlflow"},
+            }
+        ],
+        "gateways": {},
+        "pod_networks": [],
         "unreadable": [],
     }
-    assert len(live.requests) == 6
+    assert len(live.requests) == 8
     assert live.writes() == []
     assert "the-token-of-the-tests" not in result["_output"]
 
@@ -125,6 +142,52 @@ def test_sealed_secrets_that_may_not_be_listed(sealing, run):
 def test_an_api_group_without_sealed_secrets(sealing, run):
     sealing.answers[f"GET {SEALED}"] = sealing.status(404, "NotFound", "no")
     assert run("cluster_info")["sealed_secrets"] == []
+
+
+def test_networks_of_pods(live, run):
+    nodes = [["10.244.0.0/24", "fd00:10:244::/64"], ["10.244.1.0/24"], ["10.99.0.0/12"], None]
+    items = [{"spec": {"podCIDRs": each} if each else {}} for each in nodes]
+    live.answers["GET /api/v1/nodes"] = (200, {"items": items})
+    found = run("cluster_info", pod_networks=True)["pod_networks"]
+    assert found == ["10.96.0.0/12", "10.244.0.0/16", "fd00:10:244::/56"]
+
+
+def test_gateways(live, run):
+    live.answers["GET /apis"] = (200, {"groups": [{"name": "gateway.networking.k8s.io"}]})
+    route = {"metadata": {"namespace": "keycloak", "name": "keycloak"}}
+    going = {"metadata": {"namespace": "keycloak", "name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    live.answers[f"GET {cluster_info.HTTP_ROUTES}"] = (200, {"items": [route, going]})
+    listeners = [
+        {"name": "web", "protocol": "HTTP", "port": 80},
+        {
+            "name": "websecure",
+            "protocol": "HTTPS",
+            "port": 443,
+            "hostname": "*.example.com",
+            "allowedRoutes": {"namespaces": {"from": "All"}},
+        },
+    ]
+    gateway = {"metadata": {"namespace": "edge", "name": "public"}, "spec": {"listeners": listeners}}
+    live.answers[f"GET {cluster_info.GATEWAYS}"] = (200, {"items": [gateway]})
+    result = run("cluster_info")
+    assert [(each["kind"], each["metadata"]["name"]) for each in result["routes"]] == [
+        ("Ingress", "mlflow"),
+        ("HTTPRoute", "keycloak"),
+    ]
+    assert result["gateways"] == {
+        "edge/public": [
+            {"name": "web", "protocol": "HTTP", "port": 80, "hostname": "", "namespaces": "Same"},
+            {"name": "websecure", "protocol": "HTTPS", "port": 443, "hostname": "*.example.com", "namespaces": "All"},
+        ]
+    }
+
+
+def test_what_may_not_be_listed_of_the_edge(live, run):
+    for path in (cluster_info.INGRESS_CLASSES, cluster_info.INGRESSES, "/api/v1/nodes"):
+        live.answers[f"GET {path}"] = live.status(403, "Forbidden", "no")
+    result = run("cluster_info", pod_networks=True)
+    assert result["unreadable"] == ["ingress_classes", "routes", "pod_networks"]
+    assert (result["ingress_classes"], result["routes"], result["pod_networks"]) == ([], [], [])
 
 
 @pytest.mark.parametrize(("minor", "number"), [("34", 34), ("34+", 34), ("", 0), (None, 0)])
