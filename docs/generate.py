@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "variables.md"
-ROLES = ("platform", "sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "kind_cluster", "images")
+ROLES = ("platform", "sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik", "kind_cluster", "images")
 # What to set first, in the order in which the questions come up.
 START = (
     ("Which cluster?", ("kubeconfig_path",)),

@@ -209,7 +209,10 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "sealed_secrets_controllers": unsealing or {},
         "ready": places([each for each in deployments if judge({"kind": "Deployment", **each}).ready]),
         "sealed_secrets": places(sealed),
-        "ingress_classes": sorted(each["metadata"]["name"] for each in ingress_classes),
+        "ingress_classes": {
+            each["metadata"]["name"]: (each["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by", "")
+            for each in ingress_classes
+        },
         "default_ingress_class": default_class(ingress_classes, DEFAULT_INGRESS_CLASS),
         "routes": routes,
         "gateways": listeners(gateways),

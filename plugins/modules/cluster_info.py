@@ -127,11 +127,11 @@ sealed_secrets:
   elements: str
   sample: [mlflow/mlflow-db-credentials]
 ingress_classes:
-  description: Names of the ingress classes.
+  description:
+    - Ingress classes by name, each with its label C(app.kubernetes.io/managed-by); empty for a class without one.
   returned: success
-  type: list
-  elements: str
-  sample: [traefik]
+  type: dict
+  sample: {"traefik": "Helm"}
 default_ingress_class:
   description: Name of the default ingress class; empty if there is none.
   returned: success

@@ -92,4 +92,15 @@ VARIANTS = {
         "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com"],
         "mlflow_workers": [1, 4],
     },
+    "traefik": {
+        "platform_components": [["mlflow", "traefik"], ["keycloak", "mlflow", "traefik"]],
+        "platform_image_pull_secrets": [[], ["registry"]],
+        "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com:8443"],
+        "traefik_default_class": [False, True],
+        "traefik_hsts_seconds": [0, 600],
+        "traefik_namespaces": [[], ["team-a"]],
+        "traefik_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
+        "traefik_service_type": ["LoadBalancer", "NodePort", "ClusterIP"],
+        "traefik_trusted_proxies": [[], ["10.0.0.0/8", "192.0.2.1"]],
+    },
 }

@@ -15,7 +15,7 @@ from tests.lib import REPOSITORY
 
 ROLES = REPOSITORY / "roles"
 # The roles that apply manifests.
-COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow")
+COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik")
 
 # Values that the modules of a run would return.
 CLUSTER = {
@@ -31,7 +31,7 @@ CLUSTER = {
     "sealed_secrets_controllers": {},
     "ready": [],
     "sealed_secrets": [],
-    "ingress_classes": ["nginx", "traefik"],
+    "ingress_classes": {"nginx": "", "public": "Helm"},
     "default_ingress_class": "",
     "routes": [],
     "gateways": {},

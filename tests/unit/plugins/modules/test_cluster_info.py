@@ -41,6 +41,7 @@ def live(cluster) -> Any:
         )
     cluster.store(f"{cluster_info.INGRESS_CLASSES}/nginx", {"metadata": {}})
     marked = {"annotations": {cluster_info.DEFAULT_INGRESS_CLASS: "true"}}
+    marked["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
     cluster.store(f"{cluster_info.INGRESS_CLASSES}/traefik", {"metadata": marked})
     for name, labels in (("mlflow", {"app.kubernetes.io/managed-by": "mlops.mlflow"}), ("other", {})):
         place = f"/apis/networking.k8s.io/v1/namespaces/mlflow/ingresses/{name}"
@@ -65,7 +66,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "sealed_secrets_controllers": {},
         "ready": [],
         "sealed_secrets": [],
-        "ingress_classes": ["nginx", "traefik"],
+        "ingress_classes": {"nginx": "", "traefik": "Helm"},
         "default_ingress_class": "traefik",
         "routes": [
             {
@@ -187,7 +188,7 @@ def test_what_may_not_be_listed_of_the_edge(live, run):
         live.answers[f"GET {path}"] = live.status(403, "Forbidden", "no")
     result = run("cluster_info", pod_networks=True)
     assert result["unreadable"] == ["ingress_classes", "routes", "pod_networks"]
-    assert (result["ingress_classes"], result["routes"], result["pod_networks"]) == ([], [], [])
+    assert (result["ingress_classes"], result["routes"], result["pod_networks"]) == ({}, [], [])
 
 
 @pytest.mark.parametrize(("minor", "number"), [("34", 34), ("34+", 34), ("", 0), (None, 0)])
