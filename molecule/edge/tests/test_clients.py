@@ -1,0 +1,79 @@
+"""Clients outside of the cluster, which know the URL, a user, a token and the CA."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.lib import stack as stacks
+from tests.lib.clients import ROUND_TRIP
+from tests.lib.pages import enter, picture
+
+WHO = "path => fetch(path).then(answer => answer.ok ? answer.json() : {status: answer.status})"
+
+
+def who(stack, page):
+    """What the page of a browser is told of its user."""
+    return page.evaluate(WHO, f"{stack.mlflow_url}/api/2.0/mlflow/users/current")
+
+
+def test_login_and_logout(stack, page, screenshots):
+    enter(stack, page, stacks.USER)
+    assert who(stack, page)["username"] == stacks.USER
+    cookies = page.context.cookies(stack.mlflow_url)
+    assert cookies
+    assert all(cookie["secure"] and cookie["httpOnly"] for cookie in cookies if "session" in cookie["name"])
+    page.goto(f"{stack.mlflow_url}/#/experiments")
+    page.reload()
+    expect(page.get_by_text("Experiments").first).to_be_visible()
+    assert page.url.startswith(stack.mlflow_url)
+    picture(page, screenshots / "edge.png")
+    page.goto(f"{stack.mlflow_url}/logout")
+    page.wait_for_url(lambda url: url.startswith(stack.mlflow_url) and "/logout" not in url)
+    assert who(stack, page) == {"status": 401}
+
+
+def test_pages_load_nothing_that_is_not_there(stack, page):
+    """Scripts, styles and calls of MLflow's own pages and of those of the login."""
+    failed = []
+    page.on("response", lambda answer: answer.status >= 400 and failed.append((answer.status, answer.url)))
+    page.on("requestfailed", lambda request: failed.append(("failed", request.url)))
+    enter(stack, page, stacks.ADMIN)
+    for path in ("/#/experiments", "/#/models", "/oidc/ui/user", "/oidc/ui/user/tokens", "/oidc/ui/trash"):
+        page.goto(f"{stack.mlflow_url}{path}")
+        page.wait_for_load_state("networkidle")
+        assert page.url.startswith(stack.mlflow_url), page.url
+    ignored = re.compile(r"google|databricks|mlflow\.org|favicon|/login|telemetry")
+    assert [each for each in failed if not ignored.search(each[1])] == []
+
+
+def test_artifacts_go_through(stack, admin_token, mark):
+    done = stack.client(ROUND_TRIP, stacks.ADMIN, admin_token, 300, f"edge-{mark}")
+    run = done.stdout.splitlines()[-1].split()[0]
+    assert [entry["size"] for entry in stack.objects() if run in entry["key"]] == [300 << 20]
+
+
+TRACE = """
+    import sys, time
+    import mlflow
+    mlflow.set_experiment(sys.argv[1])
+    with mlflow.start_span("through-the-edge") as span:
+        span.set_inputs({"x": 1})
+    mlflow.flush_trace_async_logging()
+    found = mlflow.search_traces(return_type="list")
+    assert [each.data.spans[0].name for each in found] == ["through-the-edge"], found
+    print("traced")
+"""
+
+
+def test_a_trace(stack, admin_token, mark):
+    assert "traced" in stack.client(TRACE, stacks.ADMIN, admin_token, f"edge-trace-{mark}").stdout
+
+
+def test_a_certificate_of_another_ca(stack, admin_token, monkeypatch):
+    """A client without the CA refuses the edge, rather than sending its token."""
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    script = "import mlflow; mlflow.search_experiments()"
+    done = stack.client(script, stacks.ADMIN, admin_token, check=False)
+    assert done.returncode != 0
+    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
