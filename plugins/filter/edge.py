@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 # Hosts that no edge can be found by.
+_PORTS = {"http": 80, "https": 443}
 _PLACELESS = re.compile(r"localhost|.+\.localhost|[0-9.]+|.*:.*")
 
 
@@ -21,7 +22,7 @@ def routes(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
             URL become one, the first. One without a URL, or whose host is an address or localhost, is left out.
 
     Returns:
-        The entries with C(scheme), C(host) in lower case and without a port, C(base), the path of the URL without a
+        The entries with C(scheme), C(host) in lower case, C(port), C(base), the path of the URL without a
         slash at its end, and C(matches), each with C(path) and C(type), which is Exact or Prefix. A prefix ends in a
         slash, so that it matches whole segments everywhere.
     """
@@ -34,7 +35,14 @@ def routes(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         base = parts.path.rstrip("/")
         known = merged.setdefault(
             (parts.scheme, host, base),
-            {**entry, "scheme": parts.scheme, "host": host, "base": base, "matches": []},
+            {
+                **entry,
+                "scheme": parts.scheme,
+                "host": host,
+                "port": parts.port or _PORTS[parts.scheme],
+                "base": base,
+                "matches": [],
+            },
         )
         known["matches"] += [
             each for path in entry["paths"] for each in _matches(base + path) if each not in known["matches"]
@@ -50,7 +58,7 @@ def _matches(path: str) -> list[dict[str, str]]:
 
 
 def former_routes(
-    existing: list[dict[str, Any]], namespace: str, kind: str, wanted: list[dict[str, Any]]
+    existing: list[dict[str, Any]], namespace: str, kind: str, wanted: list[dict[str, Any]], redirects: bool = False
 ) -> list[dict[str, Any]]:
     """Pick the routes that other settings have left in a namespace.
 
@@ -58,9 +66,11 @@ def former_routes(
         existing: Ingresses and HTTPRoutes of the collection, as manifests.
         namespace: the namespace of the component.
         kind: the kind of routes that the edge takes, or empty for none.
-        wanted: what the component's templates render, each with C(name).
+        wanted: what C(routes) gave for the component.
+        redirects: whether each of them that is https has another that redirects to it.
     """
     names = {each["name"] for each in wanted}
+    names |= {f"{each['name']}-redirect" for each in wanted if redirects and each["scheme"] == "https"}
     return [
         each
         for each in existing

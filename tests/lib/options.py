@@ -11,7 +11,11 @@ UNDECIDED = set()
 
 # What decides the edge, for the roles that have URLs.
 EDGE = {
-    "platform_edge": ["none", "ingress"],
+    "platform_edge": ["none", "ingress", "gateway"],
+    "platform_gateway": [
+        {"name": "public", "namespace": "edge"},
+        {"name": "public", "namespace": "edge", "section_name": "https", "http_section_name": "http"},
+    ],
     "platform_ingress_annotations": [{}, {"example.com/odd": 'it\'s "quoted"'}],
     "platform_ingress_class": ["", "traefik"],
     "platform_ingress_preset": ["none", "nginx", "traefik", "haproxy"],
@@ -54,7 +58,7 @@ VARIANTS = {
     "keycloak": EDGE
     | {
         "keycloak_admin_url": ["", "https://admin.example.com", "https://login.example.com"],
-        "keycloak_url": ["http://localhost:30880", "https://login.example.com"],
+        "keycloak_url": ["http://localhost:30880", "https://login.example.com", "https://ai.example.com/auth"],
         "keycloak_db_host": ["postgres.postgres.svc", "db.example.com"],
         "keycloak_db_pool_size": [20, 5],
         "platform_image_pull_secrets": [[], ["registry"]],
@@ -89,13 +93,16 @@ VARIANTS = {
         "mlflow_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],
         "mlflow_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
         "mlflow_trusted_proxies": [[], ["10.0.0.0/8"]],
-        "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com"],
+        "mlflow_api_url": ["", "https://api.example.com"],
+        "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com", "https://ai.example.com/mlflow"],
         "mlflow_workers": [1, 4],
     },
     "traefik": {
         "platform_components": [["mlflow", "traefik"], ["keycloak", "mlflow", "traefik"]],
         "platform_image_pull_secrets": [[], ["registry"]],
         "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com:8443"],
+        "platform_gateway": [{}, {"name": "public", "namespace": "edge"}],
+        "traefik_gateway_api": [False, True],
         "traefik_default_class": [False, True],
         "traefik_hsts_seconds": [0, 600],
         "traefik_namespaces": [[], ["team-a"]],

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from tests.lib import rendering
+from tests.lib import checks, rendering
 
 EDGE = {
     "mlflow_image": "localhost/mlflow:1",
@@ -130,3 +130,96 @@ def test_what_is_switched_off_goes(options, gone):
     found = {"platform_cluster": rendering.CLUSTER | {"routes": routes}}
     component = get_role("mlflow").value("mlflow_component", EDGE | found | options)
     assert [each["metadata"]["name"] for each in component["switched_off"]] == gone
+
+
+GATEWAY = EDGE | {"platform_edge": "gateway", "platform_gateway": {"name": "public", "namespace": "edge"}}
+
+
+def test_routes_of_a_gateway():
+    given = GATEWAY | {"mlflow_url": "https://ai.example.com:8443/mlflow", "mlflow_api_url": "https://api.example.com"}
+    given |= {"platform_gateway": GATEWAY["platform_gateway"] | {"section_name": "https", "http_section_name": "http"}}
+    found = {
+        each["metadata"]["name"]: each["spec"] for each in get_role("mlflow").render("mlflow.httproute.yaml.j2", given)
+    }
+    assert sorted(found) == ["mlflow", "mlflow-api", "mlflow-api-redirect", "mlflow-redirect"]
+    assert found["mlflow"]["parentRefs"] == [{"name": "public", "namespace": "edge", "sectionName": "https"}]
+    assert found["mlflow"]["hostnames"] == ["ai.example.com"]
+    (rule,) = found["mlflow"]["rules"]
+    assert [each["path"] for each in rule["matches"]] == [
+        {"type": "Exact", "value": "/mlflow"},
+        {"type": "PathPrefix", "value": "/mlflow/"},
+    ]
+    assert rule["backendRefs"] == [{"name": "mlflow", "port": 5000}]
+    redirect = found["mlflow-redirect"]["rules"][0]["filters"][0]["requestRedirect"]
+    assert (redirect["scheme"], redirect["port"]) == ("https", 8443)
+    assert found["mlflow-redirect"]["parentRefs"][0]["sectionName"] == "http"
+    assert get_role("mlflow").render("mlflow.ingress.yaml.j2", given) == []
+    assert get_role("keycloak").render("keycloak.httproute.yaml.j2", GATEWAY)[0]["spec"]["rules"][0]["backendRefs"] == [
+        {"name": "keycloak", "port": 8080}
+    ]
+
+
+def listener(name="https", protocol="HTTPS", namespaces="All"):
+    return {"name": name, "protocol": protocol, "port": 443, "hostname": "", "namespaces": namespaces}
+
+
+@pytest.mark.parametrize(
+    ("gateways", "more", "says"),
+    [
+        ({"edge/public": [listener()]}, {}, ""),
+        (
+            {"edge/public": [listener(), listener("http", "HTTP")]},
+            {"section_name": "https", "http_section_name": "http"},
+            "",
+        ),
+        ({}, {}, "(the cluster has none)"),
+        ({"edge/other": [listener()]}, {}, "one of edge/other"),
+        ({"edge/public": [listener()]}, {"section_name": "web"}, "has the listener web: one of https"),
+        ({"edge/public": [listener("http", "HTTP")]}, {}, "a listener for HTTPS"),
+        ({"edge/public": [listener(), listener("http", "HTTP")]}, {"section_name": "http"}, "a listener for HTTPS"),
+        ({"edge/public": [listener(namespaces="Same")]}, {}, "allowedRoutes that include mlflow and keycloak"),
+    ],
+)
+def test_a_gateway_that_does_not_fit(gateways, more, says):
+    cluster = rendering.CLUSTER | {"gateways": gateways, "api_groups": ["gateway.networking.k8s.io"]}
+    given = GATEWAY | {"platform_cluster": cluster, "platform_gateway": GATEWAY["platform_gateway"] | more}
+    message = checks.refusal(get_role("mlflow"), given, "platform")
+    assert (says in message) if says else message == ""
+
+
+def test_a_host_for_programs():
+    """It has no pages and no login, and leads past oauth2-proxy."""
+    given = {"mlflow_api_url": "https://api.example.com", "mlflow_auth": "oauth2_proxy"}
+    found = ingresses("mlflow", **given)
+    assert list(found) == ["mlflow", "mlflow-api"]
+    (reached,) = paths(found["mlflow-api"]).values()
+    assert {"/api/", "/v1/"} <= set(reached)
+    assert not [each for each in reached if each == "/" or "ajax" in each or "oidc" in each or "log" in each]
+    backends = {each["backend"]["service"]["name"] for each in found["mlflow-api"]["spec"]["rules"][0]["http"]["paths"]}
+    assert backends == {"mlflow-api"}
+    assert get_role("mlflow").value("mlflow_oauth2_proxy_api_url", EDGE | given) == "https://api.example.com"
+    assert "api.example.com" in get_role("mlflow").value("__mlflow_hosts", EDGE | given)
+
+
+def test_below_a_path():
+    given = EDGE | {"mlflow_url": "https://ai.example.com/mlflow", "keycloak_url": "https://ai.example.com/auth"}
+    assert "ai.example.com" in get_role("mlflow").value("__mlflow_hosts", given)
+    assert get_role("mlflow").value("__mlflow_origins", given) == ["https://ai.example.com"]
+    environment = {each["name"]: each.get("value") for each in get_role("mlflow").value("__mlflow_server_env", given)}
+    assert environment["MLOPS_PUBLIC_URL"] == "https://ai.example.com/mlflow"
+    assert environment["OIDC_REDIRECT_URI"] == "https://ai.example.com/mlflow/callback"
+    assert "svc:8080/auth/realms/" in environment["OIDC_DISCOVERY_URL"]
+    spec = get_role("keycloak").render("keycloak.statefulset.yaml.j2", given | {"keycloak_optimized": True})[0]["spec"]
+    build = {each["name"]: each for each in spec["template"]["spec"]["initContainers"]}["build"]["args"]
+    assert "--http-relative-path=/auth" in build, "a path is built in, even where the image was built already"
+    arguments = get_role("mlflow").value("__mlflow_oauth2_proxy_arguments", given | {"mlflow_auth": "oauth2_proxy"})
+    assert "--proxy-prefix=/mlflow/oauth2" in arguments
+    assert "--api-route=^/mlflow/api/" in arguments
+
+
+def test_a_stack_at_node_ports_is_told_nothing_new():
+    names = [each["name"] for each in get_role("mlflow").value("__mlflow_server_env", {"mlflow_image": "x"})]
+    assert "MLOPS_PUBLIC_URL" not in names
+    arguments = get_role("mlflow").value("__mlflow_oauth2_proxy_arguments", {"mlflow_auth": "oauth2_proxy"})
+    assert not [each for each in arguments if each.startswith("--proxy-prefix")]
+    assert "--api-route=^/api/" in arguments

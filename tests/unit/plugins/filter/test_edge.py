@@ -20,6 +20,7 @@ def test_a_url(url, scheme, host, base, matches):
     assert (route["scheme"], route["host"], route["base"]) == (scheme, host, base)
     assert [(each["path"], each["type"]) for each in route["matches"]] == matches
     assert (route["name"], route["service"]) == ("one", "x")
+    assert route["port"] == {"https": 443, "http": 8080}[scheme]
 
 
 def test_paths_below_a_url():
@@ -63,3 +64,7 @@ def test_what_is_left_over():
     assert former_routes(existing, "mlflow", "Ingress", [{"name": "mlflow"}]) == existing[1:3]
     assert former_routes(existing, "mlflow", "HTTPRoute", [{"name": "mlflow"}]) == existing[:2]
     assert former_routes(existing, "mlflow", "", []) == existing[:3]
+    redirect = made("HTTPRoute", "mlflow", "mlflow-redirect")
+    for redirects, gone in ((True, []), (False, [redirect])):
+        wanted = [{"name": "mlflow", "scheme": "https"}]
+        assert former_routes([redirect], "mlflow", "HTTPRoute", wanted, redirects) == gone
