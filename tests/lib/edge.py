@@ -12,6 +12,7 @@ import sys
 import typing
 import urllib.parse
 
+import quickstart
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -30,6 +31,8 @@ class EdgeStack(stacks.Stack):
     def __init__(self, directory, *inventories):
         super().__init__(directory, *inventories)
         self.ca = self.directory / "ca.crt"
+        # Before pip would trust no other CA.
+        quickstart.client_python()
         os.environ["PYTHONPATH"] = str(RESOLVER)
         os.environ["REQUESTS_CA_BUNDLE"] = str(self.ca)
         if str(RESOLVER) not in sys.path:

@@ -40,7 +40,7 @@ def test_pages_load_nothing_that_is_not_there(stack, page):
     enter(stack, page, stacks.ADMIN)
     for path in ("/#/experiments", "/#/models", "/oidc/ui/user", "/oidc/ui/user/tokens", "/oidc/ui/trash"):
         page.goto(f"{stack.mlflow_url}{path}")
-        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(3000)  # pages go on asking, so that the network never rests
         assert page.url.startswith(stack.mlflow_url), page.url
     ignored = re.compile(r"google|databricks|mlflow\.org|favicon|/login|telemetry")
     assert [each for each in failed if not ignored.search(each[1])] == []
