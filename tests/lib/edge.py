@@ -45,6 +45,11 @@ class EdgeStack(stacks.Stack):
         """The port of https."""
         return urllib.parse.urlsplit(self.mlflow_url).port
 
+    @property
+    def api_url(self):
+        """The URL for programs, whose host is not templated."""
+        return f"{self.variables['mlflow_api_url'].partition(':{{')[0]}:{self.port}"
+
     def context(self):
         """What verifies the edge's certificates."""
         return ssl.create_default_context(cafile=self.ca)
