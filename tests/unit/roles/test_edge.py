@@ -85,6 +85,9 @@ def test_the_administration_where_it_is_asked_for(url, names):
     reached = {host for each in found.values() for host, some in paths(each).items() if "/admin/" in some}
     assert reached == ({url.removeprefix("https://")} if url.startswith("https") else set())
     assert get_role("keycloak").value("__keycloak_env", EDGE | {"keycloak_admin_url": url})["KC_HOSTNAME_ADMIN"] == url
+    # The console logs its users in where its realm is said to be.
+    settings = get_role("keycloak").value("__keycloak_master_settings", EDGE | {"keycloak_admin_url": url})
+    assert settings.get("attributes") == (None if names == ["keycloak"] and url[:5] == "https" else {"frontendUrl": url})
 
 
 @pytest.mark.parametrize(
