@@ -28,6 +28,7 @@ INGRESSES = "/apis/networking.k8s.io/v1/ingresses"
 INGRESS_CLASSES = "/apis/networking.k8s.io/v1/ingressclasses"
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 GATEWAYS = f"/apis/{GATEWAY_GROUP}/v1/gateways"
+GATEWAY_CLASSES = f"/apis/{GATEWAY_GROUP}/v1/gatewayclasses"
 HTTP_ROUTES = f"/apis/{GATEWAY_GROUP}/v1/httproutes"
 # Nodes have a part each of the network of pods, which is at least this large as a rule.
 WHOLE_NETWORKS = {4: 16, 6: 56}
@@ -189,10 +190,11 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     ingress_classes = items("ingress_classes", INGRESS_CLASSES)
     ours = {"labelSelector": OURS}
     routes = named("Ingress", "networking.k8s.io/v1", items("routes", INGRESSES, query=ours))
-    gateways = []
+    gateways, gateway_classes = [], []
     if GATEWAY_GROUP in groups:
         routes += named("HTTPRoute", f"{GATEWAY_GROUP}/v1", items("routes", HTTP_ROUTES, query=ours))
         gateways = items("gateways", GATEWAYS)
+        gateway_classes = items("gateway_classes", GATEWAY_CLASSES, accept=NAMES_ONLY, query=ours)
     nodes = items("pod_networks", "/api/v1/nodes") if pod_networks else []
     return {
         "server_version": version["gitVersion"],
@@ -216,6 +218,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "default_ingress_class": default_class(ingress_classes, DEFAULT_INGRESS_CLASS),
         "routes": routes,
         "gateways": listeners(gateways),
+        "gateway_classes": sorted(each["metadata"]["name"] for each in gateway_classes),
         "pod_networks": networks_of_pods(nodes),
         "unreadable": list(dict.fromkeys(unreadable)),
     }

@@ -156,6 +156,12 @@ gateways:
   returned: success
   type: dict
   sample: {"edge/public": [{"name": "https", "protocol": "HTTPS", "port": 443, "hostname": "", "namespaces": "All"}]}
+gateway_classes:
+  description: Names of GatewayClasses that the roles of this collection have made, by the same label as RV(routes).
+  returned: success
+  type: list
+  elements: str
+  sample: [traefik]
 pod_networks:
   description:
     - Networks of the pods by what the nodes say of theirs (C(podCIDRs)), widened to /16 for IPv4 and /56 for IPv6, so

@@ -35,6 +35,7 @@ CLUSTER = {
     "default_ingress_class": "",
     "routes": [],
     "gateways": {},
+    "gateway_classes": [],
     "pod_networks": ["10.244.0.0/16"],
     "unreadable": [],
 }

@@ -87,7 +87,9 @@ def test_the_administration_where_it_is_asked_for(url, names):
     assert get_role("keycloak").value("__keycloak_env", EDGE | {"keycloak_admin_url": url})["KC_HOSTNAME_ADMIN"] == url
     # The console logs its users in where its realm is said to be.
     settings = get_role("keycloak").value("__keycloak_master_settings", EDGE | {"keycloak_admin_url": url})
-    assert settings.get("attributes") == (None if names == ["keycloak"] and url[:5] == "https" else {"frontendUrl": url})
+    assert settings.get("attributes") == (
+        None if names == ["keycloak"] and url[:5] == "https" else {"frontendUrl": url}
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def listener(name="https", protocol="HTTPS", namespaces="All"):
         ({"edge/public": [listener()]}, {"section_name": "web"}, "has the listener web: one of https"),
         ({"edge/public": [listener("http", "HTTP")]}, {}, "a listener for HTTPS"),
         ({"edge/public": [listener(), listener("http", "HTTP")]}, {"section_name": "http"}, "a listener for HTTPS"),
-        ({"edge/public": [listener(namespaces="Same")]}, {}, "allowedRoutes that include mlflow and keycloak"),
+        ({"edge/public": [listener(namespaces="Same")]}, {}, "allowedRoutes that include keycloak and mlflow"),
     ],
 )
 def test_a_gateway_that_does_not_fit(gateways, more, says):
@@ -226,3 +228,9 @@ def test_a_stack_at_node_ports_is_told_nothing_new():
     arguments = get_role("mlflow").value("__mlflow_oauth2_proxy_arguments", {"mlflow_auth": "oauth2_proxy"})
     assert not [each for each in arguments if each.startswith("--proxy-prefix")]
     assert "--api-route=^/api/" in arguments
+
+
+@pytest.mark.parametrize(("classes", "api", "gone"), [([], False, 0), (["traefik"], True, 0), (["traefik"], False, 1)])
+def test_a_class_of_gateways_that_is_left_over(classes, api, gone):
+    found = {"platform_cluster": rendering.CLUSTER | {"gateway_classes": classes}, "traefik_gateway_api": api}
+    assert len(get_role("traefik").value("traefik_component", found)["switched_off"]) == gone

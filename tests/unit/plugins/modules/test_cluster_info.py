@@ -76,6 +76,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
             }
         ],
         "gateways": {},
+        "gateway_classes": [],
         "pod_networks": [],
         "unreadable": [],
     }
@@ -169,12 +170,15 @@ def test_gateways(live, run):
         },
     ]
     gateway = {"metadata": {"namespace": "edge", "name": "public"}, "spec": {"listeners": listeners}}
+    own = {"metadata": {"name": "traefik"}}
+    live.answers[f"GET {cluster_info.GATEWAY_CLASSES}"] = (200, {"items": [own]})
     live.answers[f"GET {cluster_info.GATEWAYS}"] = (200, {"items": [gateway]})
     result = run("cluster_info")
     assert [(each["kind"], each["metadata"]["name"]) for each in result["routes"]] == [
         ("Ingress", "mlflow"),
         ("HTTPRoute", "keycloak"),
     ]
+    assert result["gateway_classes"] == ["traefik"]
     assert result["gateways"] == {
         "edge/public": [
             {"name": "web", "protocol": "HTTP", "port": 80, "hostname": "", "namespaces": "Same"},
