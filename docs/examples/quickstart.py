@@ -39,8 +39,8 @@ class QuickstartError(Exception):
     """A failure; the message is one sentence for the user."""
 
 
-def addresses(inventory):
-    """Return the public URLs of MLflow and Keycloak for the first stack of an inventory."""
+def addresses(*inventories):
+    """Return the public URLs of MLflow and Keycloak for the first stack of these inventories."""
     given = "{{ [mlflow_url | default('http://localhost:30800'), keycloak_url | default('http://localhost:30880')] }}"
     # ansible-inventory shows variables without resolving their templates, so this runs ansible.
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -48,7 +48,15 @@ def addresses(inventory):
     if not program:
         raise QuickstartError("ansible, which reads the URLs, was not found: give --mlflow-url and --keycloak-url")
     done = subprocess.run(
-        [program, "mlflow[0]", "-i", inventory, "-m", "ansible.builtin.debug", "-a", f"msg={given}"],
+        [
+            program,
+            "mlflow[0]",
+            *(word for each in inventories for word in ("-i", each)),
+            "-m",
+            "ansible.builtin.debug",
+            "-a",
+            f"msg={given}",
+        ],
         env=os.environ | {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "0"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -57,7 +65,8 @@ def addresses(inventory):
     )
     _unused, found, answer = done.stdout.partition("=>")
     if done.returncode != 0 or not found:
-        raise QuickstartError(f"cannot read the URLs from the inventory {inventory}:\n{done.stdout}{done.stderr}")
+        names = " and ".join(map(str, inventories))
+        raise QuickstartError(f"cannot read the URLs from the inventory {names}:\n{done.stdout}{done.stderr}")
     return json.loads(answer)["msg"]
 
 

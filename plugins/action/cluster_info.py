@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -23,6 +24,15 @@ from ansible_collections.mlops.mlflow.plugins.plugin_utils.local_action import L
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
+DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
+INGRESSES = "/apis/networking.k8s.io/v1/ingresses"
+INGRESS_CLASSES = "/apis/networking.k8s.io/v1/ingressclasses"
+GATEWAY_GROUP = "gateway.networking.k8s.io"
+GATEWAYS = f"/apis/{GATEWAY_GROUP}/v1/gateways"
+GATEWAY_CLASSES = f"/apis/{GATEWAY_GROUP}/v1/gatewayclasses"
+HTTP_ROUTES = f"/apis/{GATEWAY_GROUP}/v1/httproutes"
+# Nodes have a part each of the network of pods, which is at least this large as a rule.
+WHOLE_NETWORKS = {4: 16, 6: 56}
 DEPLOYMENTS = "/apis/apps/v1/deployments"
 VOLUMES = "/api/v1/persistentvolumeclaims"
 OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
@@ -33,12 +43,15 @@ CERT_MANAGER = "cert-manager.io"
 class ActionModule(LocalAction):
     """Looks at the cluster."""
 
-    ARGUMENTS: ClassVar[dict[str, Any]] = auth_argument_spec()
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        **auth_argument_spec(),
+        "pod_networks": {"type": "bool", "default": False},
+    }
 
     def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Read all that is returned."""
         try:
-            return {"changed": False, **look(self.connect(options))}
+            return {"changed": False, **look(self.connect(options), options["pod_networks"])}
         except KubeError as error:
             return {"failed": True, "msg": f"The cluster cannot be used: {error}"}
 
@@ -49,10 +62,15 @@ def minor_version(version: dict[str, Any]) -> int:
     return int(digits.group()) if digits else 0
 
 
-def default_class(classes: list[dict[str, Any]]) -> str:
-    """Name the default storage class: of several the newest, as Kubernetes has it; empty if there is none."""
+def default_class(classes: list[dict[str, Any]], annotation: str = DEFAULT_CLASS) -> str:
+    """Name the default class: of several the newest, as Kubernetes has it; empty if there is none.
+
+    Args:
+        classes: storage classes or ingress classes.
+        annotation: what marks a class as the default.
+    """
     defaults = [
-        each["metadata"] for each in classes if (each["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
+        each["metadata"] for each in classes if (each["metadata"].get("annotations") or {}).get(annotation) == "true"
     ]
     # The newest takes precedence, and of those of the same second the first by name.
     defaults.sort(key=lambda each: each["name"])
@@ -98,8 +116,53 @@ def issuers(kind: str, things: list[dict[str, Any]]) -> list[str]:
     )
 
 
-def look(api: Api) -> dict[str, Any]:
+def networks_of_pods(nodes: list[dict[str, Any]]) -> list[str]:
+    """Give the networks of the pods of these nodes, each so large that it holds those of further nodes as a rule."""
+    found = set()
+    for each in nodes:
+        for text in each["spec"].get("podCIDRs") or []:
+            network = ipaddress.ip_network(text, strict=False)
+            whole = min(WHOLE_NETWORKS[network.version], network.prefixlen)
+            found.add(network.supernet(new_prefix=whole))
+    return [str(each) for each in sorted(found, key=lambda each: (each.version, each))]
+
+
+def named(kind: str, api_version: str, things: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Name things as manifests without content."""
+    return [
+        {
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": {key: each["metadata"][key] for key in ("namespace", "name")},
+        }
+        for each in things
+        if not each["metadata"].get("deletionTimestamp")
+    ]
+
+
+def listeners(gateways: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Map namespace/name of each Gateway to its listeners."""
+    return {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": [
+            {
+                "name": one["name"],
+                "protocol": one["protocol"],
+                "port": one["port"],
+                "hostname": one.get("hostname") or "",
+                "namespaces": ((one.get("allowedRoutes") or {}).get("namespaces") or {}).get("from") or "Same",
+            }
+            for one in each["spec"].get("listeners") or []
+        ]
+        for each in gateways
+    }
+
+
+def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     """Read all that the action returns.
+
+    Args:
+        api: the API server.
+        pod_networks: whether to read the nodes for the networks of their pods.
 
     Raises:
         KubeError: The cluster cannot be used.
@@ -140,6 +203,14 @@ def look(api: Api) -> dict[str, Any]:
     local_issuers = items("issuers", f"{issuing}/issuers", accept=NAMES_ONLY) if issuing else []
     ours = {"labelSelector": OURS}
     certificates = items("certificates", f"{issuing}/certificates", query=ours) if issuing else []
+    ingress_classes = items("ingress_classes", INGRESS_CLASSES)
+    routes = named("Ingress", "networking.k8s.io/v1", items("routes", INGRESSES, query=ours))
+    gateways, gateway_classes = [], []
+    if GATEWAY_GROUP in groups:
+        routes += named("HTTPRoute", f"{GATEWAY_GROUP}/v1", items("routes", HTTP_ROUTES, query=ours))
+        gateways = items("gateways", GATEWAYS)
+        gateway_classes = items("gateway_classes", GATEWAY_CLASSES, accept=NAMES_ONLY, query=ours)
+    nodes = items("pod_networks", "/api/v1/nodes") if pod_networks else []
     return {
         "server_version": version["gitVersion"],
         "minor": minor_version(version),
@@ -158,5 +229,14 @@ def look(api: Api) -> dict[str, Any]:
         "issuers": [*issuers("ClusterIssuer", cluster_issuers), *issuers("Issuer", local_issuers)],
         "certificates": places(certificates),
         "network_policies": places(policies),
-        "unreadable": unreadable,
+        "ingress_classes": {
+            each["metadata"]["name"]: (each["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by", "")
+            for each in ingress_classes
+        },
+        "default_ingress_class": default_class(ingress_classes, DEFAULT_INGRESS_CLASS),
+        "routes": routes,
+        "gateways": listeners(gateways),
+        "gateway_classes": sorted(each["metadata"]["name"] for each in gateway_classes),
+        "pod_networks": networks_of_pods(nodes),
+        "unreadable": list(dict.fromkeys(unreadable)),
     }

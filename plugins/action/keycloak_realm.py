@@ -37,6 +37,7 @@ class ActionModule(LocalAction):
     ARGUMENTS: ClassVar[dict[str, Any]] = {
         **auth_argument_spec(),
         "service": {**service_option(), "required": True},
+        "path": {"type": "str", "default": ""},
         "admin_secret": {
             **secret_option(username_key="username", password_key="password"),  # noqa: S106 - names of keys
             "required": True,
@@ -122,7 +123,7 @@ class ActionModule(LocalAction):
         where = {"namespace": service["namespace"], "service": service["name"], "port": service["port"]}
         connection = ServiceConnection(api, **where)
         # A client of the API server is for one thread.
-        admin = Admin(connection, another=lambda: ServiceConnection(Api(api.settings), **where))
+        admin = Admin(connection, another=lambda: ServiceConnection(Api(api.settings), **where), base=options["path"])
         reconciler = Reconciler(admin, options["realm"], reader.for_reconciler, check_mode)
         try:
             log_in(admin, reader, {**options, "timeout": 0} if check_mode else options)

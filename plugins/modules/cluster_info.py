@@ -13,8 +13,8 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call,
-    its Sealed Secrets where it has any, and the volumes and NetworkPolicies that the roles of this collection have
-    made.
+    its ingress classes and Gateways, its Sealed Secrets where it has any, and the volumes, routes and NetworkPolicies
+    that the roles of this collection have made.
   - If the cluster cannot be used it fails with one sentence that names the kubeconfig, the context and the cause,
     within about ten seconds.
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.
@@ -22,6 +22,11 @@ description:
     O(kubeconfig) and O(context).
   - The user must be able to list namespaces. What else the user may not list is returned empty,
     and named in RV(unreadable).
+options:
+  pod_networks:
+    description: Whether to read the nodes, for RV(pod_networks).
+    type: bool
+    default: false
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - mlops.mlflow.api
@@ -145,6 +150,51 @@ network_policies:
   type: list
   elements: str
   sample: [mlflow/default-deny]
+ingress_classes:
+  description:
+    - Ingress classes by name, each with its label C(app.kubernetes.io/managed-by); empty for a class without one.
+  returned: success
+  type: dict
+  sample: {"traefik": "Helm"}
+default_ingress_class:
+  description: Name of the default ingress class; empty if there is none.
+  returned: success
+  type: str
+  sample: traefik
+routes:
+  description:
+    - Ingresses and HTTPRoutes that the roles of this collection have made, each as a manifest without content.
+    - They are identified by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - apiVersion: networking.k8s.io/v1
+      kind: Ingress
+      metadata: {namespace: mlflow, name: mlflow}
+gateways:
+  description:
+    - Gateways by namespace/name, each with the C(name), C(protocol), C(port) and C(hostname) of its listeners, and from
+      which C(namespaces) they take routes (C(All), C(Same) or C(Selector)).
+    - They are looked for where RV(api_groups) has C(gateway.networking.k8s.io).
+  returned: success
+  type: dict
+  sample: {"edge/public": [{"name": "https", "protocol": "HTTPS", "port": 443, "hostname": "", "namespaces": "All"}]}
+gateway_classes:
+  description: Names of GatewayClasses that the roles of this collection have made, by the same label as RV(routes).
+  returned: success
+  type: list
+  elements: str
+  sample: [traefik]
+pod_networks:
+  description:
+    - Networks of the pods by what the nodes say of theirs (C(podCIDRs)), widened to /16 for IPv4 and /56 for IPv6, so
+      that a further node changes nothing as a rule.
+    - Empty unless O(pod_networks), and where another part of the cluster gives pods their addresses.
+  returned: success
+  type: list
+  elements: str
+  sample: [10.244.0.0/16]
 unreadable:
   description: What the user may not list, by the names of the returned values.
   returned: success

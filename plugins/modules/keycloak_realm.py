@@ -57,6 +57,10 @@ options:
       port:
         description: Number or name of its port. The default is its first port.
         type: str
+  path:
+    description: The path below which Keycloak serves, such as V(/auth), without a slash at its end.
+    type: str
+    default: ""
   admin_secret:
     description: The Secret that holds an administrator's account of the realm C(master).
     type: dict

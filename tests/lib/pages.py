@@ -20,11 +20,11 @@ PATIENCE = 60_000
 
 
 @contextlib.contextmanager
-def running(path):
-    """Start the browser at a path."""
+def running(path, flags=()):
+    """Start the browser at a path, with more flags."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         started = playwright.chromium.launch(
-            executable_path=path, args=FLAGS, headless=True, env={"HOME": profile, "PATH": "/usr/bin:/bin"}
+            executable_path=path, args=[*FLAGS, *flags], headless=True, env={"HOME": profile, "PATH": "/usr/bin:/bin"}
         )
         try:
             yield started

@@ -15,7 +15,7 @@ from tests.lib import REPOSITORY
 
 ROLES = REPOSITORY / "roles"
 # The roles that apply manifests.
-COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow")
+COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik")
 
 # Values that the modules of a run would return.
 CLUSTER = {
@@ -34,6 +34,12 @@ CLUSTER = {
     "issuers": [],
     "certificates": [],
     "network_policies": [],
+    "ingress_classes": {"nginx": "", "public": "Helm"},
+    "default_ingress_class": "",
+    "routes": [],
+    "gateways": {},
+    "gateway_classes": [],
+    "pod_networks": ["10.244.0.0/16"],
     "unreadable": [],
 }
 

@@ -31,6 +31,7 @@ NAMESPACES = {
     "minio": "minio",
     "keycloak": "keycloak",
     "mlflow": "mlflow",
+    "traefik": "traefik",
 }
 # Keys of Secrets that are not confidential.
 NO_SECRETS = (".crt", "username", "client-id", "token-url", "tracking_uri")
@@ -123,7 +124,7 @@ class Stack:
 
     @functools.cached_property
     def addresses(self):
-        return quickstart.addresses(self.inventories[0])
+        return quickstart.addresses(*self.inventories)
 
     @property
     def mlflow_url(self):

@@ -65,6 +65,7 @@ class Admin(Client):
         connection: an C(http.client.HTTPConnection), or what behaves like one; it is reopened after a failure.
         token_realm: the realm of the administrator's account.
         another: opens further connections, where there is much to be read.
+        base: the path below which Keycloak serves, without a slash at its end.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Admin(Client):
         connection: Any,
         token_realm: str = "master",  # noqa: S107 - a realm's name
         another: Callable[[], Any] | None = None,
+        base: str = "",
     ) -> None:
         super().__init__(connection)
+        self._base = base
         self._another = another
         self._token_realm = token_realm
         self._token_path = f"/realms/{quote(token_realm, safe='')}/protocol/openid-connect/token"
@@ -84,7 +87,7 @@ class Admin(Client):
         """Give a session of the same administrator with a connection of its own, for another thread."""
         if self._another is None:
             raise KeycloakError("Keycloak is reached over one connection only")
-        other = Admin(self._another(), self._token_realm)
+        other = Admin(self._another(), self._token_realm, base=self._base)
         other._account, other._token = self._account, self._token
         return other
 
@@ -120,7 +123,7 @@ class Admin(Client):
 
     def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str], *, safe: bool) -> Answer:
         try:
-            return self._wire.exchange(method, path, body, headers, safe=safe)
+            return self._wire.exchange(method, self._base + path, body, headers, safe=safe)
         except BROKEN as error:
             cause = str(error) or type(error).__name__
             raise Unreachable(

@@ -17,6 +17,7 @@ from mlops_mlflow_server.databases import Failure, engine_of
 from mlops_mlflow_server.drain import Draining
 from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.parts import Part
+from mlops_mlflow_server.public import Public
 from mlops_mlflow_server.settings import login
 
 _EXPORTER = "prometheus-flask-exporter"
@@ -52,4 +53,4 @@ with parts.readable():
     parts.start([Part("metrics", parts.MLFLOW, _is_closed, f"{metrics.PATH} would be public", required=True)])
 connections.Limits()  # reads its settings, so that a wrong one ends the start
 _served = OutageAware(_application, _watch, _readiness, _login.PROBES)
-app = _hosts.Headers(Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body)))
+app = Public(_hosts.Headers(Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body))))

@@ -17,8 +17,12 @@ from mlflow.tracing.constant import TRACE_RENDERER_ASSET_PATH
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlops_mlflow_server import public
+
 # What is the case where this does not fit.
 CONSEQUENCE = "requests with any Host header would be accepted"
+# Browsers that were here once come by https only, for a year. Hosts below this one are none of this server's.
+_STAY = (b"strict-transport-security", b"max-age=31536000")
 # Whoever probes a pod does so by its address.
 _PROBES = frozenset({"/health/live", "/health/ready", "/health/startup"})
 _CALLBACK = "/callback"
@@ -78,13 +82,17 @@ def public_base() -> tuple[str, str] | None:
 
 
 class Headers:
-    """ASGI application that adds MLflow's security headers, and makes redirects to this server name its public URL."""
+    """ASGI application that adds MLflow's security headers, and makes redirects to this server name its public URL.
+
+    Where that is https, it also tells browsers to stay there.
+    """
 
     def __init__(self, application: ASGIApp):
         self._application = application
         self._public = public_base()
         self._is_off = MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE.get() == "true"
         frame = (MLFLOW_SERVER_X_FRAME_OPTIONS.get() or "NONE").upper()
+        self._is_secure = public.url().scheme == "https"
         self._frame = None if frame == "NONE" else (b"x-frame-options", frame.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,6 +112,8 @@ class Headers:
         names = {name.lower() for name, _unused in headers}
         if b"x-content-type-options" not in names:
             headers.append((b"x-content-type-options", b"nosniff"))
+        if self._is_secure and _STAY[0] not in names:
+            headers.append(_STAY)
         is_renderer = scope["path"].startswith(TRACE_RENDERER_ASSET_PATH)
         if self._frame is not None and b"x-frame-options" not in names and not is_renderer:
             headers.append(self._frame)

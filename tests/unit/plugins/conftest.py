@@ -53,8 +53,8 @@ class FakeCluster:
         """Store an object with a new resource version."""
         metadata = thing.setdefault("metadata", {})
         metadata.setdefault("name", path.rsplit("/", 1)[1])
-        if path.startswith("/api/v1/namespaces/") and path.count("/") > 4:
-            metadata.setdefault("namespace", path.split("/")[4])
+        if inside := re.match(r"/(?:api|apis/[^/]+)/[^/]+/namespaces/([^/]+)/", path):
+            metadata.setdefault("namespace", inside[1])
         metadata.setdefault("uid", f"uid-{path}")
         metadata.setdefault("creationTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         metadata["resourceVersion"] = str(next(self._versions))
@@ -100,7 +100,8 @@ class FakeCluster:
         if path in self.objects:
             return 200, self.objects[path]
         # A list is of one namespace, or of all.
-        every = re.compile(re.escape(path).replace("/api/v1/", "/api/v1/(?:namespaces/[^/]+/)?", 1))
+        root, _unused, kind = path.rpartition("/")
+        every = re.compile(f"{re.escape(root)}/(?:namespaces/[^/]+/)?{re.escape(kind)}")
         below = [thing for each, thing in self.objects.items() if every.fullmatch(each.rpartition("/")[0])]
         *_unused, above, last = path.split("/")
         if below or (last.endswith("s") and above not in ("namespaces", "secrets", "sealedsecrets")):

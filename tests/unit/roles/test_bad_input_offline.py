@@ -18,6 +18,7 @@ CLUSTER = {
     "platform_cluster": rendering.CLUSTER
     | {
         "storage_classes": ["standard", "bad-input"],
+        "ingress_classes": {"bad-input": ""},
         "node_ports": {"31999": "bad-input/taken"},
         "volumes": {
             "postgres/postgres-data": {"class": "standard", "mib": 10240},

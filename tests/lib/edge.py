@@ -1,0 +1,108 @@
+"""A stack behind an edge: its host names, its CA, and connections to it as clients outside of the cluster make them."""
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import os
+import pathlib
+import socket
+import ssl
+import sys
+import typing
+import urllib.parse
+
+import quickstart
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from tests.lib import stack as stacks
+
+RESOLVER = pathlib.Path(__file__).with_name("resolver")
+
+
+class EdgeStack(stacks.Stack):
+    """A stack whose URLs have names of the tests' own.
+
+    Programs that the tests start, and the tests themselves, find the names and trust the CA by these variables alone:
+    ``PYTHONPATH`` and ``REQUESTS_CA_BUNDLE``.
+    """
+
+    def __init__(self, directory, *inventories):
+        super().__init__(directory, *inventories)
+        self.ca = self.directory / "ca.crt"
+        # Before pip would trust no other CA.
+        quickstart.client_python()
+        os.environ["PYTHONPATH"] = str(RESOLVER)
+        os.environ["REQUESTS_CA_BUNDLE"] = str(self.ca)
+        if str(RESOLVER) not in sys.path:
+            sys.path.insert(0, str(RESOLVER))
+            # Python may have one of the system's already.
+            exec((RESOLVER / "sitecustomize.py").read_text(), {"__name__": "sitecustomize"})  # noqa: S102  our own file
+
+    @property
+    def port(self):
+        """The port of https."""
+        return urllib.parse.urlsplit(self.mlflow_url).port
+
+    @property
+    def api_url(self):
+        """The URL for programs, whose host is not templated."""
+        return f"{self.variables['mlflow_api_url'].partition(':{{')[0]}:{self.port}"
+
+    def context(self):
+        """What verifies the edge's certificates."""
+        return ssl.create_default_context(cafile=self.ca)
+
+    def browser_flags(self):
+        """Flags by which Chromium finds the names, and takes those certificates alone that the CA has issued."""
+        digests = []
+        for url in (self.mlflow_url, self.keycloak_url):
+            host = urllib.parse.urlsplit(url).hostname
+            raw = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+            with self.context().wrap_socket(raw, server_hostname=host) as one:
+                key = x509.load_der_x509_certificate(one.getpeercert(binary_form=True)).public_key()
+            info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+            digests.append(base64.b64encode(hashlib.sha256(info).digest()).decode())
+        return [
+            "--host-resolver-rules=MAP *.example.test 127.0.0.1",
+            f"--ignore-certificate-errors-spki-list={','.join(digests)}",
+        ]
+
+    def asked(self, host, path, *, secure=True, headers=None, name=None):
+        """What the edge answers at a path as it stands, which `requests` would tidy up.
+
+        Args:
+            host: the host of the request.
+            path: the path, sent as it is.
+            secure: whether by https.
+            headers: more headers.
+            name: what the certificate has to be of, if not the host.
+        """
+        port = self.port if secure else self.http_port
+        raw = socket.create_connection(("127.0.0.1", port), timeout=60)
+        with contextlib.closing(
+            self.context().wrap_socket(raw, server_hostname=name or host) if secure else raw
+        ) as one:
+            lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Connection: close"]
+            lines += [f"{key}: {value}" for key, value in (headers or {}).items()]
+            one.sendall("\r\n".join([*lines, "", ""]).encode())
+            answer = http.client.HTTPResponse(one)
+            answer.begin()
+            body = answer.read()
+        return Answer(answer.status, dict(answer.getheaders()), body)
+
+    @property
+    def http_port(self):
+        """The port of http, beside that of https."""
+        return int(
+            self.kubectl("-n", "traefik", "get", "service", "traefik", "-o", "jsonpath={.spec.ports[0].nodePort}")
+        )
+
+
+class Answer(typing.NamedTuple):
+    """An answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
