@@ -343,6 +343,7 @@ def measure_small_artifacts(stack, files=1000, size=10 << 10):
         figure = Figure(f"{name}, seconds", f"{here[way]:.1f}", f"{peer[way]:.1f}", ratio, f"<= {SMALL_FILES_AIM:.2f}x")
         part.figures.append(figure)
     part.figures.append(Figure("artifacts that failed", str(here["failed"]), str(peer["failed"]), aim="0"))
+    part.details += [f"failed: {result['error']}" for result in (here, peer) if result["error"]]
     return part
 
 
@@ -393,13 +394,15 @@ def measure_many_clients(stack, clients=16, mebibytes=256):
         for name, peak in sorted(peaks.items())
     ]
     part.figures.append(Figure("artifacts that failed", str(result["failed"]), aim="0"))
+    part.details += [f"failed: {result['error']}"] if result["error"] else []
     return part
 
 
 _RUNS = """
 INSERT INTO runs (
-    run_uuid, name, source_type, status, start_time, end_time, lifecycle_stage, artifact_uri, experiment_id)
-  SELECT md5('{experiment}-' || i), 'run-' || i, 'UNKNOWN', 'FINISHED', 1700000000000 + i, 1700000000500 + i, 'active',
+    run_uuid, name, source_type, user_id, status, start_time, end_time, lifecycle_stage, artifact_uri, experiment_id)
+  SELECT md5('{experiment}-' || i), 'run-' || i, 'UNKNOWN', 'bench', 'FINISHED',
+    1700000000000 + i, 1700000000500 + i, 'active',
     'mlflow-artifacts:/{experiment}/' || md5('{experiment}-' || i) || '/artifacts', {experiment}
   FROM generate_series(1, {runs}) i;
 INSERT INTO params (key, value, run_uuid)

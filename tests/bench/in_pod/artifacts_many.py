@@ -6,7 +6,7 @@ Reads a JSON object from standard input:
     experiment: ID of the experiment for a new run.
     files, bytes, clients: how many artifacts, their size, and how many are transferred at once.
 
-Prints a JSON object of seconds: up, down; and failed, the number of artifacts that failed.
+Prints a JSON object of seconds: up, down; and failed, the number of artifacts that failed, with the first error.
 """
 
 import base64
@@ -39,7 +39,7 @@ def blocks(size):
 
 
 def transfer(place, method, path, headers, size):
-    """Store or fetch one artifact; return whether it went well."""
+    """Store or fetch one artifact; return the error, empty if there was none."""
     end = time.monotonic() + 600
     while time.monotonic() < end:
         http_connection = connection(place)
@@ -48,9 +48,10 @@ def transfer(place, method, path, headers, size):
         try:
             http_connection.request(method, path, body=body, headers={**headers, **length})
             answer = http_connection.getresponse()
-            received = 0
+            received, start = 0, b""
             while piece := answer.read(1 << 20):
                 received += len(piece)
+                start = start or piece[:300]
         except (OSError, http.client.HTTPException):
             # A refusal, after which the server reads no more of the body.
             http_connection.close()
@@ -60,8 +61,10 @@ def transfer(place, method, path, headers, size):
             # The server asks who waits for too long to come back, as MLflow's client does.
             time.sleep(1)
             continue
-        return answer.status == 200 and (method == "PUT" or received == size)
-    return False
+        if answer.status != 200:
+            return f"HTTP {answer.status}: {start.decode(errors='replace')}"
+        return "" if method == "PUT" or received == size else f"{received} of {size} bytes"
+    return "no answer within 10 minutes"
 
 
 def main():
@@ -76,7 +79,7 @@ def main():
     first.request("POST", "/api/2.0/mlflow/runs/create", body, {**headers, "Content-Type": "application/json"})
     run = json.loads(first.getresponse().read())["run"]["info"]["run_id"]
     root = f"/api/2.0/mlflow-artifacts/artifacts/{asked['experiment']}/{run}/artifacts"
-    result = {"failed": 0}
+    result = {"failed": 0, "error": ""}
     with concurrent.futures.ThreadPoolExecutor(asked["clients"]) as pool:
         for name, method in (("up", "PUT"), ("down", "GET")):
             begun = time.monotonic()
@@ -84,7 +87,9 @@ def main():
                 pool.submit(transfer, place, method, f"{root}/{number}.bin", headers, asked["bytes"])
                 for number in range(asked["files"])
             ]
-            result["failed"] += sum(not call.result() for call in calls)
+            errors = [error for call in calls if (error := call.result())]
+            result["failed"] += len(errors)
+            result["error"] = result["error"] or next(iter(errors), "")
             result[name] = time.monotonic() - begun
     print(json.dumps(result))
 
