@@ -14,6 +14,7 @@ class Server:
         self.core = kubernetes.client.CoreV1Api(self.api)
         self.namespace = f"dry-run-{uuid.uuid4().hex[:8]}"
         self.kinds = {}
+        self.groups = set()
 
     def __enter__(self):
         labels = {"pod-security.kubernetes.io/warn": "restricted"}
@@ -37,6 +38,13 @@ class Server:
             },
         )
         return answer.status, answer.headers.getlist("Warning"), json.loads(answer.data)
+
+    def knows(self, document):
+        """Whether the API server has the group of this object, which a CRD may define."""
+        if not self.groups:
+            self.groups = {each["name"] for each in self.request("GET", "/apis")[2]["groups"]}
+        group, slash, _version = document["apiVersion"].partition("/")
+        return not slash or group in self.groups
 
     def path(self, document, namespace):
         """Where an object of this kind is written to."""

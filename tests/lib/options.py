@@ -106,6 +106,10 @@ VARIANTS = {
     "mlflow": EDGE
     | {
         "platform_ca_namespaces": [[], ["elsewhere"]],
+        "mlflow_oidc_discovery_url": [
+            f"https://{host}/realms/mlflow/.well-known/openid-configuration"
+            for host in ("keycloak-internal.keycloak.svc:8443", "login.example.com")
+        ],
         "platform_image_pull_secrets": [[], ["registry"]],
         "mlflow_auth": ["oidc", "basic", "oauth2_proxy", "none"],
         "mlflow_kubernetes_namespaces": [[], ["team-a", "team-b"]],

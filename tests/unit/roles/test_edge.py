@@ -213,7 +213,7 @@ def test_below_a_path():
     environment = {each["name"]: each.get("value") for each in get_role("mlflow").value("__mlflow_server_env", given)}
     assert environment["MLOPS_PUBLIC_URL"] == "https://ai.example.com/mlflow"
     assert environment["OIDC_REDIRECT_URI"] == "https://ai.example.com/mlflow/callback"
-    assert "svc:8080/auth/realms/" in environment["OIDC_DISCOVERY_URL"]
+    assert "svc:8443/auth/realms/" in environment["OIDC_DISCOVERY_URL"]
     spec = get_role("keycloak").render("keycloak.statefulset.yaml.j2", given | {"keycloak_optimized": True})[0]["spec"]
     build = {each["name"]: each for each in spec["template"]["spec"]["initContainers"]}["build"]["args"]
     assert "--http-relative-path=/auth" in build, "a path is built in, even where the image was built already"

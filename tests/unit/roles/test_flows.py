@@ -150,7 +150,8 @@ def test_no_provider_is_called_where_there_is_none(login):
 def test_the_api_server_is_reached_by_who_needs_it():
     with_it = {role: [name for name in flows(role) if "to-api-server" in name] for role in rendering.COMPONENTS}
     assert {role: names for role, names in with_it.items() if names} == {
-        "sealed_secrets": ["sealed-secrets-to-api-server"]
+        "sealed_secrets": ["sealed-secrets-to-api-server"],
+        "traefik": ["traefik-to-api-server"],
     }
     found = flows("mlflow", mlflow_kubernetes_namespaces=["team"], platform_api_server_networks=["192.0.2.1/32"])
     assert found["mlflow-to-api-server"] == "mlflow/mlflow -> 192.0.2.1/32:443,6443"

@@ -174,10 +174,16 @@ def server():
         yield asked
 
 
+# Their CRDs are not of a plain cluster; the scenario `edge` has those of the Gateway API.
+OF_CRDS = ("cert-manager.io/", "gateway.networking.k8s.io/")
+
+
 def test_api_server_accepts_them_all(server):
     assert DOCUMENTS, "nothing was rendered before"
     refused = {}
     for where, document in DOCUMENTS.values():
+        if document["apiVersion"].startswith(OF_CRDS) and not server.knows(document):
+            continue
         refusal = server.apply(document)
         if refusal:
             refused[f"{where}: {document['kind']} {document['metadata']['name']}"] = refusal
