@@ -122,6 +122,13 @@ class Stack:
         listed = json.loads(subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout)
         return next(iter(listed["_meta"]["hostvars"].values()))
 
+    @property
+    def namespaces(self):
+        """The namespaces of the components that the inventories deploy, by component."""
+        optional = {"traefik"}
+        deployed = self.variables.get("platform_components", NAMESPACES.keys() - optional)
+        return {component: NAMESPACES[component] for component in NAMESPACES if component in deployed}
+
     @functools.cached_property
     def addresses(self):
         return quickstart.addresses(*self.inventories)

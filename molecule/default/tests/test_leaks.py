@@ -91,7 +91,7 @@ def test_objects_of_the_cluster(stack, secrets):
         for kind in stack.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
         if kind != "secrets"
     ]
-    for namespace in stacks.NAMESPACES.values():
+    for namespace in stack.namespaces.values():
         listed = stack.kubectl("-n", namespace, "get", ",".join(kinds), "-o", "json", "--show-managed-fields")
         assert '"kind": "Pod"' in listed
         assert leaks(secrets, listed) == []
@@ -100,7 +100,7 @@ def test_objects_of_the_cluster(stack, secrets):
 
 
 def test_logs_of_the_pods(stack, secrets):
-    for namespace in stacks.NAMESPACES.values():
+    for namespace in stack.namespaces.values():
         for pod in stack.kubectl("-n", namespace, "get", "pods", "-o", "name").split():
             logs = stack.kubectl("-n", namespace, "logs", pod, "--all-containers", "--tail=-1")
             assert leaks(secrets, logs) == [], pod

@@ -16,7 +16,9 @@ WRITABLE = {
 
 
 @pytest.fixture(params=sorted(stacks.NAMESPACES))
-def component(request):
+def component(request, stack):
+    if request.param not in stack.namespaces:
+        pytest.skip("this stack has no such component")
     return request.param
 
 
