@@ -191,17 +191,17 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     namespaces = api.json("GET", "/api/v1/namespaces", accept=NAMES_ONLY).get("items") or []
     classes = items("storage_classes", "/apis/storage.k8s.io/v1/storageclasses")
     services = items("node_ports", "/api/v1/services")
-    claims = items("volumes", VOLUMES, query={"labelSelector": OURS})
-    policies = items("network_policies", NETWORK_POLICIES, query={"labelSelector": OURS}, accept=NAMES_ONLY)
+    ours = {"labelSelector": OURS}
+    claims = items("volumes", VOLUMES, query=ours)
+    policies = items("network_policies", NETWORK_POLICIES, query=ours, accept=NAMES_ONLY)
     groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
     sealing = API_VERSION.partition("/")[0] in groups
     sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
-    deployments = items("ready", DEPLOYMENTS, query={"labelSelector": OURS}) if sealing else []
+    deployments = items("ready", DEPLOYMENTS, query=ours) if sealing else []
     unsealing = readable("sealed_secrets_controllers", lambda: controllers(api)) if sealing else None
     issuing = f"/apis/{CERT_MANAGER}/v1" if CERT_MANAGER in groups else ""
     cluster_issuers = items("issuers", f"{issuing}/clusterissuers", accept=NAMES_ONLY) if issuing else []
     local_issuers = items("issuers", f"{issuing}/issuers", accept=NAMES_ONLY) if issuing else []
-    ours = {"labelSelector": OURS}
     certificates = items("certificates", f"{issuing}/certificates", query=ours) if issuing else []
     ingress_classes = items("ingress_classes", INGRESS_CLASSES)
     routes = named("Ingress", "networking.k8s.io/v1", items("routes", INGRESSES, query=ours))
