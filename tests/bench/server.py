@@ -53,16 +53,19 @@ def variable(deployment, name):
     return next((entry.get("value", "") for entry in entries if entry["name"] == name), "")
 
 
-def _body(deployment, name, command, *, cpu, memory, probe=None):
-    """Return a pod like MLflow's own, except for its command."""
+def _body(deployment, name, command, *, cpu, memory, probe=None, env=None):
+    """Return a pod like MLflow's own, except for its command and the values in `env`."""
     given = deployment["spec"]["template"]["spec"]
     container = given["containers"][0]
     kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts")
     made = {key: container[key] for key in kept if key in container}
     made["name"] = "mlflow"
     made["command"] = command
-    made["env"] = [entry for entry in container["env"] if entry["name"].startswith(MLFLOW_VARIABLES)]
-    made["env"].append({"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"})
+    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | (env or {})
+    made["env"] = [
+        *(entry for entry in container["env"] if entry["name"].startswith(MLFLOW_VARIABLES) and entry["name"] not in own),
+        *({"name": key, "value": value} for key, value in own.items()),
+    ]
     made["resources"] = {"requests": {"cpu": cpu, "memory": "64Mi"}, "limits": {"memory": memory}}
     if probe:
         made["readinessProbe"] = {"httpGet": probe, "periodSeconds": 1, "timeoutSeconds": 5}
@@ -83,9 +86,9 @@ def remove_pods(stack):
 
 
 @contextlib.contextmanager
-def pod(stack, deployment, name, command, *, cpu, memory, probe=None):
-    """Run a pod with MLflow's image; yield its IP address and its node's."""
-    stack.core.create_namespaced_pod(NAMESPACE, _body(deployment, name, command, cpu=cpu, memory=memory, probe=probe))
+def pod(stack, deployment, name, command, **different):
+    """Run a pod with MLflow's image; yield its IP address and its node's. `_body` says what may be different."""
+    stack.core.create_namespaced_pod(NAMESPACE, _body(deployment, name, command, **different))
 
     def ready():
         found = stack.core.read_namespaced_pod(name, NAMESPACE)
@@ -216,6 +219,8 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
             cpu=f"{100 * workers}m",
             memory=f"{512 * (workers + 1)}Mi",
             probe={"path": "/health", "port": 5000},
+            # It does not bound its requests: each may want a connection to the database, and fails after 30 s without.
+            env={"MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(connections)},
         ) as (own, _node),
     ):
         load = {"experiment": experiment, "connections": connections, "seconds": seconds, "metrics": metrics}
@@ -239,7 +244,8 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
         f"Requests log-batch of {metrics} metrics each, over {connections} connections kept open, for {seconds} s; "
         f"{rounds} alternating rounds, medians. Here: demo-user with a token, through the node port, to {replicas} "
         f"replicas ({workers} worker processes in all). The peer: `mlflow server` of the same image in another pod, "
-        f"with {workers} workers and the same database, through the pod's address, without login, Service and metrics. "
+        f"with {workers} workers and the same database, through the pod's address, without login, Service and metrics, and "
+        "with a database connection for each request. "
         "The client is a pod on the same node for both.",
     )
     rates = {name: [_rate(result) for result in found] for name, found in results.items()}
