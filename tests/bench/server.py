@@ -71,6 +71,8 @@ def _body(deployment, name, command, *, cpu, memory, probe=None, env=None):
         made["readinessProbe"] = {"httpGet": probe, "periodSeconds": 1, "timeoutSeconds": 5}
     kept = ("serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "imagePullSecrets")
     spec = {key: given[key] for key in (*kept, "securityContext", "volumes") if key in given}
+    # /tmp of a server has a limit, which the files of a client and of plain MLflow are beyond.
+    spec["volumes"] = [volume | {"emptyDir": {}} if "emptyDir" in volume else volume for volume in spec["volumes"]]
     spec |= {"containers": [made], "restartPolicy": "Never", "activeDeadlineSeconds": POD_SECONDS}
     metadata = {"name": name, "labels": {LABEL: NAME}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
@@ -308,9 +310,19 @@ def measure_artifact(stack, mebibytes):
     return part
 
 
+# A distribution of our name without entry points, which is found first: MLflow then has its own class for S3.
+_WITHOUT_OURS = """
+info=/tmp/peer/mlops_mlflow_server-0.dist-info
+mkdir -p $info
+printf 'Metadata-Version: 2.1\nName: mlops-mlflow-server\nVersion: 0\n' > $info/METADATA
+PYTHONPATH=/tmp/peer exec "$@"
+"""
+
+
 def _bare(deployment, workers):
     """Return the command of plain MLflow with the stack's artifacts."""
     return [
+        *("sh", "-euc", _WITHOUT_OURS, "sh"),
         *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", str(workers)),  # noqa: S104  in a pod
         *("--artifacts-destination", option(deployment, "artifacts-destination"), "--allowed-hosts", "*"),
     ]
