@@ -62,10 +62,9 @@ def _body(deployment, name, command, *, cpu, memory, probe=None, env=None):
     made["name"] = "mlflow"
     made["command"] = command
     own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | (env or {})
-    made["env"] = [
-        *(entry for entry in container["env"] if entry["name"].startswith(MLFLOW_VARIABLES) and entry["name"] not in own),
-        *({"name": key, "value": value} for key, value in own.items()),
-    ]
+    inherited = [entry for entry in container["env"] if entry["name"].startswith(MLFLOW_VARIABLES)]
+    made["env"] = [entry for entry in inherited if entry["name"] not in own]
+    made["env"] += [{"name": key, "value": value} for key, value in own.items()]
     made["resources"] = {"requests": {"cpu": cpu, "memory": "64Mi"}, "limits": {"memory": memory}}
     if probe:
         made["readinessProbe"] = {"httpGet": probe, "periodSeconds": 1, "timeoutSeconds": 5}
@@ -246,8 +245,8 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
         f"Requests log-batch of {metrics} metrics each, over {connections} connections kept open, for {seconds} s; "
         f"{rounds} alternating rounds, medians. Here: demo-user with a token, through the node port, to {replicas} "
         f"replicas ({workers} worker processes in all). The peer: `mlflow server` of the same image in another pod, "
-        f"with {workers} workers and the same database, through the pod's address, without login, Service and metrics, and "
-        "with a database connection for each request. "
+        f"with {workers} workers and the same database, through the pod's address, without login, Service and metrics, "
+        "and with a database connection for each request. "
         "The client is a pod on the same node for both.",
     )
     rates = {name: [_rate(result) for result in found] for name, found in results.items()}
