@@ -42,7 +42,7 @@ ISSUED = {
         ({"name": "company"}, ""),
         ({"name": "other"}, "ClusterIssuer/other"),
         ({"kind": "Issuer", "name": "team"}, "Issuer/keycloak/team"),
-        ({"kind": "Issuer", "name": "other"}, "Issuer/mlflow/other, Issuer/keycloak/other"),
+        ({"kind": "Issuer", "name": "other"}, "Issuer/keycloak/other, Issuer/mlflow/other"),
     ],
 )
 def test_an_issuer_has_to_be_there(issuer, missing):
