@@ -38,6 +38,8 @@ VOLUMES = "/api/v1/persistentvolumeclaims"
 OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 CERT_MANAGER = "cert-manager.io"
+AUTOSCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
+PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 
 class ActionModule(LocalAction):
@@ -211,6 +213,8 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         gateways = items("gateways", GATEWAYS)
         gateway_classes = items("gateway_classes", GATEWAY_CLASSES, accept=NAMES_ONLY, query=ours)
     nodes = items("pod_networks", "/api/v1/nodes") if pod_networks else []
+    autoscalers = items("autoscalers", AUTOSCALERS, query=ours, accept=NAMES_ONLY)
+    priority_classes = items("priority_classes", PRIORITY_CLASSES, accept=NAMES_ONLY)
     return {
         "server_version": version["gitVersion"],
         "minor": minor_version(version),
@@ -238,5 +242,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "gateways": listeners(gateways),
         "gateway_classes": sorted(each["metadata"]["name"] for each in gateway_classes),
         "pod_networks": networks_of_pods(nodes),
+        "autoscalers": places(autoscalers),
+        "priority_classes": sorted(each["metadata"]["name"] for each in priority_classes),
         "unreadable": list(dict.fromkeys(unreadable)),
     }

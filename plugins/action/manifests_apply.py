@@ -5,33 +5,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import APPLY_PATCH, Api, KubeError, quoted
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.workload import PATHS, judge
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.local_action import LocalAction
 
-ARGUMENTS: dict[str, Any] = {
-    "kubeconfig": {"type": "raw"},
-    "context": {"type": "str"},
-    "manifests": {"type": "list", "elements": "dict", "required": True},
-    "field_manager": {"type": "str", "required": True},
-}
+# Those whose pods others may count, such as a HorizontalPodAutoscaler.
+SCALED = ("Deployment", "StatefulSet")
 
 
-class ActionModule(ActionBase):
+class ActionModule(LocalAction):
     """Calls the module once for all objects."""
 
     _supports_check_mode = True
     _supports_diff = True
     _supports_async = False
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        "kubeconfig": {"type": "raw"},
+        "context": {"type": "str"},
+        "manifests": {"type": "list", "elements": "dict", "required": True},
+        "field_manager": {"type": "str", "required": True},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Apply the objects, and pick from the module's result, which holds each object whole."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        manifests = options["manifests"]
-        if not manifests:
-            return {**result, "changed": False, "changed_objects": [], "pending": [], "jobs": []}
+        if not options["manifests"]:
+            return {"changed": False, "changed_objects": [], "pending": [], "jobs": []}
+        try:
+            manifests = self._keep_replicas(options)
+        except KubeError as error:
+            return {"failed": True, "msg": f"The manifests cannot be applied: {error}"}
         arguments = {
             "definition": manifests,
             "apply": True,
@@ -44,9 +48,53 @@ class ActionModule(ActionBase):
         }
         returned = self._execute_module("kubernetes.core.k8s", module_args=arguments, task_vars=task_vars)
         if returned.get("failed"):
-            return {**result, **returned}
+            return dict(returned)
         applied = returned["result"]["results"] if len(manifests) > 1 else [returned]
-        return {**result, **summary(manifests, applied)}
+        return summary(manifests, applied)
+
+    def _keep_replicas(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+        """Have the number of pods stay where the manifests no longer give it, and give what to apply.
+
+        A field that its only manager leaves out is removed, and without it one pod is the default, until an autoscaler
+        has counted. So another manager takes it over first, as it is.
+        https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
+        """
+        manager = options["field_manager"]
+        kept, api = [], None
+        for each in options["manifests"]:
+            kept.append(each)
+            if each["kind"] not in SCALED or "replicas" in each["spec"]:
+                continue
+            api = api or self.connect(options)
+            path, live = _find(api, each)
+            if live is None or not _owns_replicas(live, manager):
+                continue
+            there = {"replicas": live["spec"]["replicas"]}
+            if self._task.check_mode:  # which tells of no change that there will not be
+                kept[-1] = {**each, "spec": {**each["spec"], **there}}
+                continue
+            place = {key: each["metadata"][key] for key in ("name", "namespace")}
+            body = {"apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": place, "spec": there}
+            query = {"fieldManager": f"{manager}-replicas", "force": "true"}
+            api.json("PATCH", path, query=query, body=body, content_type=APPLY_PATCH)
+        return kept
+
+
+def _find(api: Api, manifest: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    """Give the path of a workload, and what is there."""
+    metadata = manifest["metadata"]
+    path = f"{PATHS[manifest['kind']].format(namespace=quoted(metadata['namespace']))}/{quoted(metadata['name'])}"
+    return path, api.find(path)
+
+
+def _owns_replicas(live: dict[str, Any], manager: str) -> bool:
+    """Tell whether a manager has applied the number of pods."""
+    return any(
+        each.get("manager") == manager
+        and each.get("operation") == "Apply"
+        and "f:replicas" in (each.get("fieldsV1") or {}).get("f:spec", {})
+        for each in live["metadata"].get("managedFields") or []
+    )
 
 
 def summary(manifests: list[dict[str, Any]], applied: list[dict[str, Any]]) -> dict[str, Any]:

@@ -18,9 +18,10 @@ description:
 options:
   _terms:
     description:
-      - The components, each a dictionary with V(path), the folder of its role, and V(manifests), the names of its
-        templates in the order in which their objects are applied. Perhaps with V(policies), objects that come after the
-        first one, which is the namespace.
+      - The components, each a dictionary with V(name), V(path), the folder of its role, and V(manifests), the names of
+        its templates in the order in which their objects are applied. Perhaps with V(policies), objects that come after
+        the first one, which is the namespace, and with V(workloads), the rules of C(platform_workloads) by which pods
+        are placed. Before each Deployment and StatefulSet comes its PodDisruptionBudget.
     type: list
     elements: dict
     required: true
@@ -49,6 +50,7 @@ import yaml
 from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.template import trust_as_template
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.workloads import placed
 
 
 class LookupModule(LookupBase):
@@ -90,6 +92,7 @@ class LookupModule(LookupBase):
         for each in objects:
             if not (isinstance(each, dict) and {"apiVersion", "kind", "metadata"} <= each.keys()):
                 raise AnsibleError(f"The templates in {folder} render to something else than Kubernetes objects")
+        objects = placed(objects, str(component["name"]), component.get("workloads") or [])
         return [*objects[:1], *(component.get("policies") or []), *objects[1:]]
 
 

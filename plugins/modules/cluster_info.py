@@ -13,8 +13,8 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call,
-    its ingress classes and Gateways, its Sealed Secrets where it has any, and the volumes, routes and NetworkPolicies
-    that the roles of this collection have made.
+    its ingress classes, PriorityClasses and Gateways, its Sealed Secrets where it has any, and the volumes, routes, NetworkPolicies
+    and HorizontalPodAutoscalers that the roles of this collection have made.
   - If the cluster cannot be used it fails with one sentence that names the kubeconfig, the context and the cause,
     within about ten seconds.
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.
@@ -195,6 +195,18 @@ pod_networks:
   type: list
   elements: str
   sample: [10.244.0.0/16]
+autoscalers:
+  description: HorizontalPodAutoscalers that the roles of this collection have made, each as namespace/name.
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow/mlflow]
+priority_classes:
+  description: Names of the PriorityClasses.
+  returned: success
+  type: list
+  elements: str
+  sample: [system-cluster-critical, system-node-critical]
 unreadable:
   description: What the user may not list, by the names of the returned values.
   returned: success

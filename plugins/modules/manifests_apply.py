@@ -16,6 +16,7 @@ description:
     whole. This module shows the difference of each object, and returns names only.
   - An object that the cluster refuses does not prevent the others from being applied. The task fails afterwards, and
     names each refused object with the reason.
+  - A Deployment or StatefulSet whose manifest no longer gives C(replicas) keeps its number of pods, for an autoscaler.
 options:
   manifests:
     description: The objects, in the order in which they are applied.

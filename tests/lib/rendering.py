@@ -10,6 +10,7 @@ from ansible.parsing.utils.yaml import from_yaml
 from ansible.playbook.play import Play
 from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.workloads import placed
 
 from tests.lib import REPOSITORY
 
@@ -40,6 +41,8 @@ CLUSTER = {
     "gateways": {},
     "gateway_classes": [],
     "pod_networks": ["10.244.0.0/16"],
+    "autoscalers": [],
+    "priority_classes": ["system-cluster-critical"],
     "unreadable": [],
 }
 
@@ -100,8 +103,9 @@ class Role:
         return [document for document in yaml.safe_load_all(text or "") if document]
 
     def manifests(self, options=None):
-        """The manifests of all templates, in the order in which they are applied."""
-        return [document for template in self.templates for document in self.render(template, options)]
+        """The manifests of all templates, in the order in which they are applied, with what role platform adds to them."""
+        rendered = [document for template in self.templates for document in self.render(template, options)]
+        return placed(rendered, self.name, self.value("platform_workloads", options))
 
     def policies(self, options=None):
         """The NetworkPolicies of the role's flows, as role platform makes them."""

@@ -23,7 +23,7 @@ def component(tmp_path):
         (role / "files").mkdir()
         for stem, text in templates.items():
             (role / "templates" / f"{stem}.yaml.j2").write_text(text)
-        return {"path": str(role), "manifests": [f"{stem}.yaml.j2" for stem in templates]}
+        return {"name": name, "path": str(role), "manifests": [f"{stem}.yaml.j2" for stem in templates]}
 
     return make
 
