@@ -13,8 +13,8 @@ version_added: 0.1.0
 author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Reads the version, namespaces, storage classes, API groups, Services and used node ports of a cluster in one call,
-    its ingress classes, PriorityClasses and Gateways, its Sealed Secrets where it has any, and the volumes, routes, NetworkPolicies
-    and HorizontalPodAutoscalers that the roles of this collection have made.
+    its ingress classes, PriorityClasses and Gateways, its Sealed Secrets where it has any, and the volumes, routes,
+    NetworkPolicies and HorizontalPodAutoscalers that the roles of this collection have made.
   - If the cluster cannot be used it fails with one sentence that names the kubeconfig, the context and the cause,
     within about ten seconds.
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.

@@ -50,7 +50,7 @@ def placed(objects: list[dict[str, Any]], component: str, rules: list[dict[str, 
 
 
 def settings(rules: list[dict[str, Any]], names: set[str]) -> dict[str, Any]:
-    """Join the rules that are for one of these names, or for all: labels and annotations add up, else the last counts."""
+    """Join the rules for one of these names, or for all: labels and annotations add up, of others the last counts."""
     found: dict[str, Any] = {}
     for rule in rules:
         if rule.get("names") and not names & set(rule["names"]):
@@ -110,7 +110,7 @@ def _constraint(thing: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _budget(thing: dict[str, Any], most: Any) -> dict[str, Any]:
-    """Give the PodDisruptionBudget of a workload: a node that is drained takes so many pods at a time, and broken ones."""
+    """Give the PodDisruptionBudget of a workload: who drains nodes takes so many pods at a time, and broken ones."""
     metadata = thing["metadata"]
     return {
         "apiVersion": "policy/v1",

@@ -129,6 +129,25 @@ VARIANTS = {
         "mlflow_api_url": ["", "https://api.example.com"],
         "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com", "https://ai.example.com/mlflow"],
         "mlflow_workers": [1, 4],
+        "mlflow_autoscaling": [
+            {},
+            {"min": 2, "max": 5},
+            {
+                "min": 1,
+                "max": 3,
+                "cpu": 60,
+                "metrics": [
+                    {
+                        "type": "External",
+                        "external": {
+                            "metric": {"name": 'it\'s "busy"'},
+                            "target": {"type": "AverageValue", "averageValue": "5"},
+                        },
+                    }
+                ],
+                "behavior": {"scaleDown": {"selectPolicy": "Disabled"}},
+            },
+        ],
     },
     "traefik": {
         "platform_components": [["mlflow", "traefik"], ["keycloak", "mlflow", "traefik"]],

@@ -103,7 +103,7 @@ class Role:
         return [document for document in yaml.safe_load_all(text or "") if document]
 
     def manifests(self, options=None):
-        """The manifests of all templates, in the order in which they are applied, with what role platform adds to them."""
+        """The manifests of all templates, in the order in which they are applied, with what rules place."""
         rendered = [document for template in self.templates for document in self.render(template, options)]
         return placed(rendered, self.name, self.value("platform_workloads", options))
 

@@ -1,5 +1,10 @@
 """What a task returns of applied objects."""
 
+import json
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.action import manifests_apply
 from ansible_collections.mlops.mlflow.plugins.action.manifests_apply import summary
 
 
@@ -72,3 +77,100 @@ def test_workloads_that_are_not_ready_are_pending():
         {"kind": "Deployment", "namespace": "a", "name": "w"},
         {"kind": "StatefulSet", "namespace": "a", "name": "w"},
     ]
+
+
+# --- the number of pods, which an autoscaler takes over ---
+
+PATH = "/apis/apps/v1/namespaces/a/deployments/web"
+OURS = {"manager": "mlops.mlflow", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {}}}}
+HANDED = f"PATCH {PATH}?fieldManager=mlops.mlflow-replicas&force=true"
+
+
+def without_replicas(**spec):
+    metadata = {"name": "web", "namespace": "a"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"template": {}} | spec}
+
+
+@pytest.fixture
+def apply(cluster, kubeconfig, monkeypatch):
+    """Runs the task on a Deployment of four pods, and gives what the module would apply."""
+
+    def run(manifest, managed, check=False):
+        if managed is not None:
+            cluster.store(PATH, {"metadata": {"managedFields": managed}, "spec": {"replicas": 4}})
+        module = manifests_apply.ActionModule.__new__(manifests_apply.ActionModule)
+        module._task = SimpleNamespace(check_mode=check)
+        module._loader = SimpleNamespace(get_basedir=lambda: "/")
+        applied = []
+
+        def execute(name, module_args, task_vars):
+            # Before the module is called.
+            applied.append((name, module_args["definition"], list(cluster.writes())))
+            return {"changed": True, "result": {}}
+
+        monkeypatch.setattr(module, "_execute_module", execute)
+        options = {"kubeconfig": kubeconfig, "context": None, "manifests": [manifest], "field_manager": "mlops.mlflow"}
+        result = module.act(options, {})
+        return result, applied
+
+    return run
+
+
+def test_a_number_of_pods_that_is_given_up_stays(cluster, apply, monkeypatch):
+    bodies = []
+    serve = cluster.serve
+    monkeypatch.setattr(
+        cluster,
+        "serve",
+        lambda method, target, body, kind: bodies.append((kind, body)) or serve(method, target, body, kind),
+    )
+    result, [(name, (manifest,), written)] = apply(without_replicas(), [OURS])
+    assert result["changed_objects"] == ["Deployment a/web"]
+    assert (name, written) == ("kubernetes.core.k8s", [HANDED])
+    assert "replicas" not in manifest["spec"]
+    kind, body = bodies[-1]
+    assert kind == "application/apply-patch+yaml"
+    assert json.loads(body) == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "a"},
+        "spec": {"replicas": 4},
+    }
+
+
+@pytest.mark.parametrize(
+    "managed",
+    [
+        None,  # no such Deployment
+        [],
+        [OURS | {"manager": "somebody"}],
+        [OURS | {"operation": "Update"}],
+        [OURS | {"fieldsV1": {"f:spec": {"f:template": {}}}}, {"manager": "kube-controller-manager"}],
+    ],
+)
+def test_who_does_not_own_the_number_gives_nothing_up(cluster, apply, managed):
+    _result, [(_name, (manifest,), _written)] = apply(without_replicas(), managed)
+    assert cluster.writes() == []
+    assert "replicas" not in manifest["spec"]
+
+
+@pytest.mark.parametrize("manifest", [without_replicas(replicas=2), without_replicas() | {"kind": "Job"}])
+def test_others_are_not_looked_at(cluster, apply, manifest):
+    apply(manifest, [OURS])
+    assert cluster.requests == []
+
+
+def test_check_mode_hands_nothing_over_and_tells_of_no_change_of_the_number(cluster, apply):
+    given = without_replicas()
+    _result, [(_name, (manifest,), _written)] = apply(given, [OURS], check=True)
+    assert cluster.writes() == []
+    assert manifest["spec"] == {"template": {}, "replicas": 4}
+    assert "replicas" not in given["spec"]
+
+
+def test_a_cluster_that_refuses_ends_it_before_anything_is_applied(cluster, apply):
+    cluster.answers[f"PATCH {PATH}"] = cluster.status(403, "Forbidden", "no")
+    result, applied = apply(without_replicas(), [OURS])
+    assert result["failed"]
+    assert "403 Forbidden" in result["msg"]
+    assert applied == []

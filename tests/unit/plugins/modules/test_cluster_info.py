@@ -43,6 +43,10 @@ def live(cluster) -> Any:
     policies = [{"metadata": {"namespace": "db", "name": "default-deny"}}]
     cluster.answers[f"GET {POLICIES}"] = (200, {"items": policies})
     cluster.store(f"{cluster_info.INGRESS_CLASSES}/nginx", {"metadata": {}})
+    cluster.store(f"{cluster_info.PRIORITY_CLASSES}/high", {"metadata": {}})
+    for name, labels in (("mlflow", {"app.kubernetes.io/managed-by": "mlops.mlflow"}), ("other", {})):
+        place = f"/apis/autoscaling/v2/namespaces/mlflow/horizontalpodautoscalers/{name}"
+        cluster.store(place, {"metadata": {"labels": labels}})
     marked = {"annotations": {cluster_info.DEFAULT_INGRESS_CLASS: "true"}}
     marked["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
     cluster.store(f"{cluster_info.INGRESS_CLASSES}/traefik", {"metadata": marked})
@@ -84,9 +88,11 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "gateways": {},
         "gateway_classes": [],
         "pod_networks": [],
+        "autoscalers": ["mlflow/mlflow"],
+        "priority_classes": ["high"],
         "unreadable": [],
     }
-    assert len(live.requests) == 9
+    assert len(live.requests) == 11
     assert f"GET {POLICIES}?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dmlops.mlflow" in live.requests
     assert live.writes() == []
     assert "the-token-of-the-tests" not in result["_output"]

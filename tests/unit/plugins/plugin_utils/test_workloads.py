@@ -82,7 +82,10 @@ def test_own_annotations_are_replaced_where_asked():
 @pytest.mark.parametrize(
     ("thing", "spread"),
     [
-        (workload("Deployment", replicas=1), [{**NODES, "labelSelector": SELECTOR, "matchLabelKeys": ["pod-template-hash"]}]),
+        (
+            workload("Deployment", replicas=1),
+            [{**NODES, "labelSelector": SELECTOR, "matchLabelKeys": ["pod-template-hash"]}],
+        ),
         (workload("Deployment", strategy={"type": "Recreate"}), None),
         (workload("StatefulSet", replicas=2), [{**NODES, "labelSelector": SELECTOR}]),
         (workload("StatefulSet"), None),
@@ -102,7 +105,9 @@ def test_another_spread_takes_the_place_of_the_default():
     assert "topologySpreadConstraints" not in pod(found)["spec"]
     own = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}}
     (_budget, found) = placed([workload("Deployment")], "part", [{"topology_spread": [own]}])
-    assert pod(found)["spec"]["topologySpreadConstraints"] == [{"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", **own}]
+    assert pod(found)["spec"]["topologySpreadConstraints"] == [
+        {"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", **own}
+    ]
     (job,) = placed([workload("Job", "web-1")], "part", [{"topology_spread": [own]}])
     assert "topologySpreadConstraints" not in pod(job)["spec"]
 
@@ -119,7 +124,9 @@ def test_each_workload_has_a_disruption_budget(given, expected):
             "metadata": {"name": "web", "namespace": "a", "labels": {**OWN, "team": "ml"}},
             "spec": {"maxUnavailable": expected, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": SELECTOR},
         }
-    assert [each["kind"] for kind in ("Job", "CronJob", "DaemonSet") for each in placed([workload(kind)], "x", rules)] == [
+    assert [
+        each["kind"] for kind in ("Job", "CronJob", "DaemonSet") for each in placed([workload(kind)], "x", rules)
+    ] == [
         "Job",
         "CronJob",
         "DaemonSet",
