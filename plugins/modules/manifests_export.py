@@ -112,7 +112,7 @@ removed:
   type: list
   elements: str
 prerequisites:
-  description: What the objects need and the export does not hold, existing Secrets and namespaces.
+  description: What the objects need and the export does not hold, existing Secrets, namespaces and priority classes.
   returned: success
   type: list
   elements: str
@@ -272,8 +272,21 @@ def references(value: Any) -> Iterator[str]:
                 yield from references(inner)
 
 
+def priorities(value: Any) -> Iterator[str]:
+    """Name the priority classes of pods below a value, without those that each cluster has."""
+    if isinstance(value, list):
+        for each in value:
+            yield from priorities(each)
+    elif isinstance(value, dict):
+        name = value.get("priorityClassName")
+        if isinstance(name, str) and name and not name.startswith("system-"):
+            yield name
+        for inner in value.values():
+            yield from priorities(inner)
+
+
 def prerequisites(things: list[dict[str, Any]], secrets: list[tuple[str, str]]) -> list[str]:
-    """Name what objects need and do not hold: Secrets that are not ours, and namespaces.
+    """Name what objects need and do not hold: Secrets that are not ours, namespaces, and priority classes.
 
     Args:
         secrets: Namespace and name of those that are.
@@ -286,6 +299,7 @@ def prerequisites(things: list[dict[str, Any]], secrets: list[tuple[str, str]]) 
             needed.add(f"Namespace {namespace}")
         if each["kind"] in WORKLOADS:
             needed |= {f"Secret {namespace}/{name}" for name in references(each) if (namespace, name) not in secrets}
+            needed |= {f"PriorityClass {name}" for name in priorities(each)}
     return sorted(needed)
 
 

@@ -33,11 +33,14 @@ def test_a_component_has_what_the_others_have(deployed):
         policies = kubectl("-n", "echo", "get", "networkpolicies", "-o", "name").split()
         names = ("default-deny", "mlflow-to-echo", "pods-to-dns")
         assert policies == [f"networkpolicy.networking.k8s.io/{name}" for name in names]
+        assert kubectl("-n", "echo", "get", "poddisruptionbudgets", "-o", "name").split() == [
+            "poddisruptionbudget.policy/echo"
+        ]
         again = deployed.run(PLAYBOOK)
         again.expect_success("deploying the component again")
         assert again.changes == []
         deployed.run(PLAYBOOK, "-e", "echo_state=absent").expect_success("removing the component")
-        left = kubectl("-n", "echo", "get", "deployments,services,secrets,networkpolicies", "-o", "name").split()
+        left = kubectl("-n", "echo", "get", "deployments,services,secrets,networkpolicies,pdb", "-o", "name").split()
         assert left == ["secret/echo-token"], "credentials stay until the data goes"
     finally:
         kubectl("delete", "namespace", "echo", "--ignore-not-found")

@@ -6,7 +6,7 @@ from tests.lib import stack as stacks
 from tests.lib.drill import UNINSTALL, differing
 
 LABEL = "-l=app.kubernetes.io/part-of=mlflow-platform"
-WORKLOADS = "deployments,statefulsets,replicasets,jobs,pods,services,poddisruptionbudgets"
+WORKLOADS = "deployments,statefulsets,replicasets,jobs,pods,services,poddisruptionbudgets,horizontalpodautoscalers"
 # Kubernetes creates some of these itself, without the label.
 LABELLED = "configmaps,serviceaccounts,roles,rolebindings"
 UNBOUND = "crd,clusterroles,clusterrolebindings"

@@ -181,13 +181,19 @@ def test_what_others_have_to_provide_is_named(cluster, export, folder):
         {"name": "ca", "secret": {"secretName": "db-ca"}},
         {"name": "all", "projected": {"sources": [{"secret": {"name": "projected"}}]}},
     ]
-    spec = pod(containers, volumes=volumes, imagePullSecrets=[{"name": "registry"}])
+    spec = pod(containers, volumes=volumes, imagePullSecrets=[{"name": "registry"}], priorityClassName="data")
+    system = pod({"name": "app"}, priorityClassName="system-cluster-critical")
     result = export(
-        manifests=[thing("Namespace", "app"), thing("Deployment", "app", "app", "apps/v1", spec=spec)],
+        manifests=[
+            thing("Namespace", "app"),
+            thing("Deployment", "app", "app", "apps/v1", spec=spec),
+            thing("Job", "once", "app", "batch/v1", spec=system),
+        ],
         secrets=[LOGIN, {**LOGIN, "namespace": "reports"}, {"namespace": "app", "name": "s3", "existing": True}],
     )
     assert result["prerequisites"] == [
         "Namespace reports",
+        "PriorityClass data",
         "Secret app/db-ca",
         "Secret app/environment",
         "Secret app/projected",
