@@ -190,7 +190,6 @@ def test_a_rule_may_be_for_one_component_or_one_workload():
     assert found == {"postgres", "postgres-provision", "mlflow-migrate"}
 
 
-@pytest.mark.parametrize("role", rendering.COMPONENTS)
 @pytest.mark.parametrize("rules", [[], [{"names": ["postgres"], "priority_class": "high"}]])
 def test_a_component_of_a_run_has_the_rules(rules):
     (task, *_others) = rendering.tasks_of("platform", "component")
@@ -201,6 +200,7 @@ def test_a_component_of_a_run_has_the_rules(rules):
     assert found["switched_off_first"] == []
 
 
+@pytest.mark.parametrize("role", rendering.COMPONENTS)
 def test_no_flow_depends_on_it(role):
     rules = [{key: SETTINGS[key] for key in ("labels", "annotations")}]
     assert get_role(role).policies({"platform_workloads": rules}) == get_role(role).policies()
