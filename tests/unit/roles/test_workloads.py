@@ -107,7 +107,7 @@ def test_these_are_all_workloads(role):
 
 
 @pytest.mark.parametrize("role", rendering.COMPONENTS)
-@pytest.mark.parametrize("key", SETTINGS.keys() - {"topology_spread", "max_unavailable"})
+@pytest.mark.parametrize("key", sorted(SETTINGS.keys() - {"topology_spread", "max_unavailable"}))
 def test_each_setting_reaches_each_workload(role, key):
     found = workloads(manifests(role, [{key: SETTINGS[key]}]))
     assert found.keys() == WORKLOADS[role]
