@@ -19,8 +19,8 @@ options:
   _terms:
     description:
       - The components, each a dictionary with V(path), the folder of its role, and V(manifests), the names of its
-        templates in the order in which their objects are applied. Perhaps with V(policies), objects that come after the
-        first one, which is the namespace.
+        templates in the order in which their objects are applied. Perhaps with V(policies) and V(edge_objects), objects
+        that come after the first one, which is the namespace.
     type: list
     elements: dict
     required: true
@@ -90,7 +90,8 @@ class LookupModule(LookupBase):
         for each in objects:
             if not (isinstance(each, dict) and {"apiVersion", "kind", "metadata"} <= each.keys()):
                 raise AnsibleError(f"The templates in {folder} render to something else than Kubernetes objects")
-        return [*objects[:1], *(component.get("policies") or []), *objects[1:]]
+        added = [each for key in ("policies", "edge_objects") for each in component.get(key) or []]
+        return [*objects[:1], *added, *objects[1:]]
 
 
 # libyaml's is ten times as fast, where PyYAML was built with it.
