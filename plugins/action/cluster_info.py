@@ -31,6 +31,9 @@ GATEWAY_GROUP = "gateway.networking.k8s.io"
 GATEWAYS = f"/apis/{GATEWAY_GROUP}/v1/gateways"
 GATEWAY_CLASSES = f"/apis/{GATEWAY_GROUP}/v1/gatewayclasses"
 HTTP_ROUTES = f"/apis/{GATEWAY_GROUP}/v1/httproutes"
+GATEWAY_KINDS = f"/apis/{GATEWAY_GROUP}/v1"
+# Of the Gateway API 1.4 and newer.
+BACKEND_POLICIES = f"/apis/{GATEWAY_GROUP}/v1/backendtlspolicies"
 # Nodes have a part each of the network of pods, which is at least this large as a rule.
 WHOLE_NETWORKS = {4: 16, 6: 56}
 DEPLOYMENTS = "/apis/apps/v1/deployments"
@@ -207,9 +210,14 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     certificates = items("certificates", f"{issuing}/certificates", query=ours) if issuing else []
     ingress_classes = items("ingress_classes", INGRESS_CLASSES)
     routes = named("Ingress", "networking.k8s.io/v1", items("routes", INGRESSES, query=ours))
-    gateways, gateway_classes = [], []
+    gateways, gateway_classes, gateway_kinds = [], [], []
     if GATEWAY_GROUP in groups:
+        resources = readable("gateway_kinds", lambda: api.json("GET", GATEWAY_KINDS).get("resources")) or []
+        gateway_kinds = sorted({each["kind"] for each in resources})
         routes += named("HTTPRoute", f"{GATEWAY_GROUP}/v1", items("routes", HTTP_ROUTES, query=ours))
+        if "BackendTLSPolicy" in gateway_kinds:
+            policed = items("routes", BACKEND_POLICIES, query=ours)
+            routes += named("BackendTLSPolicy", f"{GATEWAY_GROUP}/v1", policed)
         gateways = items("gateways", GATEWAYS)
         gateway_classes = items("gateway_classes", GATEWAY_CLASSES, accept=NAMES_ONLY, query=ours)
     nodes = items("pod_networks", "/api/v1/nodes") if pod_networks else []
@@ -240,6 +248,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "default_ingress_class": default_class(ingress_classes, DEFAULT_INGRESS_CLASS),
         "routes": routes,
         "gateways": listeners(gateways),
+        "gateway_kinds": gateway_kinds,
         "gateway_classes": sorted(each["metadata"]["name"] for each in gateway_classes),
         "pod_networks": networks_of_pods(nodes),
         "autoscalers": places(autoscalers),

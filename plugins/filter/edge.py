@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters over public URLs, and what has to lead from them into the cluster."""
+"""Filters over the routes of components: public URLs, and what has to lead from them into the cluster."""
 
 from __future__ import annotations
 
@@ -9,16 +9,183 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-# Hosts that no edge can be found by.
+from ansible_collections.mlops.mlflow.plugins.filter.components import certificate_secrets
+from ansible_collections.mlops.mlflow.plugins.filter.flows import LABELS, POD_NAME
+
+CERTIFICATES = "cert-manager.io/v1"
+INGRESSES = "networking.k8s.io/v1"
+GATEWAYS = "gateway.networking.k8s.io/v1"
+# In which the certificates of an edge are Secrets that this collection, or its administrator, makes.
+_SECRETS = ("secret", "own_ca")
+
 _PORTS = {"http": 80, "https": 443}
+# Hosts that no edge can be found by.
 _PLACELESS = re.compile(r"localhost|.+\.localhost|[0-9.]+|.*:.*")
+
+
+def edge_manifests(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Turn the routes of a component into what leads to it from outside of the cluster.
+
+    Args:
+        component: with C(name), C(namespace) and perhaps C(edge), see role C(platform).
+        settings: what holds for all components: C(kind), C(tls), C(issuer), C(acme), C(preset), C(backends),
+            C(annotations), C(ingress_class), C(parent) and C(http_parent).
+
+    Returns:
+        Certificates of cert-manager, and Ingresses, or HTTPRoutes with what they verify a Service's certificate by.
+    """
+    edge = component.get("edge") or {}
+    made = _certificates(component, settings) if edge and settings["tls"] == "cert_manager" else []
+    for route in _wanted(component, settings):
+        made += (_ingress if settings["kind"] == "Ingress" else _http_routes)(component, route, settings)
+    return made
+
+
+def edge_secrets(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the Secret of a component's certificate at the edge, as module C(credentials) takes it.
+
+    Args:
+        component: as C(edge_manifests) takes it.
+        settings: besides, C(days), C(authority) and C(supplied), as C(certificate_secrets) takes them.
+    """
+    hosts = _hosts(component)
+    if settings["tls"] not in _SECRETS or not hosts:
+        return []
+    edge = component["edge"]
+    wanted = {"name": edge["secret"], "variable": edge["variable"], "namespace": component["namespace"]}
+    authority = settings["authority"] if settings["tls"] == "own_ca" else {}
+    certificates = [{**wanted, "common_name": "", "hosts": hosts}]
+    return certificate_secrets(certificates, settings["days"], authority, settings["supplied"])
+
+
+def edge_leftovers(
+    component: dict[str, Any], settings: dict[str, Any], existing: list[dict[str, Any]], certificates: list[str]
+) -> list[dict[str, Any]]:
+    """Name what other settings have left of a component's edge, as manifests without content.
+
+    Args:
+        component: as C(edge_manifests) takes it.
+        settings: as C(edge_manifests) takes them.
+        existing: Ingresses, HTTPRoutes and BackendTLSPolicies of the collection, as manifests.
+        certificates: Certificates of cert-manager, as C(namespace/name).
+    """
+    edge, namespace = component.get("edge") or {}, component["namespace"]
+    left = []
+    place = f"{namespace}/{edge.get('secret')}"
+    if place in certificates and not (settings["tls"] == "cert_manager" and _hosts(component)):
+        left.append(_object(CERTIFICATES, "Certificate", namespace, edge["secret"]))
+    kept = {(each["kind"], each["metadata"]["name"]) for each in edge_manifests(component, settings)}
+    backends = {one["name"]: one["backend"] for one in edge.get("routes") or [] if one.get("backend")}
+    for each in existing:
+        kind, name = each["kind"], each["metadata"]["name"]
+        if each["metadata"]["namespace"] != namespace or (kind, name) in kept:
+            continue
+        left.append(each)
+        if kind == "BackendTLSPolicy" and name in backends:
+            left.append(_object("v1", "ConfigMap", namespace, backends[name]["config_map"]))
+    return left
+
+
+def _wanted(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the routes of a component, merged; none without an edge."""
+    return routes((component.get("edge") or {}).get("routes") or []) if settings["kind"] else []
+
+
+def _hosts(component: dict[str, Any]) -> list[str]:
+    """Give the hosts of a component that need a certificate at the edge."""
+    urls = [str(each["url"] or "") for each in (component.get("edge") or {}).get("routes") or []]
+    return list(dict.fromkeys(urlsplit(url).hostname or "" for url in urls if url.startswith("https://")))
+
+
+def _object(version: str, kind: str, namespace: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+
+
+def _made(component: dict[str, Any], version: str, kind: str, name: str, **content: Any) -> dict[str, Any]:
+    """Give an object of a component, with its labels."""
+    made = _object(version, kind, component["namespace"], name)
+    made["metadata"]["labels"] = {POD_NAME: component["name"], **LABELS}
+    return {**made, **content}
+
+
+def _certificates(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the Certificate of a component, and the Issuer that it needs in the same namespace."""
+    hosts = _hosts(component)
+    if not hosts:
+        return []
+    issuer, acme = settings["issuer"], settings["acme"]
+    spec = {
+        "secretName": component["edge"]["secret"],
+        "dnsNames": hosts,
+        "issuerRef": {"group": "cert-manager.io", **issuer},
+        "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+    }
+    own = [_made(component, CERTIFICATES, "Issuer", issuer["name"], spec=acme)] if acme else []
+    return [*own, _made(component, CERTIFICATES, "Certificate", component["edge"]["secret"], spec=spec)]
+
+
+def _ingress(component: dict[str, Any], route: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    backend = route.get("backend") or {}
+    known = {**backend, "namespace": component["namespace"]}
+    annotations = {
+        **settings["preset"][route["scheme"]],
+        **{key: value.format(**known) for key, value in settings["backends"].items() if backend},
+        **settings["annotations"],
+    }
+    service = {"service": {"name": route["service"], "port": {"name": route["port_name"]}}}
+    paths = [{"path": each["path"], "pathType": each["type"], "backend": service} for each in route["matches"]]
+    spec: dict[str, Any] = {"rules": [{"host": route["host"], "http": {"paths": paths}}]}
+    if settings["ingress_class"]:
+        spec["ingressClassName"] = settings["ingress_class"]
+    if route["scheme"] == "https":
+        # Without a Secret, the controller takes a certificate that it has.
+        secret = {"secretName": component["edge"]["secret"]} if settings["tls"] != "none" else {}
+        spec["tls"] = [{"hosts": [route["host"]], **secret}]
+    made = _made(component, INGRESSES, "Ingress", route["name"], spec=spec)
+    made["metadata"]["annotations"] = annotations
+    return [made]
+
+
+def _http_routes(component: dict[str, Any], route: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    kinds = {"Exact": "Exact", "Prefix": "PathPrefix"}
+    rule = {
+        "matches": [{"path": {"type": kinds[each["type"]], "value": each["path"]}} for each in route["matches"]],
+        # Uploads and answers take their time.
+        "timeouts": {"request": "0s"},
+        "backendRefs": [{"name": route["service"], "port": int(route["service_port"])}],
+    }
+    made = [_http_route(component, route, "", settings["parent"], rule)]
+    if route["scheme"] == "https" and settings["http_parent"]:
+        redirect = {"scheme": "https", "port": route["port"], "statusCode": 301}
+        filters = {"filters": [{"type": "RequestRedirect", "requestRedirect": redirect}]}
+        made.append(_http_route(component, route, "-redirect", settings["http_parent"], filters))
+    return [*made, *([_backend_policy(component, route)] if route.get("backend") else [])]
+
+
+def _http_route(
+    component: dict[str, Any], route: dict[str, Any], suffix: str, parent: dict[str, str], rule: dict[str, Any]
+) -> dict[str, Any]:
+    spec = {"parentRefs": [parent], "hostnames": [route["host"]], "rules": [rule]}
+    return _made(component, GATEWAYS, "HTTPRoute", route["name"] + suffix, spec=spec)
+
+
+def _backend_policy(component: dict[str, Any], route: dict[str, Any]) -> dict[str, Any]:
+    """Give what a Gateway verifies the certificate of a route's Service by."""
+    backend = route["backend"]
+    validation = {
+        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": backend["config_map"]}],
+        "hostname": backend["host"],
+    }
+    targets = [{"group": "", "kind": "Service", "name": route["service"], "sectionName": route["port_name"]}]
+    spec = {"targetRefs": targets, "validation": validation}
+    return _made(component, GATEWAYS, "BackendTLSPolicy", route["name"], spec=spec)
 
 
 def routes(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give what an edge has to match for each public URL, as Ingresses and HTTPRoutes take it.
 
     Args:
-        entries: each with C(url), a public URL, C(paths) below it, and whatever else a template needs. Entries of one
+        entries: each with C(url), a public URL, C(paths) below it, and whatever else describes it. Entries of one
             URL become one, the first. One without a URL, or whose host is an address or localhost, is left out.
 
     Returns:
@@ -57,31 +224,9 @@ def _matches(path: str) -> list[dict[str, str]]:
     return [*exact, {"path": f"{bare}/", "type": "Prefix"}]
 
 
-def former_routes(
-    existing: list[dict[str, Any]], namespace: str, kind: str, wanted: list[dict[str, Any]], redirects: bool = False
-) -> list[dict[str, Any]]:
-    """Pick the routes that other settings have left in a namespace.
-
-    Args:
-        existing: Ingresses and HTTPRoutes of the collection, as manifests.
-        namespace: the namespace of the component.
-        kind: the kind of routes that the edge takes, or empty for none.
-        wanted: what C(routes) gave for the component.
-        redirects: whether each of them that is https has another that redirects to it.
-    """
-    names = {each["name"] for each in wanted}
-    names |= {f"{each['name']}-redirect" for each in wanted if redirects and each["scheme"] == "https"}
-    return [
-        each
-        for each in existing
-        if each["metadata"]["namespace"] == namespace
-        and not (each["kind"] == kind and each["metadata"]["name"] in names)
-    ]
-
-
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Any]:
         """Give the filters of this file by name."""
-        return {"former_routes": former_routes, "routes": routes}
+        return {"edge_leftovers": edge_leftovers, "edge_manifests": edge_manifests, "edge_secrets": edge_secrets}

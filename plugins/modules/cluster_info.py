@@ -163,7 +163,8 @@ default_ingress_class:
   sample: traefik
 routes:
   description:
-    - Ingresses and HTTPRoutes that the roles of this collection have made, each as a manifest without content.
+    - Ingresses, HTTPRoutes and BackendTLSPolicies that the roles of this collection have made.
+    - Each is a manifest without content.
     - They are identified by the label C(app.kubernetes.io/managed-by=mlops.mlflow).
   returned: success
   type: list
@@ -180,6 +181,12 @@ gateways:
   returned: success
   type: dict
   sample: {"edge/public": [{"name": "https", "protocol": "HTTPS", "port": 443, "hostname": "", "namespaces": "All"}]}
+gateway_kinds:
+  description: Kinds of C(gateway.networking.k8s.io/v1) that the cluster knows.
+  returned: success
+  type: list
+  elements: str
+  sample: [Gateway, GatewayClass, HTTPRoute]
 gateway_classes:
   description: Names of GatewayClasses that the roles of this collection have made, by the same label as RV(routes).
   returned: success

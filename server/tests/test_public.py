@@ -51,7 +51,7 @@ def test_without_a_url_nothing_changes(called):
     [
         ("/mlflow/", "/", "/mlflow"),
         ("/mlflow/api/2.0/mlflow/runs/get", "/api/2.0/mlflow/runs/get", "/mlflow"),
-        ("/mlflow/mlflow/x", "/mlflow/x", "/mlflow"),
+        ("/mlflow/mlflows/x", "/mlflows/x", "/mlflow"),
         # Pods and probes come without it, and a longer word is no path of this server.
         ("/health/ready", "/health/ready", None),
         ("/mlflows/x", "/mlflows/x", None),
@@ -61,6 +61,14 @@ def test_without_a_url_nothing_changes(called):
 def test_a_path_is_taken_off(called, path, within, root):
     scope, _headers = called("https://ai.example.com/mlflow", path, host="ai.example.com")
     assert (scope["path"], scope["raw_path"], scope.get("root_path")) == (within, within.encode(), root)
+
+
+@pytest.mark.parametrize("path", ["/mlflow/mlflow", "/mlflow/mlflow/", "/mlflow/mlflow/api/2.0/mlflow/runs/get"])
+def test_a_path_twice_is_not_found(called, path):
+    """The frameworks would take both off, and what checks permissions one."""
+    scope, sent = called("https://ai.example.com/mlflow", path, host="ai.example.com")
+    assert scope is None
+    assert sent[0]["status"] == 404
 
 
 def test_a_path_with_escapes(called):

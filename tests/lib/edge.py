@@ -48,7 +48,15 @@ class EdgeStack(stacks.Stack):
     @property
     def api_url(self):
         """The URL for programs, whose host is not templated."""
-        return f"{self.variables['mlflow_api_url'].partition(':{{')[0]}:{self.port}"
+        return self._at_its_port("mlflow_api_url")
+
+    @property
+    def s3_url(self):
+        """The URL of MinIO's S3, whose host is not templated."""
+        return self._at_its_port("mlflow_s3_public_url")
+
+    def _at_its_port(self, name):
+        return f"{self.variables[name].partition(':{{')[0]}:{self.port}"
 
     def context(self):
         """What verifies the edge's certificates."""

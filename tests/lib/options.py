@@ -70,8 +70,11 @@ VARIANTS = {
         "postgres_stat_statements": [False, True],
         "postgres_storage_class": ["", "fast"],
     },
-    "minio": {
-        "platform_internal_tls": [True, False],
+    "minio": EDGE
+    | {
+        "mlflow_artifacts_direct": [False, True],
+        "mlflow_s3_public_url": ["https://s3.example.com"],
+        "minio_service_annotations": [{}, {"example.com/odd": 'it\'s "quoted"'}],
         "platform_image_pull_secrets": [[], ["registry"]],
         "minio_console": [False, True],
         "minio_extra_buckets": [[], [{"name": "backups.2026", "versioning": True, "namespaces": ["elsewhere"]}]],
@@ -153,6 +156,9 @@ VARIANTS = {
         "platform_components": [["mlflow", "traefik"], ["keycloak", "mlflow", "traefik"]],
         "platform_image_pull_secrets": [[], ["registry"]],
         "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com:8443"],
+        "platform_edge": ["none", "ingress"],
+        "mlflow_artifacts_direct": [False, True],
+        "mlflow_s3_public_url": ["https://s3.example.com"],
         "platform_gateway": [{}, {"name": "public", "namespace": "edge"}],
         "traefik_gateway_api": [False, True],
         "traefik_default_class": [False, True],

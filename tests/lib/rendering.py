@@ -1,6 +1,7 @@
 """Renders the templates of a role the way its own tasks do: Ansible's engine, the role's defaults and dependencies."""
 
 import functools
+import json
 import re
 
 import yaml
@@ -15,6 +16,8 @@ from ansible_collections.mlops.mlflow.plugins.plugin_utils.workloads import plac
 from tests.lib import REPOSITORY
 
 ROLES = REPOSITORY / "roles"
+# What role platform makes of a component, and the variables that it reads.
+READ = {"flows": "__{0}_flows __platform_flow_settings", "edge": "__{0}_routes {0}_tls_secret __platform_edge_settings"}
 # The roles that apply manifests.
 COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik")
 
@@ -39,6 +42,7 @@ CLUSTER = {
     "default_ingress_class": "",
     "routes": [],
     "gateways": {},
+    "gateway_kinds": ["BackendTLSPolicy", "Gateway", "HTTPRoute"],
     "gateway_classes": [],
     "pod_networks": ["10.244.0.0/16"],
     "autoscalers": [],
@@ -103,9 +107,25 @@ class Role:
         return [document for document in yaml.safe_load_all(text or "") if document]
 
     def manifests(self, options=None):
-        """The manifests of all templates, in the order in which they are applied, with what rules place."""
+        """The manifests of all templates as rules place them, and what leads to them from outside of the cluster."""
         rendered = [document for template in self.templates for document in self.render(template, options)]
-        return placed(rendered, self.name, self.value("platform_workloads", options))
+        return placed(rendered, self.name, self.value("platform_workloads", options)) + self.edge(options)
+
+    def registered(self, options=None):
+        """The component as the role registers it, with what role platform adds."""
+        (task, _converge) = tasks_of("platform", "component")
+        given = {"platform_component": "{{ " + self.name + "_component }}", "platform_together": True}
+        given |= {"ansible_parent_role_paths": [str(self.path)], "platform_run": []}
+        added = json.loads(json.dumps(task["vars"]))
+        text = task["ansible.builtin.set_fact"]["platform_run"]
+        (component,) = self.template(text, (options or {}) | given | added)
+        return json.loads(json.dumps(component))
+
+    def edge(self, options=None):
+        """What leads to the role's pods from outside of the cluster."""
+        return self.template(
+            "{{ " + f"{self.name}_component | mlops.mlflow.edge_manifests(__platform_edge_settings)" + " }}", options
+        )
 
     def policies(self, options=None):
         """The NetworkPolicies of the role's flows, as role platform makes them."""
@@ -113,13 +133,13 @@ class Role:
         return self.template(text, options)
 
     def options_of(self, template):
-        """The public variables that a template, or the flows for None, read themselves or through other variables."""
+        """The public variables that a template, or "flows" or "edge", read themselves or through other variables."""
         known = {}
         for name in ("platform", self.name):
             for room in ("defaults", "vars"):
                 known |= yaml.safe_load((ROLES / name / room / "main.yml").read_text())
-        flows = f"__{self.name}_flows __platform_flow_settings"
-        text = (self.path / "templates" / template).read_text() if template else flows
+        file = self.path / "templates" / template
+        text = file.read_text() if file.exists() else READ[template].format(self.name)
         found, unread = set(), _words(text) & known.keys()
         while unread:
             name = unread.pop()

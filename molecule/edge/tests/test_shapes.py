@@ -1,4 +1,4 @@
-"""Other shapes of the edge, one after the other on the running stack: each converges, and passes the same tests.
+"""Other shapes of the edge, one after the other on the running stack: each converges, and passes tests of its own.
 
 This file is the last of the scenario by its name.
 """
@@ -15,7 +15,13 @@ from tests.lib import REPOSITORY
 from tests.lib.edge import EdgeStack
 
 HERE = pathlib.Path(__file__).parent
-SAME = [HERE / "test_edge.py", HERE / "test_clients.py"]
+# What each of them passes, in this order: what one leaves behind, the next one removes.
+SHAPES = {
+    "direct": ["test_edge.py", "test_direct.py"],
+    "below_a_path": ["test_edge.py", "test_clients.py"],
+    "gateway": ["test_edge.py", "test_clients.py", "test_direct.py"],
+    "oauth2_proxy": ["test_proxied.py"],
+}
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.6.3"
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -44,14 +50,15 @@ def gateway_api():
 
 
 def routes(stack):
-    """The kinds of what leads to MLflow and Keycloak."""
-    kinds = "ingress" + (",httproute" if "gateway.networking" in stack.kubectl("api-versions") else "")
-    return {
-        each.partition("/")[0].partition(".")[0] for each in stack.kubectl("get", kinds, "-A", "-o", "name").split()
-    }
+    """What leads to the stack, and what a Gateway verifies by: kinds and namespaces."""
+    kinds = "ingress"
+    if "gateway.networking" in stack.kubectl("api-versions"):
+        kinds += ",httproute,backendtlspolicy"
+    found = json.loads(stack.kubectl("get", kinds, "-A", "-o", "json"))["items"]
+    return {(each["kind"], each["metadata"]["namespace"]) for each in found}
 
 
-@pytest.mark.parametrize("shape", ["below_a_path", "gateway"])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_shape(stack, shape):
     if shape == "gateway":
         stack.kubectl("apply", "--server-side", "-k", str(gateway_api()))
@@ -62,9 +69,13 @@ def test_shape(stack, shape):
     assert done.code == 0, done.output
     again = shaped.playbook()
     assert (again.code, again.count("changed")) == (0, 0), again.output
-    assert routes(stack) == {"httproute" if shape == "gateway" else "ingress"}
+    kind = "HTTPRoute" if shape == "gateway" else "Ingress"
+    minio = {(kind, "minio")} if "test_direct.py" in SHAPES[shape] else set()
+    policies = {("BackendTLSPolicy", "minio")} if shape == "gateway" else set()
+    assert routes(stack) == {(kind, "mlflow"), (kind, "keycloak")} | minio | policies
     words = [word for each in inventories for word in ("--stack-inventory", str(each))]
-    command = [sys.executable, "-m", "pytest", "-q", *map(str, SAME), "--stack-dir", str(stack.directory), *words]
+    tests = [str(HERE / name) for name in SHAPES[shape]]
+    command = [sys.executable, "-m", "pytest", "-q", *tests, "--stack-dir", str(stack.directory), *words]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     print(ran.stdout[-6000:])
     assert ran.returncode == 0

@@ -5,14 +5,15 @@
 
 It is a setting, so no header has to tell it. Calls below its path go on without the path, which is their ASGI
 `root_path`, and so the edge has nothing to rewrite. Calls without it, such as those of probes and of pods, are served
-as they come. What a proxy says of the host is made right for mlflow-oidc-auth, which would append
+as they come. A call with the path twice is none of MLflow: Starlette and Flask would take both off, but what checks
+permissions and limits only one. What a proxy says of the host is made right for mlflow-oidc-auth, which would append
 `X-Forwarded-Port` to an `X-Forwarded-Host` that has its port already.
 """
 
 import os
 from urllib.parse import SplitResult, urlsplit
 
-from starlette.responses import RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_mlflow_server.addresses import is_trusted_proxy
@@ -52,6 +53,9 @@ class Public:
             return
         if self._prefix and path.startswith(f"{self._prefix}/"):
             length = len(self._prefix)
+            if f"{path[length:]}/".startswith(f"{self._prefix}/"):
+                await PlainTextResponse("Not Found", 404)(scope, receive, send)
+                return
             scope |= {"path": path[length:], "root_path": self._prefix}
             # The prefix has no character that would be escaped.
             if scope.get("raw_path", b"").startswith(f"{self._prefix}/".encode()):

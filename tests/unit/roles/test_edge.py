@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from tests.lib import checks, rendering
+from tests.lib.options import BASE
 
 EDGE = {
     "mlflow_image": "localhost/mlflow:1",
@@ -21,10 +22,14 @@ def get_role(name):
     return rendering.Role(name)
 
 
+def made(role, kind, options):
+    """What leads to a role's pods, of one kind, by their names."""
+    return {each["metadata"]["name"]: each for each in get_role(role).edge(options) if each["kind"] == kind}
+
+
 def ingresses(role, **options):
     """The Ingresses of a role by their names."""
-    found = get_role(role).render(f"{role}.ingress.yaml.j2", EDGE | options)
-    return {each["metadata"]["name"]: each for each in found}
+    return made(role, "Ingress", EDGE | options)
 
 
 def paths(ingress):
@@ -35,9 +40,9 @@ def paths(ingress):
 def test_without_an_edge_nothing_is_as_it_was_not():
     """A stack at node ports stays what it was."""
     for role in ("mlflow", "keycloak"):
-        assert get_role(role).render(f"{role}.ingress.yaml.j2", {}) == []
+        assert get_role(role).edge() == []
         assert get_role(role).value(f"{role}_service_type") == "NodePort"
-        assert get_role(role).value(f"{role}_component")["switched_off"] == []
+        assert get_role(role).registered(BASE.get(role))["switched_off"] == []
     assert get_role("mlflow").value("mlflow_trusted_proxies") == []
     assert not [name for name in get_role("keycloak").value("__keycloak_env") if "PROXY" in name or "ADMIN" in name]
 
@@ -133,7 +138,7 @@ def test_what_is_switched_off_goes(options, gone):
         for namespace, name in (("mlflow", "mlflow"), ("mlflow", "old"), ("elsewhere", "old"))
     ]
     found = {"platform_cluster": rendering.CLUSTER | {"routes": routes}}
-    component = get_role("mlflow").value("mlflow_component", EDGE | found | options)
+    component = get_role("mlflow").registered(EDGE | found | options)
     assert [each["metadata"]["name"] for each in component["switched_off"]] == gone
 
 
@@ -143,9 +148,7 @@ GATEWAY = EDGE | {"platform_edge": "gateway", "platform_gateway": {"name": "publ
 def test_routes_of_a_gateway():
     given = GATEWAY | {"mlflow_url": "https://ai.example.com:8443/mlflow", "mlflow_api_url": "https://api.example.com"}
     given |= {"platform_gateway": GATEWAY["platform_gateway"] | {"section_name": "https", "http_section_name": "http"}}
-    found = {
-        each["metadata"]["name"]: each["spec"] for each in get_role("mlflow").render("mlflow.httproute.yaml.j2", given)
-    }
+    found = {name: each["spec"] for name, each in made("mlflow", "HTTPRoute", given).items()}
     assert sorted(found) == ["mlflow", "mlflow-api", "mlflow-api-redirect", "mlflow-redirect"]
     assert found["mlflow"]["parentRefs"] == [{"name": "public", "namespace": "edge", "sectionName": "https"}]
     assert found["mlflow"]["hostnames"] == ["ai.example.com"]
@@ -158,10 +161,9 @@ def test_routes_of_a_gateway():
     redirect = found["mlflow-redirect"]["rules"][0]["filters"][0]["requestRedirect"]
     assert (redirect["scheme"], redirect["port"]) == ("https", 8443)
     assert found["mlflow-redirect"]["parentRefs"][0]["sectionName"] == "http"
-    assert get_role("mlflow").render("mlflow.ingress.yaml.j2", given) == []
-    assert get_role("keycloak").render("keycloak.httproute.yaml.j2", GATEWAY)[0]["spec"]["rules"][0]["backendRefs"] == [
-        {"name": "keycloak", "port": 8080}
-    ]
+    assert made("mlflow", "Ingress", given) == {}
+    (rule,) = made("keycloak", "HTTPRoute", GATEWAY)["keycloak"]["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "keycloak", "port": 8080}]
 
 
 def listener(name="https", protocol="HTTPS", namespaces="All"):
@@ -218,15 +220,20 @@ def test_below_a_path():
     build = {each["name"]: each for each in spec["template"]["spec"]["initContainers"]}["build"]["args"]
     assert "--http-relative-path=/auth" in build, "a path is built in, even where the image was built already"
     arguments = get_role("mlflow").value("__mlflow_oauth2_proxy_arguments", given | {"mlflow_auth": "oauth2_proxy"})
+    assert "--redirect-url=https://ai.example.com/mlflow/oauth2/callback" in arguments
     assert "--proxy-prefix=/mlflow/oauth2" in arguments
     assert "--api-route=^/mlflow/api/" in arguments
+    assert "--cookie-path=/mlflow" in arguments, "the host's other applications, Keycloak among them, get no session"
+    assert {"--cookie-secure=true", "--reverse-proxy=true", "--trusted-proxy-ip=10.244.0.0/16"} <= set(arguments)
+    (client, *_programs) = get_role("keycloak").value("__keycloak_clients", given | {"mlflow_auth": "oauth2_proxy"})
+    assert client["redirect_uris"] == ["https://ai.example.com/mlflow/oauth2/callback"]
 
 
 def test_a_stack_at_node_ports_is_told_nothing_new():
     names = [each["name"] for each in get_role("mlflow").value("__mlflow_server_env", {"mlflow_image": "x"})]
     assert "MLOPS_PUBLIC_URL" not in names
     arguments = get_role("mlflow").value("__mlflow_oauth2_proxy_arguments", {"mlflow_auth": "oauth2_proxy"})
-    assert not [each for each in arguments if each.startswith("--proxy-prefix")]
+    assert not [each for each in arguments if each.startswith(("--proxy-prefix", "--cookie-path", "--reverse-proxy"))]
     assert "--api-route=^/api/" in arguments
 
 
@@ -234,3 +241,154 @@ def test_a_stack_at_node_ports_is_told_nothing_new():
 def test_a_class_of_gateways_that_is_left_over(classes, api, gone):
     found = {"platform_cluster": rendering.CLUSTER | {"gateway_classes": classes}, "traefik_gateway_api": api}
     assert len(get_role("traefik").value("traefik_component", found)["switched_off"]) == gone
+
+
+# --- MinIO's S3
+S3 = EDGE | {
+    "minio_image": "localhost/minio:1",
+    "mlflow_artifacts_direct": True,
+    "mlflow_s3_public_url": "https://s3.example.com",
+    "platform_ingress_preset": "nginx",
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mlflow_artifacts_direct": False},
+        {"platform_edge": "none"},
+        # Another store has a way of its own.
+        {"mlflow_s3_endpoint": ""},
+        {"mlflow_s3_endpoint": "https://s3.elsewhere.example.com"},
+        {"platform_components": ["mlflow"]},
+    ],
+)
+def test_minio_is_not_reached_unless_asked_for(options):
+    given = S3 | {"platform_tls": "own_ca", "platform_edge_namespaces": ["edge"]} | options
+    component = get_role("minio").registered(given)
+    assert component["edge_objects"] == []
+    assert not [each for each in component["secrets"] if each["name"] == "minio-tls"]
+    assert "annotations" not in get_role("minio").render("minio.service.yaml.j2", given)[0]["metadata"]
+    assert get_role("minio").render("minio-ca.configmap.yaml.j2", given) == []
+    assert "minio" not in get_role("traefik").value("__traefik_watched", given)
+    assert "serversTransports" not in get_role("traefik").value("__traefik_dynamic", given)["http"]
+
+
+def test_only_the_bucket_is_reached():
+    given = S3 | {"mlflow_s3_bucket": "artifacts", "platform_tls": "own_ca"}
+    (ingress,) = made("minio", "Ingress", given).values()
+    assert ingress["metadata"]["namespace"] == "minio"
+    assert paths(ingress) == {"s3.example.com": ["/artifacts", "/artifacts/"]}
+    backends = [each["backend"]["service"] for each in ingress["spec"]["rules"][0]["http"]["paths"]]
+    assert backends == [{"name": "minio", "port": {"name": "https-s3"}}] * 2
+    ports = get_role("minio").render("minio.service.yaml.j2", given)[0]["spec"]["ports"]
+    assert [each["name"] for each in ports] == ["https-s3"]
+    assert ingress["spec"]["tls"] == [{"hosts": ["s3.example.com"], "secretName": "minio-tls"}]
+    secrets = {each["name"]: each for each in get_role("minio").registered(given)["secrets"]}
+    assert secrets["minio-tls"]["certificate"]["hosts"] == ["s3.example.com"]
+    assert get_role("mlflow").value("platform_public_urls", given)["mlflow_s3_public_url"] == "https://s3.example.com"
+    environment = {each["name"]: each.get("value") for each in get_role("mlflow").value("__mlflow_server_env", given)}
+    assert environment["MLOPS_S3_PUBLIC_URL"] == "https://s3.example.com"
+    assert environment["MLFLOW_S3_ENDPOINT_URL"] == "https://minio.minio.svc:9000"
+
+
+@pytest.mark.parametrize("preset", ["nginx", "haproxy", "traefik"])
+def test_what_a_controller_is_told_of_minios_port(preset):
+    """For its own CA; a port in clear needs nothing."""
+    for tls in (True, False):
+        given = S3 | {"platform_ingress_preset": preset, "platform_internal_tls": tls}
+        (ingress,) = made("minio", "Ingress", given).values()
+        (service, _peers) = get_role("minio").render("minio.service.yaml.j2", given)
+        annotations = ingress["metadata"]["annotations"] | service["metadata"].get("annotations", {})
+        told = {"HTTPS", "h1-ssl", "https"} & set(annotations.values())
+        assert bool(told) is tls
+        if preset == "nginx" and tls:
+            assert annotations["nginx.ingress.kubernetes.io/proxy-ssl-secret"] == "minio/minio-server-tls"
+            assert annotations["nginx.ingress.kubernetes.io/proxy-ssl-name"] == "minio.minio.svc"
+            assert annotations["nginx.ingress.kubernetes.io/proxy-ssl-verify"] == "on"
+        # MLflow's own port is in clear.
+        mlflow = made("mlflow", "Ingress", given)["mlflow"]["metadata"]["annotations"]
+        assert not {"HTTPS", "h1-ssl"} & set(mlflow.values())
+    names = get_role("minio").value("__minio_certificates", S3)[0]["hosts"]
+    assert "minio.minio.svc" in names, "what controllers verify"
+
+
+def test_our_traefik_verifies_minio():
+    components = ["minio", "keycloak", "mlflow", "traefik"]
+    given = S3 | {"platform_components": components, "platform_ingress_preset": "traefik", "traefik_image": "x"}
+    ensured = {"platform_ensured": {"certificates": {"mlflow/mlflow-ca": "the CA"}}}
+    service = get_role("minio").render("minio.service.yaml.j2", given)[0]["metadata"]["annotations"]
+    assert service["traefik.ingress.kubernetes.io/service.serverstransport"] == "minio@file"
+    transports = get_role("traefik").value("__traefik_dynamic", given | ensured)["http"]["serversTransports"]
+    assert transports == {"minio": {"serverName": "minio.minio.svc", "rootCAs": ["the CA"]}}
+    assert "mlflow-ca" in [each["name"] for each in get_role("traefik").registered(given)["secrets"]]
+    assert "minio" in get_role("traefik").value("__traefik_watched", given)
+    flows = {each["name"]: each["to"] for each in get_role("traefik").value("__traefik_flows", given) if "to" in each}
+    assert flows["traefik-to-minio"] == [{"namespace": "minio", "pods": ["minio"]}]
+    clear = given | {"platform_internal_tls": False}
+    assert "serversTransports" not in get_role("traefik").value("__traefik_dynamic", clear)["http"]
+
+
+def test_annotations_of_minios_service_precede():
+    own = {"traefik.ingress.kubernetes.io/service.serverstransport": "edge-minio@kubernetescrd", "a": "b"}
+    given = S3 | {"platform_ingress_preset": "traefik", "minio_service_annotations": own}
+    service = get_role("minio").render("minio.service.yaml.j2", given)[0]["metadata"]["annotations"]
+    assert service == own | {"traefik.ingress.kubernetes.io/service.serversscheme": "https"}
+
+
+def test_a_gateway_verifies_minio():
+    gateway = {"platform_edge": "gateway", "platform_gateway": GATEWAY["platform_gateway"]}
+    given = S3 | gateway | {"platform_ensured": {"certificates": {"mlflow/mlflow-ca": "the CA"}}}
+    policy = made("minio", "BackendTLSPolicy", given)["minio"]["spec"]
+    assert policy["validation"]["hostname"] == "minio.minio.svc"
+    (authority,) = get_role("minio").render("minio-ca.configmap.yaml.j2", given)
+    assert [each["name"] for each in policy["validation"]["caCertificateRefs"]] == [authority["metadata"]["name"]]
+    assert authority["data"] == {"ca.crt": "the CA"}
+    (rule,) = made("minio", "HTTPRoute", given)["minio"]["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "minio", "port": 9000}]
+    clear = given | {"platform_internal_tls": False}
+    assert made("minio", "BackendTLSPolicy", clear) == {}
+    assert get_role("minio").render("minio-ca.configmap.yaml.j2", clear) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, []),
+        ({"mlflow_s3_public_url": "https://s3.example.com/"}, []),
+        ({"mlflow_s3_public_url": "https://ai.example.com/s3"}, ["mlflow_s3_public_url", "without a path"]),
+        ({"mlflow_s3_public_url": "https://mlflow.example.com:8443"}, ["mlflow_s3_public_url", "a host of its own"]),
+        ({"mlflow_s3_public_url": "https://login.example.com"}, ["mlflow_s3_public_url", "a host of its own"]),
+        ({"mlflow_s3_public_url": "http://s3.example.com"}, ["mlflow_s3_public_url", "https, as mlflow_url is"]),
+        ({"mlflow_s3_bucket": "minio"}, ["mlflow_s3_bucket", "another name"]),
+        ({"platform_ingress_preset": "none"}, ["platform_ingress_preset", "traefik, haproxy or nginx"]),
+        ({"platform_ingress_preset": "none", "platform_internal_tls": False}, []),
+        ({"platform_ingress_preset": "none", "mlflow_artifacts_direct": False}, []),
+        ({"platform_ingress_preset": "traefik"}, ["minio_service_annotations", "ServersTransport"]),
+        (
+            {
+                "platform_ingress_preset": "traefik",
+                "minio_service_annotations": {"traefik.ingress.kubernetes.io/service.serverstransport": "a@file"},
+            },
+            [],
+        ),
+    ],
+)
+def test_what_is_refused_of_a_url_for_minio(options, words):
+    message = checks.refusal(get_role("minio"), S3 | options, "minio")
+    assert all(word in message for word in words)
+    assert bool(message) is bool(words), message
+
+
+@pytest.mark.parametrize(("kinds", "unreadable"), [([], []), ([], ["gateway_kinds"]), (["BackendTLSPolicy"], [])])
+def test_a_gateway_that_can_not_verify_minio(kinds, unreadable):
+    cluster = {"platform_cluster": rendering.CLUSTER | {"gateway_kinds": kinds, "unreadable": unreadable}}
+    message = checks.refusal(get_role("minio"), S3 | {"platform_edge": "gateway"} | cluster, "minio")
+    assert ("1.4 or newer" in message) is (not kinds and not unreadable)
+
+
+def test_a_url_for_minio_that_no_edge_is_found_by():
+    given = S3 | {"mlflow_s3_public_url": "https://192.0.2.1"}
+    assert "mlflow_s3_public_url is 'https://192.0.2.1'" in checks.refusal(get_role("mlflow"), given, "platform")
+    given = S3 | {"mlflow_s3_public_url": "http://s3.example.com", "platform_tls": "own_ca"}
+    assert "mlflow_s3_public_url is 'http://s3.example.com'" in checks.refusal(get_role("mlflow"), given, "platform")

@@ -1,7 +1,6 @@
 """The flows of the roles: who reaches what with which settings, and what becomes of policies that no flow needs."""
 
 import functools
-import json
 
 import pytest
 import yaml
@@ -176,13 +175,8 @@ def test_servers_of_keycloak_are_among_themselves():
 
 
 def registered(role, options=None):
-    """What a role registers, as tasks/component.yml does it."""
-    (task, _converge) = rendering.tasks_of("platform", "component")
-    given = EVERYONE | (options or {})
-    component = json.loads(json.dumps(get_role(role).value(f"{role}_component", given)))
-    given |= {"platform_component": component, "ansible_parent_role_paths": ["/roles/x"], "platform_together": True}
-    given |= task["vars"]
-    return json.loads(json.dumps(get_role(role).template(task["ansible.builtin.set_fact"]["platform_run"], given)))
+    """What a role registers."""
+    return [get_role(role).registered(EVERYONE | (options or {}))]
 
 
 def test_a_component_is_registered_with_its_policies():

@@ -70,7 +70,7 @@ def test_a_former_certificate_goes(role):
 
     def gone(more):
         options = variants.BASE.get(role, {}) | there | more
-        return [each["kind"] for each in get_role(role).value(f"{role}_component", options)["switched_off"]]
+        return [each["kind"] for each in get_role(role).registered(options)["switched_off"]]
 
     assert "Certificate" in gone({})
     assert "Certificate" not in gone(ISSUED | {"platform_tls_issuer": {"name": "company"}})

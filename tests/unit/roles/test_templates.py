@@ -33,16 +33,16 @@ def choices(counts):
 
 
 def combinations(role):
-    """For each template of a role, and for its flows, combinations of the options that are read."""
-    for template in (*get_role(role).templates, None):
-        variants = VARIANTS[role] if template else VARIANTS[role] | FLOWS
+    """For each template of a role, its flows and its edge, combinations of the options that are read."""
+    for template in (*get_role(role).templates, *rendering.READ):
+        variants = VARIANTS[role] | FLOWS if template == "flows" else VARIANTS[role]
         names = sorted(get_role(role).options_of(template) & variants.keys())
         for indexes in choices([len(variants[name]) for name in names]):
             options = BASE.get(role, {}) | {
                 name: variants[name][index] for name, index in zip(names, indexes, strict=True)
             }
             chosen = "-".join(f"{name.removeprefix(f'{role}_')}.{i}" for name, i in zip(names, indexes, strict=True))
-            name = template.removesuffix(".yaml.j2") if template else f"{role}-flows"
+            name = template.removesuffix(".yaml.j2") if template not in rendering.READ else f"{role}-{template}"
             yield pytest.param(role, template, options, id=f"{name}-{chosen or 'only'}")
 
 
@@ -67,7 +67,8 @@ def pods(document):
 @pytest.mark.parametrize(("role", "template", "options"), COMBINATIONS)
 def test_combination(role, template, options):
     """What all manifests have, NetworkPolicies of flows among them."""
-    for document in get_role(role).render(template, options) if template else get_role(role).policies(options):
+    made = {"flows": get_role(role).policies, "edge": get_role(role).edge}.get(template)
+    for document in made(options) if made else get_role(role).render(template, options):
         SEEN.add(template)
         metadata = document["metadata"]
         name = f"{document['kind']} {metadata['name']}"

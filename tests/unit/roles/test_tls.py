@@ -41,7 +41,7 @@ def variables(workload):
 def issued(role, options=None):
     """The certificates of a role by the names of their Secrets."""
     options = variants.BASE.get(role, {}) | (options or {})
-    secrets = get_role(role).value(f"{role}_component", options)["secrets"]
+    secrets = get_role(role).registered(options)["secrets"]
     return {each["name"]: each["certificate"] for each in secrets if "certificate" in each}
 
 

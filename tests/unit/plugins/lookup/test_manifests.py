@@ -40,10 +40,11 @@ def test_each_component_has_its_objects_in_order(component):
 
 def test_policies_are_there_before_the_pods(component):
     made = component("one", a=HEAD % "namespace" + "---\n" + HEAD % "pods") | {
-        "policies": [{"metadata": {"name": "deny"}}]
+        "edge_objects": [{"metadata": {"name": "door"}}],
+        "policies": [{"metadata": {"name": "deny"}}],
     }
     (objects,) = render([made])
-    assert [each["metadata"]["name"] for each in objects] == ["namespace", "deny", "pods"]
+    assert [each["metadata"]["name"] for each in objects] == ["namespace", "deny", "door", "pods"]
 
 
 def test_files_and_templates_are_those_of_the_component(component):

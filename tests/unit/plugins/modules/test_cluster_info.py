@@ -86,6 +86,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
             }
         ],
         "gateways": {},
+        "gateway_kinds": [],
         "gateway_classes": [],
         "pod_networks": [],
         "autoscalers": ["mlflow/mlflow"],
@@ -206,12 +207,25 @@ def test_gateways(live, run):
         ("HTTPRoute", "keycloak"),
     ]
     assert result["gateway_classes"] == ["traefik"]
+    assert result["gateway_kinds"] == []
     assert result["gateways"] == {
         "edge/public": [
             {"name": "web", "protocol": "HTTP", "port": 80, "hostname": "", "namespaces": "Same"},
             {"name": "websecure", "protocol": "HTTPS", "port": 443, "hostname": "*.example.com", "namespaces": "All"},
         ]
     }
+
+
+def test_policies_of_a_gateway(live, run):
+    """They are looked for where the Gateway API has them."""
+    live.answers["GET /apis"] = (200, {"groups": [{"name": "gateway.networking.k8s.io"}]})
+    kinds = [{"kind": kind} for kind in ("HTTPRoute", "HTTPRoute", "BackendTLSPolicy")]
+    live.answers[f"GET {cluster_info.GATEWAY_KINDS}"] = (200, {"resources": kinds})
+    policy = {"metadata": {"namespace": "minio", "name": "minio"}}
+    live.answers[f"GET {cluster_info.BACKEND_POLICIES}"] = (200, {"items": [policy]})
+    result = run("cluster_info")
+    assert result["gateway_kinds"] == ["BackendTLSPolicy", "HTTPRoute"]
+    assert result["routes"][-1]["kind"] == "BackendTLSPolicy"
 
 
 def test_what_may_not_be_listed_of_the_edge(live, run):
