@@ -23,6 +23,7 @@ PORTS = {
     "minio-s3": ("minio", 9000),
     "minio-console": ("minio", 9001),
     "keycloak": ("keycloak", 8080),
+    "keycloak-internal": ("keycloak", 8443),
     "keycloak-management": ("keycloak", 9000),
     "keycloak-cluster": ("keycloak", 7800),
     "mlflow": ("mlflow", 5000),
@@ -38,7 +39,7 @@ ALLOWED = {
     "stranger": {"api-server", "dns", "metadata", "outside"},
     "client": {"api-server", "dns", "metadata", "outside", "mlflow", "keycloak"},
     # Not the API server, but for the flow of mlflow_kubernetes_namespaces, which the tests' inventory has.
-    "mlflow": {"dns", "postgres", "minio-s3", "keycloak", "api-server"},
+    "mlflow": {"dns", "postgres", "minio-s3", "keycloak-internal", "api-server"},
     "keycloak": {"dns", "postgres"},
     "postgres": {"dns"},
     "minio": {"dns"},
