@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -15,7 +16,12 @@ ARGUMENTS: dict[str, Any] = {
     "context": {"type": "str"},
     "manifests": {"type": "list", "elements": "dict", "required": True},
     "field_manager": {"type": "str", "required": True},
+    "api_groups": {"type": "list", "elements": "str"},
 }
+# What kubernetes.core says of a kind that the API server does not serve.
+UNKNOWN = "Failed to find exact match"
+# Seconds before each try of kinds that were defined just before: the API server serves them a moment later.
+TRIES = (0, 1, 2, 4, 8, 15)
 
 
 class ActionModule(ActionBase):
@@ -32,8 +38,8 @@ class ActionModule(ActionBase):
         manifests = options["manifests"]
         if not manifests:
             return {**result, "changed": False, "changed_objects": [], "pending": [], "jobs": []}
+        first, later = by_definition(manifests, options["api_groups"])
         arguments = {
-            "definition": manifests,
             "apply": True,
             # An object that is refused is no reason to leave out what other components need.
             "continue_on_error": True,
@@ -42,11 +48,48 @@ class ActionModule(ActionBase):
             "server_side_apply": {"field_manager": options["field_manager"], "force_conflicts": True},
             **{name: options[name] for name in ("kubeconfig", "context") if options[name]},
         }
+        failure, applied = self._apply(first, arguments, task_vars)
+        if failure:
+            return {**result, **failure}
+        if later and self._task.check_mode:
+            # The API server cannot try what it does not know.
+            applied += [{"changed": True} for _each in later]
+        elif later:
+            for seconds in TRIES:
+                time.sleep(seconds)
+                failure, others = self._apply(later, arguments, task_vars)
+                if failure:
+                    return {**result, **failure}
+                if not any(UNKNOWN in str((each.get("error") or {}).get("msg")) for each in others):
+                    break
+            applied += others
+        return {**result, **summary(first + later, applied)}
+
+    def _apply(
+        self, manifests: list[dict[str, Any]], arguments: dict[str, Any], task_vars: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Have the module apply objects; gives the module's failure, and what it returned for each."""
+        arguments = {"definition": manifests, **arguments}
         returned = self._execute_module("kubernetes.core.k8s", module_args=arguments, task_vars=task_vars)
         if returned.get("failed"):
-            return {**result, **returned}
-        applied = returned["result"]["results"] if len(manifests) > 1 else [returned]
-        return {**result, **summary(manifests, applied)}
+            return returned, []
+        return {}, returned["result"]["results"] if len(manifests) > 1 else [returned]
+
+
+def by_definition(
+    manifests: list[dict[str, Any]], groups: list[str] | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split off the objects of kinds that others of them define, in API groups that the cluster does not have yet.
+
+    Args:
+        manifests: what is applied.
+        groups: the API groups that the cluster has; None if that is not known.
+    """
+    if groups is None:
+        return manifests, []
+    new = {each["spec"]["group"] for each in manifests if each["kind"] == "CustomResourceDefinition"} - set(groups)
+    later = [each for each in manifests if each["apiVersion"].rpartition("/")[0] in new]
+    return [each for each in manifests if each not in later], later
 
 
 def summary(manifests: list[dict[str, Any]], applied: list[dict[str, Any]]) -> dict[str, Any]:

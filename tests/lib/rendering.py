@@ -15,7 +15,7 @@ from tests.lib import REPOSITORY
 
 ROLES = REPOSITORY / "roles"
 # The roles that apply manifests.
-COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik")
+COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik", "cert_manager")
 
 # Values that the modules of a run would return.
 CLUSTER = {
@@ -33,6 +33,7 @@ CLUSTER = {
     "sealed_secrets": [],
     "issuers": [],
     "certificates": [],
+    "cert_manager": "",
     "network_policies": [],
     "ingress_classes": {"nginx": "", "public": "Helm"},
     "default_ingress_class": "",
