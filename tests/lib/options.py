@@ -43,7 +43,7 @@ EDGE = {
     "platform_ingress_class": ["", "traefik"],
     "platform_ingress_preset": ["none", "nginx", "traefik", "haproxy"],
     "platform_tls": ["none", "secret", "own_ca", "cert_manager"],
-    "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
+    "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}, {"own_ca": True}],
     "platform_tls_acme": [
         {"email": "a@example.com", "ingress_class": "traefik"},
         {"email": "a@example.com", "ca_path": __file__, "solvers": [{"dns01": {"cloudflare": {"email": 'it\'s "odd"'}}}]},

@@ -1,21 +1,15 @@
 """Other shapes of the edge, one after the other on the running stack: each converges, and passes the same tests.
 
-This file is the last of the scenario by its name.
+This file and that of the shape acme are the last of the scenario by their names.
 """
 
 import json
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import pytest
 
-from tests.lib import REPOSITORY
-from tests.lib.edge import EdgeStack
-
-HERE = pathlib.Path(__file__).parent
-SAME = [HERE / "test_edge.py", HERE / "test_clients.py"]
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.6.3"
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -56,15 +50,7 @@ def test_shape(stack, shape):
     if shape == "gateway":
         stack.kubectl("apply", "--server-side", "-k", str(gateway_api()))
         stack.kubectl("apply", "-f", "-", text=GATEWAY)
-    inventories = [*stack.inventories, HERE.parent / "shapes" / shape]
-    shaped = EdgeStack(stack.directory, *inventories)
-    done = shaped.playbook()
-    assert done.code == 0, done.output
-    again = shaped.playbook()
-    assert (again.code, again.count("changed")) == (0, 0), again.output
+    shaped = stack.shaped(shape)
+    shaped.converges()
     assert routes(stack) == {"httproute" if shape == "gateway" else "ingress"}
-    words = [word for each in inventories for word in ("--stack-inventory", str(each))]
-    command = [sys.executable, "-m", "pytest", "-q", *map(str, SAME), "--stack-dir", str(stack.directory), *words]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    print(ran.stdout[-6000:])
-    assert ran.returncode == 0
+    shaped.passes("test_edge.py", "test_clients.py")

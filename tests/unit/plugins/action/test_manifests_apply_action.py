@@ -1,6 +1,10 @@
-"""What a task returns of applied objects."""
+"""What a task returns of applied objects, and in which order they are applied."""
 
-from ansible_collections.mlops.mlflow.plugins.action.manifests_apply import summary
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.action import manifests_apply
+from ansible_collections.mlops.mlflow.plugins.action.manifests_apply import by_definition, summary
 
 
 def manifest(kind, name, namespace=None):
@@ -72,3 +76,61 @@ def test_workloads_that_are_not_ready_are_pending():
         {"kind": "Deployment", "namespace": "a", "name": "w"},
         {"kind": "StatefulSet", "namespace": "a", "name": "w"},
     ]
+
+
+# --- kinds that are defined by others of the list
+
+DEFINITION = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "certificates.cert-manager.io"},
+    "spec": {"group": "cert-manager.io"},
+}
+CERTIFICATE = {"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": {"namespace": "a", "name": "c"}}
+OTHER = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "a", "name": "s"}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "later"),
+    [(None, []), (["apps"], [CERTIFICATE]), (["cert-manager.io"], [])],
+)
+def test_kinds_that_are_new_come_last(groups, later):
+    manifests = [CERTIFICATE, DEFINITION, OTHER]
+    first, last = by_definition(manifests, groups)
+    assert last == later
+    assert first == [each for each in manifests if each not in later]
+    # Where nobody defines them, the cluster has to know them.
+    assert by_definition([CERTIFICATE, OTHER], groups) == ([CERTIFICATE, OTHER], [])
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("unknown", [0, 2, 99])
+def test_new_kinds_are_tried_until_they_are_served(monkeypatch, check, unknown):
+    """The API server serves a kind a moment after its definition; in check mode there is none to ask for."""
+    calls, slept = [], []
+
+    def execute(_self, _module, module_args, task_vars):
+        names = [each["kind"] for each in module_args["definition"]]
+        calls.append(names)
+        if names == ["Certificate"]:
+            missing = len(calls) <= 1 + unknown
+            error = {"error": {"msg": "Failed to find exact match for cert-manager.io/v1.Certificate by [kind]"}}
+            return {"changed": not missing, "result": {}} | (error if missing else {})
+        return {"result": {"results": [{"changed": True, "result": {}} for _each in names]}}
+
+    plugin = object.__new__(manifests_apply.ActionModule)
+    plugin._task = SimpleNamespace(check_mode=check)
+    options = {"manifests": [CERTIFICATE, DEFINITION, OTHER], "field_manager": "x", "api_groups": []}
+    options |= {"kubeconfig": None, "context": None}
+    plugin.validate_argument_spec = lambda argument_spec: (None, options)
+    monkeypatch.setattr(manifests_apply.ActionBase, "run", lambda *_unused: {})
+    monkeypatch.setattr(manifests_apply.ActionModule, "_execute_module", execute)
+    monkeypatch.setattr(manifests_apply.time, "sleep", slept.append)
+    result = plugin.run()
+    assert calls[0] == ["CustomResourceDefinition", "Service"]
+    if check:
+        assert (len(calls), result["changed_objects"][-1]) == (1, "Certificate a/c")
+    else:
+        assert len(calls) == 1 + min(unknown + 1, len(slept))
+        assert bool(result.get("failed")) is (unknown == 99)
+        assert ("Certificate a/c" in result["changed_objects"]) is (unknown != 99)
