@@ -238,9 +238,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "certificates": places(certificates),
         "cert_manager": managed_by(definition or {"metadata": {}}),
         "network_policies": places(policies),
-        "ingress_classes": {
-            each["metadata"]["name"]: managed_by(each) for each in ingress_classes
-        },
+        "ingress_classes": {each["metadata"]["name"]: managed_by(each) for each in ingress_classes},
         "default_ingress_class": default_class(ingress_classes, DEFAULT_INGRESS_CLASS),
         "routes": routes,
         "gateways": listeners(gateways),

@@ -16,7 +16,8 @@ description:
     whole. This module shows the difference of each object, and returns names only.
   - An object that the cluster refuses does not prevent the others from being applied. The task fails afterwards, and
     names each refused object with the reason.
-  - Objects of kinds that are defined by others of the list come last, where the cluster does not have their API group yet.
+  - Objects of kinds that are defined by others of the list come last, where the cluster does not have their API group
+    yet.
 options:
   manifests:
     description: The objects, in the order in which they are applied.
@@ -41,7 +42,9 @@ options:
     type: str
 attributes:
   check_mode:
-    description: Sends the objects to the API server as a dry run. Their namespaces must exist. What is of an API group that would be made is not sent.
+    description:
+      - Sends the objects to the API server as a dry run. Their namespaces must exist.
+      - What is of an API group that would be made is not sent.
     support: full
   diff_mode:
     description: Shows the difference of each object that is changed.

@@ -65,7 +65,10 @@ class Pebble:
             {
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",
-                "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
+                "spec": {
+                    "selector": {"matchLabels": labels},
+                    "template": {"metadata": {"labels": labels}, "spec": pod},
+                },
             },
         ]
         for each in objects:

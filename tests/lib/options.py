@@ -46,7 +46,11 @@ EDGE = {
     "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}, {"own_ca": True}],
     "platform_tls_acme": [
         {"email": "a@example.com", "ingress_class": "traefik"},
-        {"email": "a@example.com", "ca_path": __file__, "solvers": [{"dns01": {"cloudflare": {"email": 'it\'s "odd"'}}}]},
+        {
+            "email": "a@example.com",
+            "ca_path": __file__,
+            "solvers": [{"dns01": {"cloudflare": {"email": 'it\'s "odd"'}}}],
+        },
     ],
     "platform_internal_tls": [True, False],
 }

@@ -167,8 +167,8 @@ def accepted(shaped, host):
 def upstream():
     """The definitions that cert-manager's module has, by their names."""
     go = servers.find_go()
-    version = yaml.safe_load((REPOSITORY / "roles/images/vars/main.yml").read_text())["__images_versions"]["cert_manager"]
-    command = [go, "mod", "download", "-json", f"{MODULE}@v{version}"]
+    versions = yaml.safe_load((REPOSITORY / "roles/images/vars/main.yml").read_text())["__images_versions"]
+    command = [go, "mod", "download", "-json", f"{MODULE}@v{versions['cert_manager']}"]
     done = subprocess.run(command, cwd="/", check=True, capture_output=True)
     files = pathlib.Path(json.loads(done.stdout)["Dir"], "deploy", "crds").glob("*.yaml")
     found = [yaml.safe_load(each.read_text()) for each in files]

@@ -210,13 +210,17 @@ def _job(workload: dict[str, Any]) -> Verdict:
 
 
 def _certificate(certificate: dict[str, Any]) -> Verdict:
-    ready, issuing = condition(certificate, "Ready"), condition(certificate, "Issuing")
-    current = ready.get("observedGeneration", 0) >= certificate["metadata"].get("generation", 0)
-    if current and ready.get("status") == "True":
+    # Each condition tells of which specification it is.
+    generation = certificate["metadata"].get("generation", 0)
+    ready, issuing = (
+        each if each.get("observedGeneration", 0) >= generation else {}
+        for each in (condition(certificate, "Ready"), condition(certificate, "Issuing"))
+    )
+    if ready.get("status") == "True":
         return Verdict(True, one_line(ready.get("message")))
-    if current and issuing.get("status") == "False" and issuing.get("reason") == "Failed":
+    if issuing.get("status") == "False" and issuing.get("reason") == "Failed":
         return Verdict(False, "failed", one_line(issuing.get("message")))
-    words = (ready if current else {}).get("message") or issuing.get("message")
+    words = ready.get("message") or issuing.get("message")
     return Verdict(False, one_line(words) or "cert-manager has not looked at it yet")
 
 

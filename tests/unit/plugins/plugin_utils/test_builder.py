@@ -198,7 +198,9 @@ def test_a_step_that_fails_leaves_nothing_that_looks_finished(tmp_path, files, p
 @pytest.mark.parametrize("directory", [{}, {"directory": "own"}])
 def test_a_module_of_files_and_of_the_step(tmp_path, files, path, directory):
     """The step has its versions; its programs are files."""
-    (path / "go").write_text('#!/bin/sh\n[ "$1" = env ] && echo go1.30.0 && exit\nls > "$5/seen"; cat go.mod >> "$5/seen"\n')
+    (path / "go").write_text(
+        '#!/bin/sh\n[ "$1" = env ] && echo go1.30.0 && exit\nls > "$5/seen"; cat go.mod >> "$5/seen"\n'
+    )
     (files / "own" / "program").mkdir(parents=True)
     (files / "own" / "program" / "main.go").write_text("package main\n")
     go = {"module": "module localhost/own\n", "build": {".": ["./program"]}, "arguments": ["-mod=mod"], **directory}

@@ -807,6 +807,7 @@ def test_a_certificate_waits_for_its_issuer(world, issuer, words):
 def test_a_certificate_that_was_refused_fails_at_once(world):
     """cert-manager tries again an hour later. It is no Job, which would be run again."""
     words = "The certificate request has failed to complete and will be retried: order is invalid"
-    target = certificate(world, {"type": "Issuing", "status": "False", "reason": "Failed", "message": words})
+    refused = {"type": "Issuing", "status": "False", "reason": "Failed", "message": words, "observedGeneration": 1}
+    target = certificate(world, refused)
     assert world.failure(target) == f"Certificate ns/tls failed, {words}"
     assert world.now < 1010

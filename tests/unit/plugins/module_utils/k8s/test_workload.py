@@ -323,8 +323,15 @@ def test_what_a_manager_applied():
         ([("Ready", "True", "", "up to date", 1)], False, "cert-manager has not looked at it yet", ""),
         ([("Ready", "False", "DoesNotExist", "no Secret", 2)], False, "no Secret", ""),
         # A renewal: the former one is still valid.
-        ([("Ready", "True", "", "up to date", 2), ("Issuing", "True", "Renewing", "renewing", 2)], True, "up to date", ""),
+        (
+            [("Ready", "True", "", "up to date", 2), ("Issuing", "True", "Renewing", "renewing", 2)],
+            True,
+            "up to date",
+            "",
+        ),
         ([("Issuing", "True", "DoesNotExist", "issuing", 2)], False, "issuing", ""),
+        # Of what was asked for before.
+        ([("Issuing", "False", "Failed", "order is invalid", 1)], False, "cert-manager has not looked at it yet", ""),
         (
             [("Ready", "False", "DoesNotExist", "no Secret", 2), ("Issuing", "False", "Failed", "order is invalid", 2)],
             False,
