@@ -76,9 +76,9 @@ def test_it_passes_the_same_tests(shaped):
 class Load(Background):
     """Asks for a page over and over, by a connection that is kept or by a new one each time."""
 
-    def __init__(self, stack, host, kept):
+    def __init__(self, stack, host, kept, path="/health"):
         super().__init__()
-        self.stack, self.host, self.kept = stack, host, kept
+        self.stack, self.host, self.kept, self.path = stack, host, kept, path
         self.answered, self.failed = 0, []
 
     def connection(self):
@@ -95,7 +95,7 @@ class Load(Background):
         one = self.connection()
         while not self.done.is_set():
             try:
-                one.request("GET", "/health", headers={"Host": f"{self.host}:{self.stack.port}"})
+                one.request("GET", self.path, headers={"Host": f"{self.host}:{self.stack.port}"})
                 answer = one.getresponse()
                 body = answer.read()
                 if answer.status != 200:
