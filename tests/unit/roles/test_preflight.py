@@ -81,7 +81,7 @@ def test_an_issuer_cannot_be_there_before_cert_manager():
     components = {"platform_components": ["mlflow", "keycloak", "cert_manager"]}
     issuer = {"platform_tls_issuer": {"kind": "Issuer", "name": "team"}}
     message = refusal("mlflow", ISSUED | components | issuer, of="platform")
-    assert "the cluster has no Issuer/mlflow/team, Issuer/keycloak/team; it has none" in message
+    assert "the cluster has no Issuer/keycloak/team, Issuer/mlflow/team; it has none" in message
     made = {"platform_tls_acme": {"email": "a@b.c", "ingress_class": "nginx"}}
     assert refusal("mlflow", ISSUED | components | made, of="platform") == ""
 
