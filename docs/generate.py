@@ -23,7 +23,18 @@ NETWORK = ROOT / "docs" / "network.md"
 # The inventory of the table of flows, which has most of them; docs/network.md shows it.
 EXAMPLE = re.compile(r"(?<=<!-- inventory of the table -->\n```yaml\n).*?(?=```\n)", re.DOTALL)
 TABLE = re.compile(r"(?<=<!-- made by docs/generate.py -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
-ROLES = ("platform", "sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik", "kind_cluster", "images")
+ROLES = (
+    "platform",
+    "sealed_secrets",
+    "postgres",
+    "minio",
+    "keycloak",
+    "mlflow",
+    "traefik",
+    "cert_manager",
+    "kind_cluster",
+    "images",
+)
 # What to set first, in the order in which the questions come up.
 START = (
     ("Which cluster?", ("kubeconfig_path",)),

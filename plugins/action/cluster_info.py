@@ -43,6 +43,8 @@ SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 CERT_MANAGER = "cert-manager.io"
 AUTOSCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+CERTIFICATES = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/certificates.{CERT_MANAGER}"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
 class ActionModule(LocalAction):
@@ -86,6 +88,11 @@ def default_class(classes: list[dict[str, Any]], annotation: str = DEFAULT_CLASS
 def places(things: list[dict[str, Any]]) -> list[str]:
     """Give namespace/name of each."""
     return sorted(f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in things)
+
+
+def managed_by(thing: dict[str, Any]) -> str:
+    """Say who manages a thing; empty where it does not tell."""
+    return str((thing["metadata"].get("labels") or {}).get(MANAGED_BY, ""))
 
 
 def used_ports(services: list[dict[str, Any]]) -> dict[str, str]:
@@ -208,6 +215,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     cluster_issuers = items("issuers", f"{issuing}/clusterissuers", accept=NAMES_ONLY) if issuing else []
     local_issuers = items("issuers", f"{issuing}/issuers", accept=NAMES_ONLY) if issuing else []
     certificates = items("certificates", f"{issuing}/certificates", query=ours) if issuing else []
+    definition = readable("cert_manager", lambda: api.json("GET", CERTIFICATES)) if issuing else None
     ingress_classes = items("ingress_classes", INGRESS_CLASSES)
     routes = named("Ingress", "networking.k8s.io/v1", items("routes", INGRESSES, query=ours))
     gateways, gateway_classes, gateway_kinds = [], [], []
@@ -240,11 +248,9 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "sealed_secrets": places(sealed),
         "issuers": [*issuers("ClusterIssuer", cluster_issuers), *issuers("Issuer", local_issuers)],
         "certificates": places(certificates),
+        "cert_manager": managed_by(definition or {"metadata": {}}),
         "network_policies": places(policies),
-        "ingress_classes": {
-            each["metadata"]["name"]: (each["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by", "")
-            for each in ingress_classes
-        },
+        "ingress_classes": {each["metadata"]["name"]: managed_by(each) for each in ingress_classes},
         "default_ingress_class": default_class(ingress_classes, DEFAULT_INGRESS_CLASS),
         "routes": routes,
         "gateways": listeners(gateways),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import APPLY_PATCH, Api, KubeError, quoted
@@ -13,6 +14,10 @@ from ansible_collections.mlops.mlflow.plugins.plugin_utils.local_action import L
 
 # Those whose pods others may count, such as a HorizontalPodAutoscaler.
 SCALED = ("Deployment", "StatefulSet")
+# What kubernetes.core says of a kind that the API server does not serve.
+UNKNOWN = "Failed to find exact match"
+# Seconds before each try of kinds that were defined just before: the API server serves them a moment later.
+TRIES = (0, 1, 2, 4, 8, 15)
 
 
 class ActionModule(LocalAction):
@@ -26,6 +31,7 @@ class ActionModule(LocalAction):
         "context": {"type": "str"},
         "manifests": {"type": "list", "elements": "dict", "required": True},
         "field_manager": {"type": "str", "required": True},
+        "api_groups": {"type": "list", "elements": "str"},
     }
 
     def act(self, options: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -36,8 +42,8 @@ class ActionModule(LocalAction):
             manifests = self._keep_replicas(options)
         except KubeError as error:
             return {"failed": True, "msg": f"The manifests cannot be applied: {error}"}
+        first, later = by_definition(manifests, options["api_groups"])
         arguments = {
-            "definition": manifests,
             "apply": True,
             # An object that is refused is no reason to leave out what other components need.
             "continue_on_error": True,
@@ -46,11 +52,32 @@ class ActionModule(LocalAction):
             "server_side_apply": {"field_manager": options["field_manager"], "force_conflicts": True},
             **{name: options[name] for name in ("kubeconfig", "context") if options[name]},
         }
+        failure, applied = self._apply(first, arguments, task_vars)
+        if failure:
+            return failure
+        if later and self._task.check_mode:
+            # The API server cannot try what it does not know.
+            applied += [{"changed": True} for _each in later]
+        elif later:
+            for seconds in TRIES:
+                time.sleep(seconds)
+                failure, others = self._apply(later, arguments, task_vars)
+                if failure:
+                    return failure
+                if not any(UNKNOWN in str((each.get("error") or {}).get("msg")) for each in others):
+                    break
+            applied += others
+        return summary(first + later, applied)
+
+    def _apply(
+        self, manifests: list[dict[str, Any]], arguments: dict[str, Any], task_vars: dict[str, Any]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Have the module apply objects; gives the module's failure, and what it returned for each."""
+        arguments = {"definition": manifests, **arguments}
         returned = self._execute_module("kubernetes.core.k8s", module_args=arguments, task_vars=task_vars)
         if returned.get("failed"):
-            return dict(returned)
-        applied = returned["result"]["results"] if len(manifests) > 1 else [returned]
-        return summary(manifests, applied)
+            return dict(returned), []
+        return {}, returned["result"]["results"] if len(manifests) > 1 else [returned]
 
     def _keep_replicas(self, options: dict[str, Any]) -> list[dict[str, Any]]:
         """Have the number of pods stay where the manifests no longer give it, and give what to apply.
@@ -95,6 +122,22 @@ def _owns_replicas(live: dict[str, Any], manager: str) -> bool:
         and "f:replicas" in (each.get("fieldsV1") or {}).get("f:spec", {})
         for each in live["metadata"].get("managedFields") or []
     )
+
+
+def by_definition(
+    manifests: list[dict[str, Any]], groups: list[str] | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split off the objects of kinds that others of them define, in API groups that the cluster does not have yet.
+
+    Args:
+        manifests: what is applied.
+        groups: the API groups that the cluster has; None if that is not known.
+    """
+    if groups is None:
+        return manifests, []
+    new = {each["spec"]["group"] for each in manifests if each["kind"] == "CustomResourceDefinition"} - set(groups)
+    later = [each for each in manifests if each["apiVersion"].rpartition("/")[0] in new]
+    return [each for each in manifests if each not in later], later
 
 
 def summary(manifests: list[dict[str, Any]], applied: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ansible_collections.mlops.mlflow.plugins.filter.components import certifica
 from ansible_collections.mlops.mlflow.plugins.filter.flows import LABELS, POD_NAME
 
 CERTIFICATES = "cert-manager.io/v1"
+SEALED = "bitnami.com/v1alpha1"
 INGRESSES = "networking.k8s.io/v1"
 GATEWAYS = "gateway.networking.k8s.io/v1"
 # In which the certificates of an edge are Secrets that this collection, or its administrator, makes.
@@ -28,8 +29,8 @@ def edge_manifests(component: dict[str, Any], settings: dict[str, Any]) -> list[
 
     Args:
         component: with C(name), C(namespace) and perhaps C(edge), see role C(platform).
-        settings: what holds for all components: C(kind), C(tls), C(issuer), C(acme), C(preset), C(backends),
-            C(annotations), C(ingress_class), C(parent) and C(http_parent).
+        settings: what holds for all components: C(kind), C(tls), C(issuer), C(issuer_spec), C(duration), C(preset),
+            C(backends), C(annotations), C(ingress_class), C(parent) and C(http_parent).
 
     Returns:
         Certificates of cert-manager, and Ingresses, or HTTPRoutes with what they verify a Service's certificate by.
@@ -59,7 +60,11 @@ def edge_secrets(component: dict[str, Any], settings: dict[str, Any]) -> list[di
 
 
 def edge_leftovers(
-    component: dict[str, Any], settings: dict[str, Any], existing: list[dict[str, Any]], certificates: list[str]
+    component: dict[str, Any],
+    settings: dict[str, Any],
+    existing: list[dict[str, Any]],
+    certificates: list[str],
+    sealed: list[str],
 ) -> list[dict[str, Any]]:
     """Name what other settings have left of a component's edge, as manifests without content.
 
@@ -68,12 +73,16 @@ def edge_leftovers(
         settings: as C(edge_manifests) takes them.
         existing: Ingresses, HTTPRoutes and BackendTLSPolicies of the collection, as manifests.
         certificates: Certificates of cert-manager, as C(namespace/name).
+        sealed: SealedSecrets, as C(namespace/name). The controller of one that C(own_ca) left would write over what
+            cert-manager keeps.
     """
     edge, namespace = component.get("edge") or {}, component["namespace"]
     left = []
     place = f"{namespace}/{edge.get('secret')}"
     if place in certificates and not (settings["tls"] == "cert_manager" and _hosts(component)):
         left.append(_object(CERTIFICATES, "Certificate", namespace, edge["secret"]))
+    if settings["tls"] == "cert_manager" and place in sealed:
+        left.append(_object(SEALED, "SealedSecret", namespace, edge["secret"]))
     kept = {(each["kind"], each["metadata"]["name"]) for each in edge_manifests(component, settings)}
     backends = {one["name"]: one["backend"] for one in edge.get("routes") or [] if one.get("backend")}
     for each in existing:
@@ -113,14 +122,16 @@ def _certificates(component: dict[str, Any], settings: dict[str, Any]) -> list[d
     hosts = _hosts(component)
     if not hosts:
         return []
-    issuer, acme = settings["issuer"], settings["acme"]
+    issuer, made = settings["issuer"], settings["issuer_spec"]
     spec = {
         "secretName": component["edge"]["secret"],
         "dnsNames": hosts,
         "issuerRef": {"group": "cert-manager.io", **issuer},
         "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
     }
-    own = [_made(component, CERTIFICATES, "Issuer", issuer["name"], spec=acme)] if acme else []
+    if settings["duration"]:
+        spec["duration"] = settings["duration"]
+    own = [_made(component, CERTIFICATES, "Issuer", issuer["name"], spec=made)] if made else []
     return [*own, _made(component, CERTIFICATES, "Certificate", component["edge"]["secret"], spec=spec)]
 
 

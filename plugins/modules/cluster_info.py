@@ -142,6 +142,13 @@ certificates:
   type: list
   elements: str
   sample: [mlflow/mlflow-tls]
+cert_manager:
+  description:
+    - The label C(app.kubernetes.io/managed-by) of the definition of Certificates; empty if it has none.
+    - It is looked for where RV(api_groups) has C(cert-manager.io).
+  returned: success
+  type: str
+  sample: Helm
 network_policies:
   description:
     - NetworkPolicies that the roles of this collection have made, each as namespace/name.

@@ -17,6 +17,8 @@ description:
   - An object that the cluster refuses does not prevent the others from being applied. The task fails afterwards, and
     names each refused object with the reason.
   - A Deployment or StatefulSet whose manifest no longer gives C(replicas) keeps its number of pods, for an autoscaler.
+  - Objects of kinds that are defined by others of the list come last, where the cluster does not have their API group
+    yet.
 options:
   manifests:
     description: The objects, in the order in which they are applied.
@@ -27,6 +29,12 @@ options:
     description: The manager that owns the fields of the objects. It takes them from others who set them.
     type: str
     required: true
+  api_groups:
+    description:
+      - The API groups that the cluster has, as M(mlops.mlflow.cluster_info) returns them.
+      - Without it, all objects are applied in their order.
+    type: list
+    elements: str
   kubeconfig:
     description: As in M(kubernetes.core.k8s).
     type: raw
@@ -35,7 +43,9 @@ options:
     type: str
 attributes:
   check_mode:
-    description: Sends the objects to the API server as a dry run. Their namespaces must exist.
+    description:
+      - Sends the objects to the API server as a dry run. Their namespaces must exist.
+      - What is of an API group that would be made is not sent.
     support: full
   diff_mode:
     description: Shows the difference of each object that is changed.
@@ -74,7 +84,7 @@ jobs:
   sample: [{kind: Job, namespace: mlflow, name: mlflow-migrate-1a2b3c4d}]
 pending:
   description:
-    - Deployments, StatefulSets, DaemonSets and Jobs that were not ready when they were applied, as
+    - Deployments, StatefulSets, DaemonSets, Jobs and Certificates that were not ready when they were applied, as
       O(mlops.mlflow.workload_wait#module:workloads) takes them.
     - One whose specification was changed is not ready, since its status is still that of the one before.
   returned: success

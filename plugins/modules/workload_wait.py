@@ -14,6 +14,8 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Waits for all workloads at once. A Deployment, StatefulSet or DaemonSet is ready when all of its pods are of its
     present specification and ready, and a Job when it is complete.
+  - A Certificate of cert-manager is ready when its Secret holds a valid certificate as it asks for. Until then, it is
+    reported what cert-manager says of its issuer and its challenges.
   - Runs on the control node, and speaks to the API server by itself. Every 15 seconds it displays what it waits for.
   - The failure of one workload does not end the wait for the others. The message has a sentence for each workload that
     failed or is not ready (which pod, and why), and then lists for each pod its state, its last events and the end of
@@ -40,7 +42,7 @@ options:
       kind:
         description: Kind of the workload.
         type: str
-        choices: [Deployment, StatefulSet, DaemonSet, Job]
+        choices: [Deployment, StatefulSet, DaemonSet, Job, Certificate]
         required: true
       namespace:
         description: Its namespace.

@@ -458,6 +458,7 @@ class Builder:
             shutil.copytree(self.files / spec["directory"], source)
         else:
             source.mkdir()
+        if spec.get("module"):
             (source / "go.mod").write_text(spec["module"], encoding="utf-8")
         if spec.get("get"):
             self.command(name, log, [go, "get", "-tool", *spec["get"]], cwd=source, env=env)

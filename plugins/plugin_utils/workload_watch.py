@@ -235,7 +235,7 @@ class Watch:
         verdict = judge(workload)
         if target not in self._was_there:
             others = self._others(target, workload)
-            again = "it had failed before" if verdict.failed and self._rerun else ""
+            again = "it had failed before" if verdict.failed and self._rerun and target.kind == "Job" else ""
             if any(_created(each) > _created(workload) for each in others):
                 again = "another one began after it"
             if again:
@@ -250,6 +250,8 @@ class Watch:
         if verdict.ready:
             return True
         self._find_pods(target, seen)
+        if target.kind == "Certificate":
+            self._find_issue(target, seen)
         if verdict.failed:
             pod = max(seen.pods, key=lambda each: each["metadata"].get("creationTimestamp") or "", default=None)
             why = f"{target} failed, {verdict.failed}"
@@ -315,6 +317,30 @@ class Watch:
             if target.kind == "StatefulSet" and update:
                 old = (pod["metadata"].get("labels") or {}).get("controller-revision-hash") != update
             (seen.outdated if old else seen.pods).append(pod)
+
+    def _find_issue(self, target: Target, seen: Seen) -> None:
+        """Say of a Certificate what its issuer or the challenges of its hosts wait for, where that can be read."""
+        spec, namespace = seen.workload["spec"], quoted(target.namespace)
+        issuer = spec.get("issuerRef") or {}
+        try:
+            challenges = self._list(f"/apis/acme.cert-manager.io/v1/namespaces/{namespace}/challenges")
+            place = f"namespaces/{namespace}/issuers" if issuer.get("kind", "Issuer") == "Issuer" else "clusterissuers"
+            found = self._api.find(f"/apis/cert-manager.io/v1/{place}/{quoted(issuer.get('name', ''))}")
+        except ApiError:
+            return
+        words = [
+            f"challenge of {each['spec']['dnsName']}: {each['status']['reason']}"
+            for each in challenges
+            if each["spec"].get("dnsName") in (spec.get("dnsNames") or []) and (each.get("status") or {}).get("reason")
+        ]
+        ready = condition(found or {}, "Ready")
+        name = f"{issuer.get('kind', 'Issuer')} {issuer.get('name', '')}"
+        if found is None:
+            words.append(f"{name} is not there")
+        elif ready.get("status") != "True":
+            words.append(f"{name} is not ready: {ready.get('message') or 'cert-manager has not looked at it yet'}")
+        if words:
+            seen.verdict.note = "; ".join([seen.verdict.note, *map(one_line, words)])
 
     def _find_hopeless(self, target: Target, seen: Seen) -> None:
         """Give up where a problem has lasted for longer than its kind may."""

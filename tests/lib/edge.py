@@ -8,6 +8,7 @@ import os
 import pathlib
 import socket
 import ssl
+import subprocess
 import sys
 import typing
 import urllib.parse
@@ -16,8 +17,10 @@ import quickstart
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from tests.lib import REPOSITORY
 from tests.lib import stack as stacks
 
+SCENARIO = REPOSITORY / "molecule" / "edge"
 RESOLVER = pathlib.Path(__file__).with_name("resolver")
 
 
@@ -39,6 +42,32 @@ class EdgeStack(stacks.Stack):
             sys.path.insert(0, str(RESOLVER))
             # Python may have one of the system's already.
             exec((RESOLVER / "sitecustomize.py").read_text(), {"__name__": "sitecustomize"})  # noqa: S102  our own file
+
+    def shaped(self, shape):
+        """The same stack by another shape of the scenario's inventory."""
+        return EdgeStack(self.directory, *self.inventories, SCENARIO / "shapes" / shape)
+
+    def converges(self):
+        """Run the playbook, and once more, which must find nothing to change."""
+        done = self.playbook()
+        assert done.code == 0, done.output
+        again = self.playbook()
+        assert (again.code, again.count("changed")) == (0, 0), again.output
+
+    def passes(self, *files):
+        """Run tests of the scenario on this shape, in a process of their own."""
+        words = [word for each in self.inventories for word in ("--stack-inventory", str(each))]
+        paths = [str(SCENARIO / "tests" / each) for each in files]
+        command = [sys.executable, "-m", "pytest", "-q", *paths, "--stack-dir", str(self.directory), *words]
+        ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        print(ran.stdout[-6000:])
+        assert ran.returncode == 0
+
+    def certificate(self, host):
+        """The certificate that the edge shows for a host, which has to be valid."""
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        with self.context().wrap_socket(raw, server_hostname=host) as one:
+            return x509.load_der_x509_certificate(one.getpeercert(binary_form=True))
 
     @property
     def port(self):
@@ -66,10 +95,7 @@ class EdgeStack(stacks.Stack):
         """Flags by which Chromium finds the names, and takes those certificates alone that the CA has issued."""
         digests = []
         for url in (self.mlflow_url, self.keycloak_url):
-            host = urllib.parse.urlsplit(url).hostname
-            raw = socket.create_connection(("127.0.0.1", self.port), timeout=60)
-            with self.context().wrap_socket(raw, server_hostname=host) as one:
-                key = x509.load_der_x509_certificate(one.getpeercert(binary_form=True)).public_key()
+            key = self.certificate(urllib.parse.urlsplit(url).hostname).public_key()
             info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
             digests.append(base64.b64encode(hashlib.sha256(info).digest()).decode())
         return [

@@ -43,8 +43,15 @@ EDGE = {
     "platform_ingress_class": ["", "traefik"],
     "platform_ingress_preset": ["none", "nginx", "traefik", "haproxy"],
     "platform_tls": ["none", "secret", "own_ca", "cert_manager"],
-    "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
-    "platform_tls_acme": [{"email": "a@example.com", "ingress_class": "traefik"}],
+    "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}, {"own_ca": True}],
+    "platform_tls_acme": [
+        {"email": "a@example.com", "ingress_class": "traefik"},
+        {
+            "email": "a@example.com",
+            "ca_path": __file__,
+            "solvers": [{"dns01": {"cloudflare": {"email": 'it\'s "odd"'}}}],
+        },
+    ],
     "platform_internal_tls": [True, False],
 }
 
@@ -167,5 +174,17 @@ VARIANTS = {
         "traefik_service_annotations": [{}, {"example.com/load-balancer": "internal"}],
         "traefik_service_type": ["LoadBalancer", "NodePort", "ClusterIP"],
         "traefik_trusted_proxies": [[], ["10.0.0.0/8", "192.0.2.1"]],
+    },
+    "cert_manager": {
+        "platform_components": [["mlflow", "cert_manager"], ["keycloak", "mlflow", "cert_manager"]],
+        "platform_image_pull_secrets": [[], ["registry"]],
+        "cert_manager_gateway_api": [False, True],
+        "cert_manager_namespaces": [[], ["team-a"]],
+        "platform_tls": ["none", "cert_manager"],
+        "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
+        "platform_tls_acme": [
+            {"email": "a@example.com", "ingress_class": "traefik"},
+            {"email": "a@example.com", "server": "https://acme.pki.svc:14000/dir", "solvers": [{"dns01": {}}]},
+        ],
     },
 }

@@ -19,7 +19,7 @@ ROLES = REPOSITORY / "roles"
 # What role platform makes of a component, and the variables that it reads.
 READ = {"flows": "__{0}_flows __platform_flow_settings", "edge": "__{0}_routes {0}_tls_secret __platform_edge_settings"}
 # The roles that apply manifests.
-COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik")
+COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik", "cert_manager")
 
 # Values that the modules of a run would return.
 CLUSTER = {
@@ -37,6 +37,7 @@ CLUSTER = {
     "sealed_secrets": [],
     "issuers": [],
     "certificates": [],
+    "cert_manager": "",
     "network_policies": [],
     "ingress_classes": {"nginx": "", "public": "Helm"},
     "default_ingress_class": "",

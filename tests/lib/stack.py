@@ -32,6 +32,7 @@ NAMESPACES = {
     "keycloak": "keycloak",
     "mlflow": "mlflow",
     "traefik": "traefik",
+    "cert_manager": "cert-manager",
 }
 # Keys of Secrets that are not confidential.
 NO_SECRETS = (".crt", "username", "client-id", "token-url", "tracking_uri")
@@ -125,7 +126,7 @@ class Stack:
     @property
     def namespaces(self):
         """The namespaces of the components that the inventories deploy, by component."""
-        optional = {"traefik"}
+        optional = {"traefik", "cert_manager"}
         deployed = self.variables.get("platform_components", NAMESPACES.keys() - optional)
         return {component: NAMESPACES[component] for component in NAMESPACES if component in deployed}
 

@@ -1,20 +1,15 @@
 """Other shapes of the edge, one after the other on the running stack: each converges, and passes tests of its own.
 
-This file is the last of the scenario by its name.
+This file and that of the shape acme are the last of the scenario by their names.
 """
 
 import json
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import pytest
 
-from tests.lib import REPOSITORY
-from tests.lib.edge import EdgeStack
-
-HERE = pathlib.Path(__file__).parent
 # What each of them passes, in this order: what one leaves behind, the next one removes.
 SHAPES = {
     "direct": ["test_edge.py", "test_direct.py"],
@@ -63,19 +58,10 @@ def test_shape(stack, shape):
     if shape == "gateway":
         stack.kubectl("apply", "--server-side", "-k", str(gateway_api()))
         stack.kubectl("apply", "-f", "-", text=GATEWAY)
-    inventories = [*stack.inventories, HERE.parent / "shapes" / shape]
-    shaped = EdgeStack(stack.directory, *inventories)
-    done = shaped.playbook()
-    assert done.code == 0, done.output
-    again = shaped.playbook()
-    assert (again.code, again.count("changed")) == (0, 0), again.output
+    shaped = stack.shaped(shape)
+    shaped.converges()
     kind = "HTTPRoute" if shape == "gateway" else "Ingress"
     minio = {(kind, "minio")} if "test_direct.py" in SHAPES[shape] else set()
     policies = {("BackendTLSPolicy", "minio")} if shape == "gateway" else set()
     assert routes(stack) == {(kind, "mlflow"), (kind, "keycloak")} | minio | policies
-    words = [word for each in inventories for word in ("--stack-inventory", str(each))]
-    tests = [str(HERE / name) for name in SHAPES[shape]]
-    command = [sys.executable, "-m", "pytest", "-q", *tests, "--stack-dir", str(stack.directory), *words]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    print(ran.stdout[-6000:])
-    assert ran.returncode == 0
+    shaped.passes(*SHAPES[shape])

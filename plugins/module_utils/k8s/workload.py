@@ -18,6 +18,8 @@ PATHS = {
     "StatefulSet": "/apis/apps/v1/namespaces/{namespace}/statefulsets",
     "DaemonSet": "/apis/apps/v1/namespaces/{namespace}/daemonsets",
     "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
+    # No workload, but waited for like one: https://cert-manager.io/docs/reference/api-docs/#cert-manager.io/v1.Certificate
+    "Certificate": "/apis/cert-manager.io/v1/namespaces/{namespace}/certificates",
 }
 
 # Reasons of a waiting container, by what they mean for the wait.
@@ -138,7 +140,7 @@ def _owned(value: Any, fields: dict[str, Any]) -> Any:
 
 
 def judge(workload: dict[str, Any]) -> Verdict:
-    """Say how far a Deployment, StatefulSet, DaemonSet or Job is."""
+    """Say how far a Deployment, StatefulSet, DaemonSet, Job or Certificate is."""
     return _JUDGES[workload["kind"]](workload)
 
 
@@ -207,7 +209,28 @@ def _job(workload: dict[str, Any]) -> Verdict:
     return Verdict(False, f"{status.get('succeeded', 0)} of {workload['spec'].get('completions', 1)} done{tries}")
 
 
-_JUDGES = {"Deployment": _deployment, "StatefulSet": _stateful_set, "DaemonSet": _daemon_set, "Job": _job}
+def _certificate(certificate: dict[str, Any]) -> Verdict:
+    # Each condition tells of which specification it is.
+    generation = certificate["metadata"].get("generation", 0)
+    ready, issuing = (
+        each if each.get("observedGeneration", 0) >= generation else {}
+        for each in (condition(certificate, "Ready"), condition(certificate, "Issuing"))
+    )
+    if ready.get("status") == "True":
+        return Verdict(True, one_line(ready.get("message")))
+    if issuing.get("status") == "False" and issuing.get("reason") == "Failed":
+        return Verdict(False, "failed", one_line(issuing.get("message")))
+    words = ready.get("message") or issuing.get("message")
+    return Verdict(False, one_line(words) or "cert-manager has not looked at it yet")
+
+
+_JUDGES = {
+    "Deployment": _deployment,
+    "StatefulSet": _stateful_set,
+    "DaemonSet": _daemon_set,
+    "Job": _job,
+    "Certificate": _certificate,
+}
 
 
 # --- pods -------------------------------------------------------------------------------------------------------------

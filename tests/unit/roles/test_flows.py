@@ -151,6 +151,7 @@ def test_the_api_server_is_reached_by_who_needs_it():
     assert {role: names for role, names in with_it.items() if names} == {
         "sealed_secrets": ["sealed-secrets-to-api-server"],
         "traefik": ["traefik-to-api-server"],
+        "cert_manager": ["cert-manager-to-api-server"],
     }
     found = flows("mlflow", mlflow_kubernetes_namespaces=["team"], platform_api_server_networks=["192.0.2.1/32"])
     assert found["mlflow-to-api-server"] == "mlflow/mlflow -> 192.0.2.1/32:443,6443"
@@ -206,3 +207,19 @@ def test_both_ways_of_a_component_remove_them():
     """A component that stays, and one that goes."""
     for file in ("wave", "absent"):
         assert "__platform_closed" in yaml.safe_dump(rendering.tasks_of("platform", file), width=10**6)
+
+
+def test_cert_manager_reaches_the_acme_server_and_the_edge():
+    acme = {"email": "a@b.c", "ingress_class": "x"}
+    options = {"platform_tls": "cert_manager", "platform_edge_namespaces": ["traefik"], "platform_tls_acme": acme}
+    found = flows("cert_manager", **options)
+    assert found["cert-manager-to-acme"] == "cert-manager/cert-manager -> outside:443"
+    assert found["cert-manager-to-edge"] == "cert-manager/cert-manager -> traefik/*"
+    assert "cert-manager-to-name-servers" not in found
+    assert not [name for name in found if "from" in name]
+    own = acme | {"server": "https://pebble.acme.svc:14000/dir", "solvers": [{"dns01": {}}]}
+    found = flows("cert_manager", **options | {"platform_tls_acme": own})
+    assert found["cert-manager-to-acme"] == "cert-manager/cert-manager -> acme/*"
+    assert found["cert-manager-to-name-servers"] == "cert-manager/cert-manager -> outside:53/UDP,53"
+    there = flows("cert_manager", platform_tls="cert_manager", platform_tls_issuer={"kind": "Issuer", "name": "x"})
+    assert "cert-manager-to-acme" not in there

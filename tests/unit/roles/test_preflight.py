@@ -58,10 +58,71 @@ def test_issuers_that_may_not_be_listed_are_not_looked_for():
     assert refusal("mlflow", there | ISSUED | {"platform_tls_issuer": {"name": "x"}}, of="platform") == ""
 
 
-@pytest.mark.parametrize("acme", [{"ingress_class": "traefik"}, {"solvers": [{"dns01": {}}]}])
+@pytest.mark.parametrize(
+    "acme",
+    [
+        {"ingress_class": "nginx"},
+        {"solvers": [{"dns01": {}}]},
+        # Left to the edge: its class, and the cluster's default one.
+        {},
+        {"platform_ingress_class": "", "default_ingress_class": "public"},
+    ],
+)
 def test_an_issuer_that_is_made_needs_an_address_and_who_answers(acme):
-    there = seen(api_groups=["cert-manager.io"]) | ISSUED
-    assert refusal("mlflow", there | {"platform_tls_acme": {"email": "a@b.c", **acme}}, of="platform") == ""
+    edge = {"platform_edge": "ingress", "platform_ingress_class": acme.get("platform_ingress_class", "nginx")}
+    there = seen(api_groups=["cert-manager.io"], default_ingress_class=acme.get("default_ingress_class", "")) | ISSUED
+    own = {key: value for key, value in acme.items() if key in ("ingress_class", "solvers")}
+    there |= {} if own else edge
+    assert refusal("mlflow", there | {"platform_tls_acme": {"email": "a@b.c", **own}}, of="platform") == ""
+
+
+def test_an_issuer_cannot_be_there_before_cert_manager():
+    """A run that deploys it would wait for certificates in vain."""
+    components = {"platform_components": ["mlflow", "keycloak", "cert_manager"]}
+    issuer = {"platform_tls_issuer": {"kind": "Issuer", "name": "team"}}
+    message = refusal("mlflow", ISSUED | components | issuer, of="platform")
+    assert "the cluster has no Issuer/keycloak/team, Issuer/mlflow/team; it has none" in message
+    made = {"platform_tls_acme": {"email": "a@b.c", "ingress_class": "nginx"}}
+    assert refusal("mlflow", ISSUED | components | made, of="platform") == ""
+
+
+@pytest.mark.parametrize(
+    ("groups", "manager", "unreadable", "other"),
+    [
+        ([], "", [], ""),
+        (["cert-manager.io"], "mlops.mlflow", [], ""),
+        (["cert-manager.io"], "Helm", [], "Helm"),
+        (["cert-manager.io"], "", [], "another one"),
+        (["cert-manager.io"], "", ["cert_manager"], ""),
+    ],
+)
+def test_another_cert_manager_is_refused(groups, manager, unreadable, other):
+    message = refusal("cert_manager", seen(api_groups=groups, cert_manager=manager, unreadable=unreadable))
+    assert bool(message) == bool(other), message
+    assert not other or f"a cert-manager already, which {other} manages: leave cert_manager out of" in message
+
+
+@pytest.mark.parametrize(
+    ("issuers", "unreadable", "kept"),
+    [
+        (["Issuer/mlflow/mlflow-acme", "Issuer/keycloak/mlflow-acme"], [], []),
+        (["Issuer/mlflow/mlflow-acme", "Issuer/team/company"], [], ["CustomResourceDefinition"]),
+        ([], ["issuers"], ["CustomResourceDefinition"]),
+    ],
+)
+def test_certificates_of_others_keep_their_definition(issuers, unreadable, kept):
+    found = seen(issuers=issuers, unreadable=unreadable)
+    assert get_role("cert_manager").value("cert_manager_component.kept_kinds", found) == kept
+
+
+@pytest.mark.parametrize("role", ["keycloak", "mlflow"])
+@pytest.mark.parametrize("tls", ["cert_manager", "own_ca"])
+def test_a_sealed_certificate_goes_when_cert_manager_takes_over(role, tls):
+    options = variants.BASE.get(role, {}) | seen(sealed_secrets=[f"{role}/{role}-tls", f"{role}/other"])
+    options |= ISSUED | {"platform_tls": tls, "platform_tls_acme": {"email": "a@b.c", "ingress_class": "nginx"}}
+    gone = get_role(role).value(f"{role}_component", options)["switched_off"]
+    names = [each["metadata"]["name"] for each in gone if each["kind"] == "SealedSecret"]
+    assert names == ([f"{role}-tls"] if tls == "cert_manager" else [])
 
 
 @pytest.mark.parametrize("role", ["keycloak", "mlflow"])

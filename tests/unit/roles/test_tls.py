@@ -1,5 +1,6 @@
 """TLS between components, as their templates have it: who has which key, and whom a client verifies."""
 
+import base64
 import functools
 import json
 import urllib.parse
@@ -153,4 +154,115 @@ def test_the_edge_has_a_certificate_for_its_host(role, host):
     made = {each["kind"]: each for each in manifests(role, options) if each["apiVersion"] == "cert-manager.io/v1"}
     assert made["Certificate"]["spec"]["dnsNames"] == [host]
     assert made["Certificate"]["spec"]["issuerRef"]["name"] == made["Issuer"]["metadata"]["name"]
-    assert made["Issuer"]["spec"]["acme"]["solvers"] == [{"http01": {"ingress": {"ingressClassName": "traefik"}}}]
+    answers = {"ingressClassName": "traefik", "serviceType": "ClusterIP"}
+    assert made["Issuer"]["spec"]["acme"]["solvers"] == [{"http01": {"ingress": answers}}]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # What the edge says, where platform_tls_acme says nothing.
+        (
+            {"platform_edge": "ingress", "platform_ingress_class": "public"},
+            {"ingress": {"ingressClassName": "public", "serviceType": "ClusterIP"}},
+        ),
+        ({"platform_edge": "ingress", "platform_ingress_class": ""}, {"ingress": {"serviceType": "ClusterIP"}}),
+        (
+            {
+                "platform_edge": "gateway",
+                "platform_gateway": {"name": "g", "namespace": "e", "section_name": "s", "http_section_name": "h"},
+            },
+            {
+                "gatewayHTTPRoute": {
+                    "parentRefs": [
+                        {
+                            "group": "gateway.networking.k8s.io",
+                            "kind": "Gateway",
+                            "name": "g",
+                            "namespace": "e",
+                            "sectionName": "h",
+                        }
+                    ],
+                    "serviceType": "ClusterIP",
+                }
+            },
+        ),
+        # Traefik of the stack answers before it redirects; a private registry has the image of what answers.
+        (
+            {"platform_components": ["mlflow", "traefik"], "platform_image_pull_secrets": ["a", "b.c"]},
+            {
+                "ingress": {
+                    "ingressClassName": "traefik",
+                    "ingressTemplate": {
+                        "metadata": {"annotations": {"traefik.ingress.kubernetes.io/router.priority": "2000000000"}}
+                    },
+                    "podTemplate": {"spec": {"imagePullSecrets": [{"name": "a"}, {"name": "b.c"}]}},
+                    "serviceType": "ClusterIP",
+                }
+            },
+        ),
+    ],
+)
+def test_challenges_come_by_the_edge(options, expected):
+    acme = {"platform_tls": "cert_manager", "platform_tls_acme": {"email": "a@b.c"}}
+    made = {each["kind"]: each for each in manifests("mlflow", acme | options)}
+    assert made["Issuer"]["spec"]["acme"]["solvers"] == [{"http01": expected}]
+
+
+def test_the_redirect_of_traefik_lets_challenges_pass():
+    priority = "--entrypoints.web.http.redirections.entrypoint.priority="
+    [redirect] = [
+        int(each.removeprefix(priority))
+        for each in get_role("traefik").value("__traefik_arguments", {"mlflow_url": "https://m.example.com"})
+        if each.startswith(priority)
+    ]
+    presets = get_role("traefik").value("platform_ingress_presets.traefik")
+    assert redirect < int(presets["acme"]["traefik.ingress.kubernetes.io/router.priority"])
+    # That of a route is by default as long as its rule.
+    assert redirect > 10000
+    assert "priority" not in str(presets["https"])
+
+
+def test_a_private_acme_server_is_verified(tmp_path):
+    file = tmp_path / "ca.crt"
+    file.write_text("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")
+    acme = {"email": "a@b.c", "server": "https://acme.example.com/dir", "ingress_class": "x", "ca_path": str(file)}
+    for given, bundle in ((acme, file.read_text().strip()), (acme | {"ca_path": ""}, None)):
+        options = {"platform_tls": "cert_manager", "platform_tls_acme": given}
+        [spec] = [each["spec"] for each in manifests("keycloak", options) if each["kind"] == "Issuer"]
+        assert spec["acme"]["server"] == "https://acme.example.com/dir"
+        found = spec["acme"].get("caBundle")
+        assert (base64.b64decode(found).decode().strip() if found else None) == bundle
+
+
+@pytest.mark.parametrize("role", ["mlflow", "keycloak"])
+def test_cert_manager_issues_by_the_own_ca(role):
+    """The Secret of the CA is where its Issuer is."""
+    options = {"platform_tls": "cert_manager", "platform_tls_issuer": {"own_ca": True}, "platform_internal_tls": False}
+    made = {each["kind"]: each for each in manifests(role, options) if each["apiVersion"] == "cert-manager.io/v1"}
+    assert made["Issuer"]["spec"] == {"ca": {"secretName": "mlflow-ca"}}
+    assert made["Issuer"]["metadata"]["name"] == made["Certificate"]["spec"]["issuerRef"]["name"] == "mlflow-ca"
+    assert made["Certificate"]["spec"]["duration"] == "2160h"
+    secrets = get_role("mlflow").value("mlflow_component", variants.BASE["mlflow"] | options)["secrets"]
+    [ca] = [each for each in secrets if each["name"] == "mlflow-ca"]
+    assert made["Issuer"]["metadata"]["namespace"] in ca["namespaces"]
+    assert [each["namespaces"] for each in secrets if each["name"] == "mlflow-tls"] == []
+
+
+def test_cert_manager_has_rights_in_its_namespaces_only():
+    options = {"cert_manager_namespaces": ["team"], "platform_components": ["mlflow", "keycloak", "cert_manager"]}
+    made = get_role("cert_manager").manifests(options)
+    roles = [each for each in made if "Role" in each["kind"]]
+    assert {each["kind"] for each in roles} == {"Role", "RoleBinding"}
+    assert {each["metadata"]["namespace"] for each in roles} == {"mlflow", "keycloak", "team"}
+    assert "*" not in json.dumps([each.get("rules") for each in roles])
+    for each in roles:
+        if each["kind"] == "RoleBinding":
+            home = each["metadata"]["namespace"]
+            assert [one["name"] for one in each["subjects"]] == [f"cert-manager-{home}"]
+    for each in made:
+        if each["kind"] == "Deployment":
+            [container] = each["spec"]["template"]["spec"]["containers"]
+            home = each["metadata"]["name"].removeprefix("cert-manager-")
+            assert f"--namespace={home}" in container["args"]
+            assert each["spec"]["template"]["spec"]["serviceAccountName"] == f"cert-manager-{home}"

@@ -36,6 +36,12 @@ def test_the_proxy_is_of_the_version_that_is_built():
     assert image.rpartition(":v")[2] == VERSIONS["oauth2_proxy"]
 
 
+def test_cert_manager_is_of_the_version_that_is_built():
+    images = load("cert_manager/defaults/main.yml")
+    for name in ("cert_manager_image", "cert_manager_solver_image"):
+        assert images[name].rpartition(":v")[2] == VERSIONS["cert_manager"]
+
+
 @pytest.mark.parametrize(
     "path",
     [

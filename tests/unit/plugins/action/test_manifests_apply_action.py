@@ -1,11 +1,11 @@
-"""What a task returns of applied objects."""
+"""What a task returns of applied objects, and in which order they are applied."""
 
 import json
 from types import SimpleNamespace
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.action import manifests_apply
-from ansible_collections.mlops.mlflow.plugins.action.manifests_apply import summary
+from ansible_collections.mlops.mlflow.plugins.action.manifests_apply import by_definition, summary
 
 
 def manifest(kind, name, namespace=None):
@@ -110,6 +110,7 @@ def apply(cluster, kubeconfig, monkeypatch):
 
         monkeypatch.setattr(module, "_execute_module", execute)
         options = {"kubeconfig": kubeconfig, "context": None, "manifests": [manifest], "field_manager": "mlops.mlflow"}
+        options["api_groups"] = None
         result = module.act(options, {})
         return result, applied
 
@@ -174,3 +175,59 @@ def test_a_cluster_that_refuses_ends_it_before_anything_is_applied(cluster, appl
     assert result["failed"]
     assert "403 Forbidden" in result["msg"]
     assert applied == []
+
+
+# --- kinds that are defined by others of the list
+
+DEFINITION = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "certificates.cert-manager.io"},
+    "spec": {"group": "cert-manager.io"},
+}
+CERTIFICATE = {"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": {"namespace": "a", "name": "c"}}
+OTHER = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "a", "name": "s"}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "later"),
+    [(None, []), (["apps"], [CERTIFICATE]), (["cert-manager.io"], [])],
+)
+def test_kinds_that_are_new_come_last(groups, later):
+    manifests = [CERTIFICATE, DEFINITION, OTHER]
+    first, last = by_definition(manifests, groups)
+    assert last == later
+    assert first == [each for each in manifests if each not in later]
+    # Where nobody defines them, the cluster has to know them.
+    assert by_definition([CERTIFICATE, OTHER], groups) == ([CERTIFICATE, OTHER], [])
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("unknown", [0, 2, 99])
+def test_new_kinds_are_tried_until_they_are_served(monkeypatch, check, unknown):
+    """The API server serves a kind a moment after its definition; in check mode there is none to ask for."""
+    calls, slept = [], []
+
+    def execute(_self, _module, module_args, task_vars):
+        names = [each["kind"] for each in module_args["definition"]]
+        calls.append(names)
+        if names == ["Certificate"]:
+            missing = len(calls) <= 1 + unknown
+            error = {"error": {"msg": "Failed to find exact match for cert-manager.io/v1.Certificate by [kind]"}}
+            return {"changed": not missing, "result": {}} | (error if missing else {})
+        return {"result": {"results": [{"changed": True, "result": {}} for _each in names]}}
+
+    plugin = object.__new__(manifests_apply.ActionModule)
+    plugin._task = SimpleNamespace(check_mode=check)
+    options = {"manifests": [CERTIFICATE, DEFINITION, OTHER], "field_manager": "x", "api_groups": []}
+    options |= {"kubeconfig": None, "context": None}
+    monkeypatch.setattr(manifests_apply.ActionModule, "_execute_module", execute)
+    monkeypatch.setattr(manifests_apply.time, "sleep", slept.append)
+    result = plugin.act(options, {})
+    assert calls[0] == ["CustomResourceDefinition", "Service"]
+    if check:
+        assert (len(calls), result["changed_objects"][-1]) == (1, "Certificate a/c")
+    else:
+        assert len(calls) == 1 + min(unknown + 1, len(slept))
+        assert bool(result.get("failed")) is (unknown == 99)
+        assert ("Certificate a/c" in result["changed_objects"]) is (unknown != 99)

@@ -75,6 +75,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "sealed_secrets": [],
         "issuers": [],
         "certificates": [],
+        "cert_manager": "",
         "network_policies": ["db/default-deny"],
         "ingress_classes": {"nginx": "", "traefik": "Helm"},
         "default_ingress_class": "traefik",
@@ -169,7 +170,10 @@ def test_tells_of_cert_manager(live, run):
     ):
         items = [{"metadata": each} for each in places]
         live.answers[f"GET /apis/cert-manager.io/v1/{kind}"] = (200, {"items": items})
+    labels = {"app.kubernetes.io/managed-by": "Helm"}
+    live.store(cluster_info.CERTIFICATES, {"metadata": {"labels": labels}})
     result = run("cluster_info")
+    assert result["cert_manager"] == "Helm"
     assert result["issuers"] == ["ClusterIssuer/company", "ClusterIssuer/letsencrypt", "Issuer/mlflow/company"]
     assert result["certificates"] == ["mlflow/mlflow-tls"]
 

@@ -195,6 +195,21 @@ def test_a_step_that_fails_leaves_nothing_that_looks_finished(tmp_path, files, p
     assert build(tmp_path, files).plan(["program"]) == ["program"]
 
 
+@pytest.mark.parametrize("directory", [{}, {"directory": "own"}])
+def test_a_module_of_files_and_of_the_step(tmp_path, files, path, directory):
+    """The step has its versions; its programs are files."""
+    (path / "go").write_text(
+        '#!/bin/sh\n[ "$1" = env ] && echo go1.30.0 && exit\nls > "$5/seen"; cat go.mod >> "$5/seen"\n'
+    )
+    (files / "own" / "program").mkdir(parents=True)
+    (files / "own" / "program" / "main.go").write_text("package main\n")
+    go = {"module": "module localhost/own\n", "build": {".": ["./program"]}, "arguments": ["-mod=mod"], **directory}
+    steps = build(tmp_path, files, steps={"own": {"go": go}})
+    steps.ensure(["own"])
+    names = ["go.mod", "program"] if directory else ["go.mod"]
+    assert (steps.output("own") / "seen").read_text().split("\n")[:-1] == [*names, "module localhost/own"]
+
+
 def test_a_killed_build_leaves_nothing_and_its_command_ends(tmp_path, files, path):
     (path / "go").write_text(
         '#!/bin/sh\n[ "$1" = env ] && echo go1.30.0 && exit\n'

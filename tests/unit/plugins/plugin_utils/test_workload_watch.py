@@ -746,3 +746,68 @@ def test_pruning_is_tried_until_the_api_server_answers(world):
     watch = world.watch(target, **PRUNE)
     assert watch.wait(60) is True
     assert (watch.pruned, jobs(world)) == (["ns/old"], ["new"])
+
+
+# --- certificates
+
+
+CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/ns"
+CHALLENGES = "/apis/acme.cert-manager.io/v1/namespaces/ns/challenges"
+
+
+def certificate(world: World, *conditions: dict[str, Any]) -> Target:
+    """Store a Certificate for two hosts, of an issuer and with challenges of them."""
+    spec = {"issuerRef": {"kind": "Issuer", "name": "acme"}, "dnsNames": ["a.example.com", "b.example.com"]}
+    thing = {"metadata": {"generation": 1}, "spec": spec, "status": {"conditions": list(conditions)}}
+    world.cluster.store(f"{CERTIFICATES}/certificates/tls", thing)
+    return Target("Certificate", "ns", "tls")
+
+
+def test_a_certificate_waits_for_challenges(world):
+    target = certificate(world, {"type": "Ready", "status": "False", "message": "no Secret", "observedGeneration": 1})
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    world.cluster.store(f"{CERTIFICATES}/issuers/acme", {"status": ready})
+    for name, host, reason in (
+        ("1", "b.example.com", "wrong status code '404', expected '200'"),
+        ("2", "a.example.com", ""),
+        ("3", "c.example.com", "of another"),
+    ):
+        thing = {"spec": {"dnsName": host}, "status": {"reason": reason}}
+        world.cluster.store(f"{CHALLENGES}/{name}", thing)
+    watch = world.watch(target)
+    assert watch.wait(20) is False
+    assert watch.seen[target].verdict.note == (
+        "no Secret; challenge of b.example.com: wrong status code '404', expected '200'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("issuer", "words"),
+    [
+        (None, "Issuer acme is not there"),
+        ({}, "Issuer acme is not ready: cert-manager has not looked at it yet"),
+        (
+            {"conditions": [{"type": "Ready", "status": "False", "message": "no account"}]},
+            "Issuer acme is not ready: no account",
+        ),
+    ],
+)
+def test_a_certificate_waits_for_its_issuer(world, issuer, words):
+    target = certificate(world)
+    if issuer is not None:
+        world.cluster.store(f"{CERTIFICATES}/issuers/acme", {"status": issuer})
+    watch = world.watch(target)
+    assert watch.wait(20) is False
+    assert watch.seen[target].verdict.note == f"cert-manager has not looked at it yet; {words}"
+    assert f"Certificate ns/tls is not ready after 20 s: cert-manager has not looked at it yet; {words}" in explain(
+        watch, world.api
+    )
+
+
+def test_a_certificate_that_was_refused_fails_at_once(world):
+    """cert-manager tries again an hour later. It is no Job, which would be run again."""
+    words = "The certificate request has failed to complete and will be retried: order is invalid"
+    refused = {"type": "Issuing", "status": "False", "reason": "Failed", "message": words, "observedGeneration": 1}
+    target = certificate(world, refused)
+    assert world.failure(target) == f"Certificate ns/tls failed, {words}"
+    assert world.now < 1010

@@ -313,3 +313,36 @@ def test_what_a_manager_applied():
         },
     }
     assert workload.applied(thing, "them") is None
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready", "note", "failed"),
+    [
+        ([], False, "cert-manager has not looked at it yet", ""),
+        ([("Ready", "True", "", "up to date", 2)], True, "up to date", ""),
+        ([("Ready", "True", "", "up to date", 1)], False, "cert-manager has not looked at it yet", ""),
+        ([("Ready", "False", "DoesNotExist", "no Secret", 2)], False, "no Secret", ""),
+        # A renewal: the former one is still valid.
+        (
+            [("Ready", "True", "", "up to date", 2), ("Issuing", "True", "Renewing", "renewing", 2)],
+            True,
+            "up to date",
+            "",
+        ),
+        ([("Issuing", "True", "DoesNotExist", "issuing", 2)], False, "issuing", ""),
+        # Of what was asked for before.
+        ([("Issuing", "False", "Failed", "order is invalid", 1)], False, "cert-manager has not looked at it yet", ""),
+        (
+            [("Ready", "False", "DoesNotExist", "no Secret", 2), ("Issuing", "False", "Failed", "order is invalid", 2)],
+            False,
+            "failed",
+            "order is invalid",
+        ),
+        ([("Ready", "True", "", "up to date", 2), ("Issuing", "False", "Failed", "busy", 2)], True, "up to date", ""),
+    ],
+)
+def test_certificate(conditions, ready, note, failed):
+    keys = ("type", "status", "reason", "message", "observedGeneration")
+    state = {"conditions": [dict(zip(keys, each, strict=True)) for each in conditions]}
+    verdict = workload.judge(made("Certificate", {}, state))
+    assert (verdict.ready, verdict.note, verdict.failed) == (ready, note, failed)
