@@ -120,7 +120,7 @@ def test_certificates_of_others_keep_their_definition(issuers, unreadable, kept)
 def test_a_sealed_certificate_goes_when_cert_manager_takes_over(role, tls):
     options = variants.BASE.get(role, {}) | seen(sealed_secrets=[f"{role}/{role}-tls", f"{role}/other"])
     options |= ISSUED | {"platform_tls": tls, "platform_tls_acme": {"email": "a@b.c", "ingress_class": "nginx"}}
-    gone = get_role(role).value(f"{role}_component", options)["switched_off"]
+    gone = get_role(role).registered(options)["switched_off"]
     names = [each["metadata"]["name"] for each in gone if each["kind"] == "SealedSecret"]
     assert names == ([f"{role}-tls"] if tls == "cert_manager" else [])
 

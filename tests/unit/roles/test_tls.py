@@ -204,7 +204,11 @@ def test_the_edge_has_a_certificate_for_its_host(role, host):
     ],
 )
 def test_challenges_come_by_the_edge(options, expected):
-    acme = {"platform_tls": "cert_manager", "platform_tls_acme": {"email": "a@b.c"}}
+    acme = {
+        "mlflow_url": "https://m.example.com",
+        "platform_tls": "cert_manager",
+        "platform_tls_acme": {"email": "a@b.c"},
+    }
     made = {each["kind"]: each for each in manifests("mlflow", acme | options)}
     assert made["Issuer"]["spec"]["acme"]["solvers"] == [{"http01": expected}]
 
@@ -228,7 +232,7 @@ def test_a_private_acme_server_is_verified(tmp_path):
     file.write_text("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")
     acme = {"email": "a@b.c", "server": "https://acme.example.com/dir", "ingress_class": "x", "ca_path": str(file)}
     for given, bundle in ((acme, file.read_text().strip()), (acme | {"ca_path": ""}, None)):
-        options = {"platform_tls": "cert_manager", "platform_tls_acme": given}
+        options = {"platform_tls": "cert_manager", "platform_tls_acme": given, "keycloak_url": "https://k.example.com"}
         [spec] = [each["spec"] for each in manifests("keycloak", options) if each["kind"] == "Issuer"]
         assert spec["acme"]["server"] == "https://acme.example.com/dir"
         found = spec["acme"].get("caBundle")
@@ -239,6 +243,7 @@ def test_a_private_acme_server_is_verified(tmp_path):
 def test_cert_manager_issues_by_the_own_ca(role):
     """The Secret of the CA is where its Issuer is."""
     options = {"platform_tls": "cert_manager", "platform_tls_issuer": {"own_ca": True}, "platform_internal_tls": False}
+    options |= {"mlflow_url": "https://m.example.com", "keycloak_url": "https://k.example.com"}
     made = {each["kind"]: each for each in manifests(role, options) if each["apiVersion"] == "cert-manager.io/v1"}
     assert made["Issuer"]["spec"] == {"ca": {"secretName": "mlflow-ca"}}
     assert made["Issuer"]["metadata"]["name"] == made["Certificate"]["spec"]["issuerRef"]["name"] == "mlflow-ca"
@@ -246,7 +251,11 @@ def test_cert_manager_issues_by_the_own_ca(role):
     secrets = get_role("mlflow").value("mlflow_component", variants.BASE["mlflow"] | options)["secrets"]
     [ca] = [each for each in secrets if each["name"] == "mlflow-ca"]
     assert made["Issuer"]["metadata"]["namespace"] in ca["namespaces"]
-    assert [each["namespaces"] for each in secrets if each["name"] == "mlflow-tls"] == []
+    assert [
+        each
+        for each in get_role(role).registered(variants.BASE.get(role, {}) | options)["secrets"]
+        if each["name"] == f"{role}-tls"
+    ] == []
 
 
 def test_cert_manager_has_rights_in_its_namespaces_only():

@@ -20,6 +20,7 @@ WORKLOADS = {
     "keycloak": {"keycloak"},
     "mlflow": {"mlflow", "mlflow-migrate", "mlflow-oauth2-proxy"},
     "traefik": {"traefik"},
+    "cert_manager": {"cert-manager"},
 }
 SETTINGS = {
     "labels": {"example.com/team": "ml"},
@@ -102,7 +103,7 @@ def in_pods(key, workload):
 def test_these_are_all_workloads(role):
     assert plain(role).keys() == WORKLOADS[role]
     choices = set(checks.specification("platform")["platform_workloads"]["options"]["names"]["choices"])
-    assert {role, *WORKLOADS[role]} - {"sealed-secrets"} <= choices
+    assert {role, *WORKLOADS[role]} - {"sealed-secrets", "cert-manager"} <= choices
     assert choices <= WORKLOADS.keys() | set().union(*WORKLOADS.values())
 
 

@@ -63,7 +63,8 @@ SETTINGS = {
     "authority": {"name": "ca", "namespaces": ["home"]},
     "supplied": {},
     "issuer": {},
-    "acme": {},
+    "issuer_spec": {},
+    "duration": "",
     "preset": {"http": {}, "https": {"a": "preset", "b": "preset"}},
     "backends": {"b": "backend", "c": "{namespace}/{secret} {host}"},
     "annotations": {},
@@ -100,7 +101,7 @@ def test_a_component_without_routes_has_no_edge():
             settings = SETTINGS | {"tls": tls}
             assert edge_manifests(one, settings) == []
             assert edge_secrets(one, settings) == []
-            assert edge_leftovers(one, settings, [], []) == []
+            assert edge_leftovers(one, settings, [], [], []) == []
 
 
 def test_without_an_edge_there_are_certificates_only():
@@ -109,7 +110,7 @@ def test_without_an_edge_there_are_certificates_only():
     (certificate,) = edge_manifests(component(ROUTE), settings)
     assert certificate["spec"]["dnsNames"] == ["store.example.com"]
     assert certificate["spec"]["issuerRef"] == {"group": "cert-manager.io", "kind": "Issuer", "name": "ours"}
-    with_issuer = edge_manifests(component(ROUTE), settings | {"acme": {"acme": {}}})
+    with_issuer = edge_manifests(component(ROUTE), settings | {"issuer_spec": {"acme": {}}})
     assert made(with_issuer) == [("Issuer", "store", "ours"), ("Certificate", "store", "store-tls")]
 
 
@@ -178,31 +179,31 @@ def test_routes_that_are_left_over():
         existing("Ingress", "elsewhere", "store"),
     ]
     one = component(ROUTE)
-    assert edge_leftovers(one, SETTINGS, there, []) == there[1:3]
-    assert edge_leftovers(one, SETTINGS | {"kind": "HTTPRoute"}, there, []) == there[:2]
-    assert edge_leftovers(one, SETTINGS | {"kind": ""}, there, []) == there[:3]
+    assert edge_leftovers(one, SETTINGS, there, [], []) == there[1:3]
+    assert edge_leftovers(one, SETTINGS | {"kind": "HTTPRoute"}, there, [], []) == there[:2]
+    assert edge_leftovers(one, SETTINGS | {"kind": ""}, there, [], []) == there[:3]
     redirect = existing("HTTPRoute", "store", "store-redirect")
     for parent, gone in (({"name": "public"}, []), ({}, [redirect])):
         settings = SETTINGS | {"kind": "HTTPRoute", "http_parent": parent}
-        assert edge_leftovers(one, settings, [redirect], []) == gone
+        assert edge_leftovers(one, settings, [redirect], [], []) == gone
 
 
 def test_what_a_gateway_verified_by_goes_with_its_route():
     one = component(ROUTE | {"backend": BACKEND})
     there = [existing("HTTPRoute", "store", "store"), existing("BackendTLSPolicy", "store", "store")]
-    assert made(edge_leftovers(one, SETTINGS, there, [])) == [
+    assert made(edge_leftovers(one, SETTINGS, there, [], [])) == [
         ("HTTPRoute", "store", "store"),
         ("BackendTLSPolicy", "store", "store"),
         ("ConfigMap", "store", "store-ca"),
     ]
-    assert edge_leftovers(one, SETTINGS | {"kind": "HTTPRoute"}, there, []) == []
+    assert edge_leftovers(one, SETTINGS | {"kind": "HTTPRoute"}, there, [], []) == []
 
 
 def test_certificates_that_are_left_over():
     there = ["store/store-tls", "store/other", "elsewhere/store-tls"]
     own = [("Certificate", "store", "store-tls")]
-    assert made(edge_leftovers(component(ROUTE), SETTINGS, [], there)) == own
+    assert made(edge_leftovers(component(ROUTE), SETTINGS, [], there, [])) == own
     issued = SETTINGS | {"tls": "cert_manager", "issuer": {"name": "ours"}}
-    assert edge_leftovers(component(ROUTE), issued, [], there) == []
+    assert edge_leftovers(component(ROUTE), issued, [], there, []) == []
     # Its URL is no longer there.
-    assert made(edge_leftovers(component(ROUTE | {"url": ""}), issued, [], there)) == own
+    assert made(edge_leftovers(component(ROUTE | {"url": ""}), issued, [], there, [])) == own
