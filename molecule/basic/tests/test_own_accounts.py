@@ -219,7 +219,7 @@ def test_settings_file_contains_no_password(stack, servers):
         assert not [key for key, value in values.items() if value in text]
         assert (file.mode, file.uid) == (0o600, 10001)
     listed = stack.core.list_namespaced_config_map(stacks.NAMESPACES["mlflow"]).items
-    assert {each.metadata.name for each in listed} == {"kube-root-ca.crt"}
+    assert {each.metadata.name for each in listed} == {"kube-root-ca.crt", "mlflow-ca"}
 
 
 def test_server_pods_do_not_have_the_playbooks_password(stack):
