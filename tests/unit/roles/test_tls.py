@@ -258,6 +258,22 @@ def test_cert_manager_issues_by_the_own_ca(role):
     ] == []
 
 
+def test_cert_manager_looks_after_minio_where_the_edge_leads_to_it():
+    """Its Issuer by the stack's CA is there too, with the CA's Secret."""
+    options = {
+        "platform_components": ["minio", "mlflow", "keycloak", "cert_manager"],
+        "platform_tls": "cert_manager",
+        "platform_tls_issuer": {"own_ca": True},
+        "platform_edge": "ingress",
+        "mlflow_artifacts_direct": True,
+        "mlflow_s3_public_url": "https://s3.example.com",
+    }
+    for url, places in (("https://s3.example.com", ["mlflow", "keycloak", "minio"]), ("", ["mlflow", "keycloak"])):
+        given = options | {"mlflow_s3_public_url": url}
+        assert get_role("cert_manager").value("__cert_manager_watched", given) == places
+        assert get_role("mlflow").value("platform_ca.namespaces", variants.BASE["mlflow"] | given) == places
+
+
 def test_cert_manager_has_rights_in_its_namespaces_only():
     options = {"cert_manager_namespaces": ["team"], "platform_components": ["mlflow", "keycloak", "cert_manager"]}
     made = get_role("cert_manager").manifests(options)
