@@ -87,9 +87,10 @@ def remove_pods(stack):
 
 
 @contextlib.contextmanager
-def pod(stack, deployment, name, command, **different):
-    """Run a pod with MLflow's image; yield its IP address and its node's. `_body` says what may be different."""
-    stack.core.create_namespaced_pod(NAMESPACE, _body(deployment, name, command, **different))
+def pod(stack, deployment, name, command, *, cpu, memory, probe=None, env=None):
+    """Run a pod with MLflow's image; yield its IP address and its node's."""
+    body = _body(deployment, name, command, cpu=cpu, memory=memory, probe=probe, env=env)
+    stack.core.create_namespaced_pod(NAMESPACE, body)
 
     def ready():
         found = stack.core.read_namespaced_pod(name, NAMESPACE)
