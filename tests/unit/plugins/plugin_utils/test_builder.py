@@ -199,7 +199,7 @@ def test_a_step_that_fails_leaves_nothing_that_looks_finished(tmp_path, files, p
 def test_a_module_of_files_and_of_the_step(tmp_path, files, path, directory):
     """The step has its versions; its programs are files."""
     (path / "go").write_text(
-        '#!/bin/sh\n[ "$1" = env ] && echo go1.30.0 && exit\nls > "$5/seen"; cat go.mod >> "$5/seen"\n'
+        '#!/bin/sh\n[ "$1" = env ] && echo go1.30.0 && exit\nls > "$4/seen"; cat go.mod >> "$4/seen"\n'
     )
     (files / "own" / "program").mkdir(parents=True)
     (files / "own" / "program" / "main.go").write_text("package main\n")
