@@ -38,13 +38,13 @@ BACKEND_POLICIES = f"/apis/{GATEWAY_GROUP}/v1/backendtlspolicies"
 WHOLE_NETWORKS = {4: 16, 6: 56}
 DEPLOYMENTS = "/apis/apps/v1/deployments"
 VOLUMES = "/api/v1/persistentvolumeclaims"
-OURS = "app.kubernetes.io/managed-by=mlops.mlflow"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+OURS = f"{MANAGED_BY}=mlops.mlflow"
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 CERT_MANAGER = "cert-manager.io"
 AUTOSCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 CERTIFICATES = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/certificates.{CERT_MANAGER}"
-MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
 class ActionModule(LocalAction):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import APPLY_PATCH, Api, KubeError, quoted
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import APPLY_PATCH, KubeError
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.workload import PATHS, judge
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.local_action import LocalAction
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.workload_watch import Target
 
 # Those whose pods others may count, such as a HorizontalPodAutoscaler.
 SCALED = ("Deployment", "StatefulSet")
@@ -93,25 +94,19 @@ class ActionModule(LocalAction):
             if each["kind"] not in SCALED or "replicas" in each["spec"]:
                 continue
             api = api or self.connect(options)
-            path, live = _find(api, each)
+            place = {key: each["metadata"][key] for key in ("name", "namespace")}
+            path = Target(each["kind"], **place).path
+            live = api.find(path)
             if live is None or not _owns_replicas(live, manager):
                 continue
             there = {"replicas": live["spec"]["replicas"]}
             if self._task.check_mode:  # which tells of no change that there will not be
                 kept[-1] = {**each, "spec": {**each["spec"], **there}}
                 continue
-            place = {key: each["metadata"][key] for key in ("name", "namespace")}
             body = {"apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": place, "spec": there}
             query = {"fieldManager": f"{manager}-replicas", "force": "true"}
             api.json("PATCH", path, query=query, body=body, content_type=APPLY_PATCH)
         return kept
-
-
-def _find(api: Api, manifest: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
-    """Give the path of a workload, and what is there."""
-    metadata = manifest["metadata"]
-    path = f"{PATHS[manifest['kind']].format(namespace=quoted(metadata['namespace']))}/{quoted(metadata['name'])}"
-    return path, api.find(path)
 
 
 def _owns_replicas(live: dict[str, Any], manager: str) -> bool:

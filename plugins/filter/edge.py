@@ -35,8 +35,7 @@ def edge_manifests(component: dict[str, Any], settings: dict[str, Any]) -> list[
     Returns:
         Certificates of cert-manager, and Ingresses, or HTTPRoutes with what they verify a Service's certificate by.
     """
-    edge = component.get("edge") or {}
-    made = _certificates(component, settings) if edge and settings["tls"] == "cert_manager" else []
+    made = _certificates(component, settings) if settings["tls"] == "cert_manager" else []
     for route in _wanted(component, settings):
         made += (_ingress if settings["kind"] == "Ingress" else _http_routes)(component, route, settings)
     return made

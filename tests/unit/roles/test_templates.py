@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import re
 
 import covertable
@@ -15,7 +14,6 @@ import pytest
 import yaml
 
 from tests.lib import rendering
-from tests.lib.dry_run import Server
 from tests.lib.options import BASE, FLOWS, UNDECIDED, VARIANTS
 
 
@@ -165,14 +163,6 @@ def test_no_manifest_depends_on_a_run(role):
     """With another time limit no Job runs again, since none has another name, and nothing is reported as changed."""
     options = BASE.get(role, {})
     assert get_role(role).manifests(options | {"platform_timeout": 900}) == get_role(role).manifests(options)
-
-
-@pytest.fixture(scope="module")
-def server():
-    if not os.path.exists(os.environ.get("KUBECONFIG", "")):
-        pytest.skip("KUBECONFIG names no cluster to ask")
-    with Server(os.environ["KUBECONFIG"]) as asked:
-        yield asked
 
 
 # Their CRDs are not of a plain cluster; the scenario `edge` has those of the Gateway API.

@@ -1,13 +1,11 @@
 """What platform_workloads and mlflow_autoscaling come to in the manifests of all components."""
 
 import functools
-import os
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.plugin_utils.workloads import placed
 
 from tests.lib import checks, rendering
-from tests.lib.dry_run import Server
 from tests.lib.options import BASE
 
 POD_NAME = "app.kubernetes.io/name"
@@ -298,14 +296,6 @@ def test_autoscaling_and_a_number_may_agree():
 
 
 # --- the API server ---
-
-
-@pytest.fixture(scope="module")
-def server():
-    if not os.path.exists(os.environ.get("KUBECONFIG", "")):
-        pytest.skip("KUBECONFIG names no cluster to ask")
-    with Server(os.environ["KUBECONFIG"]) as asked:
-        yield asked
 
 
 @pytest.mark.parametrize("role", rendering.COMPONENTS)
