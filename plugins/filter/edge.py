@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters over the routes of components: public URLs, and what has to lead from them into the cluster."""
+"""Routes of components: public URLs, and what has to lead from them into the cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.mlops.mlflow.plugins.filter.components import certificate_secrets
-from ansible_collections.mlops.mlflow.plugins.filter.flows import LABELS, POD_NAME
+from ansible_collections.mlops.mlflow.plugins.filter.flows import LABELS, POD_NAME, network_policies
 
 CERTIFICATES = "cert-manager.io/v1"
 SEALED = "bitnami.com/v1alpha1"
@@ -22,6 +22,33 @@ _SECRETS = ("secret", "own_ca")
 _PORTS = {"http": 80, "https": 443}
 # Hosts that no edge can be found by.
 _PLACELESS = re.compile(r"localhost|.+\.localhost|[0-9.]+|.*:.*")
+
+
+def with_network(
+    components: list[dict[str, Any]], flows: dict[str, Any], edge: dict[str, Any], existing: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Add to components what their flows and routes need.
+
+    Args:
+        components: as roles register them.
+        flows: settings as C(network_policies) takes them; none where there are no policies.
+        edge: settings as C(edge_manifests) and C(edge_secrets) take them.
+        existing: C(routes), C(certificates) and C(sealed_secrets) of the cluster, as C(edge_leftovers) takes them.
+
+    Returns:
+        The components, with manifests as C(policies) and C(edge_objects), and more C(secrets) and C(switched_off).
+    """
+    there = [existing[key] for key in ("routes", "certificates", "sealed_secrets")]
+    return [
+        {
+            **each,
+            "policies": network_policies(each, flows) if flows else [],
+            "edge_objects": edge_manifests(each, edge),
+            "secrets": [*(each.get("secrets") or []), *edge_secrets(each, edge)],
+            "switched_off": [*(each.get("switched_off") or []), *edge_leftovers(each, edge, *there)],
+        }
+        for each in components
+    ]
 
 
 def edge_manifests(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -238,5 +265,5 @@ class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Any]:
-        """Give the filters of this file by name."""
-        return {"edge_leftovers": edge_leftovers, "edge_manifests": edge_manifests, "edge_secrets": edge_secrets}
+        """Give the filter of this file by name."""
+        return {"with_network": with_network}

@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters over flows: which connections a component has, as data, and the NetworkPolicies that let these through."""
+"""Flows: which connections a component has, as data, and the NetworkPolicies that let these through."""
 
 from __future__ import annotations
 
@@ -224,6 +224,5 @@ class FilterModule:
         """Give the filters of this file by name."""
         return {
             "flow_problems": flow_problems,
-            "network_policies": network_policies,
             "network_problems": network_problems,
         }

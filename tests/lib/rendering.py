@@ -119,19 +119,22 @@ class Role:
         given |= {"ansible_parent_role_paths": [str(self.path)], "platform_run": []}
         added = json.loads(json.dumps(task["vars"]))
         text = task["ansible.builtin.set_fact"]["platform_run"]
-        (component,) = self.template(text, (options or {}) | given | added)
+        run = json.loads(json.dumps(self.template(text, (options or {}) | given | added)))
+        (component,) = self.value("__platform_with_network", (options or {}) | {"platform_run": run})
         return json.loads(json.dumps(component))
 
     def edge(self, options=None):
         """What leads to the role's pods from outside of the cluster."""
-        return self.template(
-            "{{ " + f"{self.name}_component | mlops.mlflow.edge_manifests(__platform_edge_settings)" + " }}", options
-        )
+        return self._with_network("{}", options)["edge_objects"]
 
     def policies(self, options=None):
         """The NetworkPolicies of the role's flows, as role platform makes them."""
-        text = "{{ " + f"{self.name}_component | mlops.mlflow.network_policies(__platform_flow_settings)" + " }}"
-        return self.template(text, options)
+        return self._with_network("__platform_flow_settings", options)["policies"]
+
+    def _with_network(self, flows, options):
+        """The component with what role platform adds for these settings of flows."""
+        added = f"mlops.mlflow.with_network({flows}, __platform_edge_settings, platform_cluster)"
+        return self.value(f"[{self.name}_component] | {added}", options)[0]
 
     def options_of(self, template):
         """The public variables that a template, or "flows" or "edge", read themselves or through other variables."""
