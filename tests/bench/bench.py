@@ -18,8 +18,10 @@ import requests
 
 from tests.bench import access, converge, memory, report, server
 from tests.lib import stack as stacks
+from tests.lib.edge import EdgeStack
 
 COLD = "cold"
+EDGE = "edge"  # not among those by default: the quickstart has none
 PARTS = ("memory", "second-run", "log-batch", "artifact", "small-artifacts", "many-clients", "search", "access", COLD)
 ERRORS = (
     converge.ConvergeError,
@@ -60,14 +62,21 @@ def arguments_of(words=None):
         default="build/quickstart",
         help="directory with the running stack's kubeconfig",
     )
-    add("--inventory", type=pathlib.Path, default=repository / "inventory/kind", help="the inventory that deployed it")
+    add(
+        "--inventory",
+        type=pathlib.Path,
+        nargs="+",
+        default=[repository / "inventory/kind"],
+        help="the inventory that deployed it, or several in the order in which they were read",
+    )
     add(
         "--only",
         nargs="+",
-        choices=PARTS,
+        choices=[*PARTS, EDGE],
         default=PARTS,
         metavar="PART",
-        help=f"some of {', '.join(PARTS)}; all by default. {COLD}, the first run of site.yml, recreates the "
+        help=f"some of {', '.join(PARTS)}; all by default. {EDGE} is of a stack behind Traefik, such as that of the "
+        f"scenario `edge`. {COLD}, the first run of site.yml, recreates the "
         "tests' cluster and removes it again: about 3 minutes. The running stack is not touched",
     )
     add("--seconds", type=between(2, 120), default=10, help="log-batch: seconds per round (10)")
@@ -80,7 +89,7 @@ def arguments_of(words=None):
     add("--json", type=pathlib.Path, metavar="FILE", help="write the figures to a file as well")
     arguments = parser.parse_args(words)
     wanted = set(arguments.only)
-    arguments.parts = [part for part in PARTS if part in wanted]
+    arguments.parts = [part for part in (*PARTS, EDGE) if part in wanted]
     if COLD in wanted and arguments.cold_directory.resolve() == arguments.directory.resolve():
         parser.error("--cold-directory is the running stack's and would be removed")
     if wanted != {COLD} and not (arguments.directory / "kubeconfig").exists():
@@ -100,7 +109,8 @@ def cluster(stack):
 
 def measurements(arguments):
     """Return the measurements by name; each returns a `report.Part`."""
-    stack = stacks.Stack(arguments.directory, arguments.inventory)
+    kind = EdgeStack if EDGE in arguments.parts else stacks.Stack
+    stack = kind(arguments.directory, *arguments.inventory)
     empty = stacks.Stack(arguments.cold_directory, arguments.cold_inventory)
     load = (arguments.seconds, arguments.rounds, arguments.connections, arguments.metrics)
     return stack, {
@@ -110,6 +120,7 @@ def measurements(arguments):
         "artifact": lambda: server.measure_artifact(stack, arguments.mebibytes),
         "small-artifacts": lambda: server.measure_small_artifacts(stack),
         "many-clients": lambda: server.measure_many_clients(stack),
+        EDGE: lambda: server.measure_edge(stack, arguments.mebibytes, *load),
         "search": lambda: server.measure_search(stack),
         "access": lambda: access.measure(stack),
         COLD: lambda: converge.measure_cold(empty),

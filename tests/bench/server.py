@@ -24,10 +24,14 @@ TRANSFER_AIM = 0.8
 DIRECT_AIM = 0.95
 SMALL_FILES_AIM = 1.2
 SEARCH_AIM = 1.5
+EDGE_AIM = 0.9
 MEMORY_AIM = 600  # MiB of a worker, whose limit is 1 GiB
 # After a killed benchmark, everything is removed within this time.
 POD_SECONDS = 3600
 # Variables of MLflow itself; the others belong to the stack's login.
+# What the stack's CA is read from, by OpenSSL and by requests.
+CA_FILE = "/etc/mlflow/ca/ca.crt"
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 MLFLOW_VARIABLES = ("PG", "MLFLOW_", "AWS_", "HOME", "TMPDIR", "PYTHON", "GIT_PYTHON", "MALLOC")
 
 
@@ -53,8 +57,8 @@ def variable(deployment, name):
     return next((entry.get("value", "") for entry in entries if entry["name"] == name), "")
 
 
-def _body(deployment, name, command, *, cpu, memory, probe=None, env=None):
-    """Return a pod like MLflow's own, except for its command and the values in `env`."""
+def _body(deployment, name, command, *, cpu, memory, probe=None, env=None, hosts=None):
+    """Return a pod like MLflow's own, except for its command, the values in `env`, and the addresses of `hosts`."""
     given = deployment["spec"]["template"]["spec"]
     container = given["containers"][0]
     kept = ("image", "imagePullPolicy", "securityContext", "volumeMounts")
@@ -73,6 +77,7 @@ def _body(deployment, name, command, *, cpu, memory, probe=None, env=None):
     # /tmp of a server has a limit, which the files of a client and of plain MLflow are beyond.
     spec["volumes"] = [volume | {"emptyDir": {}} if "emptyDir" in volume else volume for volume in spec["volumes"]]
     spec |= {"containers": [made], "restartPolicy": "Never", "activeDeadlineSeconds": POD_SECONDS}
+    spec["hostAliases"] = [{"ip": address, "hostnames": [host]} for host, address in (hosts or {}).items()]
     metadata = {"name": name, "labels": {LABEL: NAME}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
@@ -87,9 +92,9 @@ def remove_pods(stack):
 
 
 @contextlib.contextmanager
-def pod(stack, deployment, name, command, *, cpu, memory, probe=None, env=None):
+def pod(stack, deployment, name, command, **options):
     """Run a pod with MLflow's image; yield its IP address and its node's."""
-    body = _body(deployment, name, command, cpu=cpu, memory=memory, probe=probe, env=env)
+    body = _body(deployment, name, command, **options)
     stack.core.create_namespaced_pod(NAMESPACE, body)
 
     def ready():
@@ -108,10 +113,11 @@ def pod(stack, deployment, name, command, *, cpu, memory, probe=None, env=None):
 
 
 @contextlib.contextmanager
-def client_pod(stack, deployment):
+def client_pod(stack, deployment, **options):
     """Run a pod for the clients; yield a function that runs a script of in_pod/, and the node's IP address."""
     name = f"{NAME}-client"
-    with pod(stack, deployment, name, ["sleep", str(POD_SECONDS)], cpu="100m", memory="1Gi") as (_own, node):
+    command = ["sleep", str(POD_SECONDS)]
+    with pod(stack, deployment, name, command, cpu="100m", memory="1Gi", **options) as (_own, node):
 
         def run(script, **asked):
             text = (SCRIPTS / script).read_text()
@@ -307,6 +313,60 @@ def measure_artifact(stack, mebibytes):
         figure = Figure(f"{name}, MiB per second", f"{here:.0f}", f"{peer:.0f}", here / peer, f">= {aim:.2f}x")
         part.figures.append(figure)
     part.details = [f"{name.replace('_', ' ')}: {value:.1f} s" for name, value in result.items()]
+    return part
+
+
+def measure_edge(stack, mebibytes, *load):
+    """Measure the same requests and transfers through the edge, and past it at MLflow's Service."""
+    seconds, rounds, connections, metrics = load
+    public = urllib.parse.urlsplit(stack.mlflow_url)
+    if public.scheme != "https":
+        raise ServerError(f"MLflow's URL is {stack.mlflow_url}: an inventory with an edge by https is needed")
+    deployment = deployment_of(stack)
+    tracking = Tracking(stack)
+    service = stack.core.read_namespaced_service("mlflow", NAMESPACE)
+    past = f"http://mlflow.{NAMESPACE}.svc:{service.spec.ports[0].port}"
+    bucket = option(deployment, "artifacts-destination").removeprefix("s3://").partition("/")[0]
+    (node, *_others) = stack.core.list_node().items
+    address = next(each.address for each in node.status.addresses if each.type == "InternalIP")
+    remove_pods(stack)
+    rates, transfers = {"edge": [], "past": []}, {"edge": [], "past": []}
+    failed = dict.fromkeys(rates, 0)
+    with (
+        tracking.token() as token,
+        tracking.experiment(token) as experiment,
+        client_pod(stack, deployment, hosts={public.hostname: address}, env=dict.fromkeys(CA_VARIABLES, CA_FILE)) as (
+            run,
+            _node,
+        ),
+    ):
+        load = {"experiment": experiment, "connections": connections, "seconds": seconds, "metrics": metrics}
+        login = {"user": stacks.USER, "token": token}
+        places = {"edge": stack.mlflow_url, "past": past}
+        for _unused in range(rounds):
+            for side, url in places.items():
+                result = run("log_batch.py", url=url, host=public.netloc, warm_up=2, **login, **load)
+                rates[side].append(_rate(result))
+                failed[side] += result["failed"]
+            for side, url in places.items():
+                asked = {"bucket": bucket, "key": f"{NAME}/data.bin", "mebibytes": mebibytes, "experiment": experiment}
+                transfers[side].append(run("artifact.py", url=url, **login, **asked))
+    part = Part(
+        "What the edge costs",
+        "Through the edge by https, and past it at MLflow's Service by http, from the same pod, as demo-user. "
+        f"Requests log-batch of {metrics} metrics each, over {connections} connections kept open, for {seconds} s, "
+        f"and a file of {mebibytes} MiB; {rounds} alternating rounds, medians.",
+    )
+    figures = {"requests per second": rates}
+    for way, name in (("up", "stored"), ("down", "fetched")):
+        figures[f"{name}, MiB per second"] = {
+            side: [mebibytes / each[f"mlflow_{way}"] for each in found] for side, found in transfers.items()
+        }
+    for name, values in figures.items():
+        ratio = statistics.median(one / other for one, other in zip(values["edge"], values["past"], strict=True))
+        here, peer = (f"{statistics.median(values[side]):.0f}" for side in ("edge", "past"))
+        part.figures.append(Figure(name, here, peer, ratio, f">= {EDGE_AIM:.2f}x"))
+    part.figures.append(Figure("requests that failed", str(failed["edge"]), str(failed["past"]), aim="0"))
     return part
 
 

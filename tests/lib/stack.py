@@ -66,6 +66,19 @@ def wait_until(condition, timeout, what, interval=0.5):
     raise NotYetError(f"{what}: not within {timeout} s")
 
 
+@dataclasses.dataclass
+class Usage:
+    """What a pod uses of its node, in MiB.
+
+    Args:
+        memory: its working set, by which the kubelet evicts: all memory except file cache that can be dropped.
+        storage: what its containers and emptyDirs on the node's disk hold.
+    """
+
+    memory: float
+    storage: float
+
+
 class Background(threading.Thread):
     """A thread that runs during a block: its `run` ends once `done` is set."""
 
@@ -185,6 +198,26 @@ class Stack:
             shown = words[: words.index("--")] if "--" in words else words
             raise RuntimeError(f"kubectl {shlex.join(map(str, shown))} ended with {done.returncode}")
         return done.stdout
+
+    def usage(self):
+        """Return the `Usage` of each of the stack's running pods by "namespace/pod", as the kubelet reports it.
+
+        https://kubernetes.io/docs/reference/instrumentation/node-metrics/
+        """
+        found = {}
+        for node in self.core.list_node().items:
+            summary = json.loads(
+                self.kubectl("get", "--raw", f"/api/v1/nodes/{node.metadata.name}/proxy/stats/summary")
+            )
+            for pod in summary["pods"]:
+                memory = pod.get("memory", {}).get("workingSetBytes", 0)
+                storage = pod.get("ephemeral-storage", {}).get("usedBytes", 0)
+                place = f"{pod['podRef']['namespace']}/{pod['podRef']['name']}"
+                found[place] = Usage(memory / (1 << 20), storage / (1 << 20))
+        running = {
+            f"{pod.metadata.namespace}/{pod.metadata.name}" for component in NAMESPACES for pod in self.pods(component)
+        }
+        return {name: found[name] for name in running & found.keys()}
 
     def pods(self, component):
         """Return the running pods of a component's workloads, oldest first, without pods of Jobs."""

@@ -1,7 +1,7 @@
 """Log batches of metrics for some seconds and print the result. It needs only the standard library.
 
 Reads a JSON object from standard input:
-    url: the server, such as http://10.0.0.1:5000.
+    url: the server, such as http://10.0.0.1:5000. By https, SSL_CERT_FILE names what verifies its certificate.
     host: value of the header Host.
     user, token: Basic credentials; without a user, requests are anonymous.
     experiment: ID of the experiment in which each connection creates a run.
@@ -29,7 +29,8 @@ class Connection:
 
     def __init__(self, asked):
         place = urllib.parse.urlsplit(asked["url"])
-        self.http = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+        kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+        self.http = kind(place.hostname, place.port, timeout=60)
         self.headers = {"Host": asked["host"], "Content-Type": "application/json"}
         if asked.get("user"):
             words = f"{asked['user']}:{asked['token']}"
