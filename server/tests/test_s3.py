@@ -1,5 +1,6 @@
 """The artifact repository: error mapping and retries."""
 
+import hashlib
 import os
 import socket
 import threading
@@ -222,3 +223,27 @@ def test_missing_object_is_an_error_of_mlflow(store, tmp_path):
     with pytest.raises(MlflowException) as caught:
         s3.ProxiedS3ArtifactRepository("s3://mlflow/1")._download_file("missing.txt", str(tmp_path / "x"))
     assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+class SentError(Exception):
+    """Ends a request before it is sent."""
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_hashed"), [("http://store:9000", True), ("https://store:9000", False), (None, False)]
+)
+def test_content_is_hashed_where_no_tls_protects_it(endpoint, is_hashed):
+    client = s3._client(endpoint, None, "s3v4", "path", ("key", "secret", None))
+    sent = []
+
+    def before(request, **_unused):
+        sent.append(request.headers)
+        raise SentError
+
+    client.meta.events.register("before-send.s3", before)
+    for call, more in ((client.put_object, {}), (client.upload_part, {"UploadId": "1", "PartNumber": 1})):
+        with pytest.raises(SentError):
+            call(Bucket="bucket", Key="key", Body=bytearray(b"content"), **more)
+    hashes = {headers["X-Amz-Content-SHA256"].decode() for headers in sent}
+    assert hashes == {hashlib.sha256(b"content").hexdigest() if is_hashed else "UNSIGNED-PAYLOAD"}
+    assert not any("checksum" in name.lower() for headers in sent for name in headers)

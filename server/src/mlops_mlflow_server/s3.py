@@ -114,11 +114,12 @@ def _client(
         aws_session_token=credentials[2],
         config=Config(
             signature_version=UNSIGNED if signature.lower() == "unsigned" else signature,
-            s3={"addressing_style": addressing},
+            # TLS protects the content already, and a hash of it costs time here and in the store.
+            s3={"addressing_style": addressing, "payload_signing_enabled": (endpoint or "").startswith("http://")},
             connect_timeout=number("MLOPS_S3_CONNECT_TIMEOUT", 3.0),
             read_timeout=number("MLOPS_S3_READ_TIMEOUT", 15.0),
             tcp_keepalive=True,
-            # The signature covers the content; another checksum would have it read once more.
+            # Another checksum would have the content read once more.
             request_checksum_calculation="when_required",
             max_pool_connections=count("MLOPS_S3_MAX_CONNECTIONS", 32),
             retries={"mode": "standard", "total_max_attempts": count("MLOPS_S3_MAX_ATTEMPTS", 3)},

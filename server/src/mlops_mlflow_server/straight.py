@@ -7,8 +7,8 @@ Between the two, each call passes middleware that only concerns FastAPI's routes
 routes, some hundreds, before it falls through to Flask. This takes longer than most calls. Flask checks permissions
 itself (mlflow-oidc-auth, basic-auth), and the host before the login.
 
-Starlette's `BaseHTTPMiddleware` runs what follows in a task of its own, which takes a millisecond. Middleware that only
-decides whether to go on does not need that.
+Starlette's `BaseHTTPMiddleware` runs what follows in a task of its own, which takes a millisecond, and receives each
+piece of a body in two more. Middleware that only decides whether to go on does not need that.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,6 +22,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Mount
 
+# How the rules of MLflow's artifacts end.
+_ARTIFACT = "<path:artifact_path>"
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -33,7 +35,7 @@ class Straight:
     Args:
         app: the next ASGI application, for all other calls.
         application: the application with the routes.
-        flask: the Flask application, of whose paths those without a variable are considered.
+        flask: the Flask application, of whose paths those without a variable are considered, and those of artifacts.
         may: whether the caller of a request is known; all others take the long way.
     """
 
@@ -44,6 +46,10 @@ class Straight:
         self._fixed = {
             (method, rule.rule) for rule in flask.url_map.iter_rules() if not rule.arguments for method in rule.methods
         }
+        # Their bodies are long.
+        self._artifacts = tuple(
+            {rule.rule.removesuffix(_ARTIFACT) for rule in flask.url_map.iter_rules() if rule.rule.endswith(_ARTIFACT)}
+        )
         # Filled as calls come, since comparing all takes seconds.
         self._known: dict[tuple[str, str], Mount | None] = {}
 
@@ -60,6 +66,8 @@ class Straight:
         if scope["type"] != "http" or scope.get("root_path"):
             return None
         key = scope["method"], scope["path"]
+        if key[1].startswith(self._artifacts):
+            return self._routed(scope)
         if key not in self._fixed:
             return None
         if key not in self._known:
