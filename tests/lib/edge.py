@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import hashlib
 import http.client
 import os
@@ -38,6 +39,7 @@ class EdgeStack(stacks.Stack):
         quickstart.client_python()
         os.environ["PYTHONPATH"] = str(RESOLVER)
         os.environ["REQUESTS_CA_BUNDLE"] = str(self.ca)
+        os.environ["EDGE_ADDRESS"] = self.address
         if str(RESOLVER) not in sys.path:
             sys.path.insert(0, str(RESOLVER))
             # Python may have one of the system's already.
@@ -65,14 +67,20 @@ class EdgeStack(stacks.Stack):
 
     def certificate(self, host):
         """The certificate that the edge shows for a host, which has to be valid."""
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        raw = socket.create_connection((self.address, self.port), timeout=60)
         with self.context().wrap_socket(raw, server_hostname=host) as one:
             return x509.load_der_x509_certificate(one.getpeercert(binary_form=True))
 
     @property
     def port(self):
         """The port of https."""
-        return urllib.parse.urlsplit(self.mlflow_url).port
+        return urllib.parse.urlsplit(self.mlflow_url).port or 443
+
+    @functools.cached_property
+    def address(self):
+        """The address that Traefik's Service was given, or else this machine's, whose ports kind maps to its node."""
+        path = "jsonpath={.status.loadBalancer.ingress[0].ip}"
+        return self.kubectl("-n", "traefik", "get", "service", "traefik", "-o", path).strip() or "127.0.0.1"
 
     @property
     def api_url(self):
@@ -99,7 +107,7 @@ class EdgeStack(stacks.Stack):
             info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
             digests.append(base64.b64encode(hashlib.sha256(info).digest()).decode())
         return [
-            "--host-resolver-rules=MAP *.example.test 127.0.0.1",
+            f"--host-resolver-rules=MAP *.example.test {self.address}",
             f"--ignore-certificate-errors-spki-list={','.join(digests)}",
         ]
 
@@ -114,7 +122,7 @@ class EdgeStack(stacks.Stack):
             name: what the certificate has to be of, if not the host.
         """
         port = self.port if secure else self.http_port
-        raw = socket.create_connection(("127.0.0.1", port), timeout=60)
+        raw = socket.create_connection((self.address, port), timeout=60)
         with contextlib.closing(
             self.context().wrap_socket(raw, server_hostname=name or host) if secure else raw
         ) as one:

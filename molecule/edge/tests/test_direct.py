@@ -61,8 +61,8 @@ def signed(stack, token, path):
 
 
 def place(stack, run):
-    """The path of a run's artifacts in the bucket."""
-    (found,) = [each for each in stack.objects() if run in each["key"]]
+    """The path of a run's large artifact in the bucket."""
+    (found,) = [each for each in stack.objects() if run in each["key"] and each["key"].endswith("/data.bin")]
     assert found["size"] == MEBIBYTES << 20
     return found["key"]
 

