@@ -194,7 +194,8 @@ def _http_routes(component: dict[str, Any], route: dict[str, Any], settings: dic
     made = [_http_route(component, route, "", settings["parent"], rule)]
     if route["scheme"] == "https" and settings["http_parent"]:
         redirect = {"scheme": "https", "port": route["port"], "statusCode": 301}
-        filters = {"filters": [{"type": "RequestRedirect", "requestRedirect": redirect}]}
+        # Of the same paths, since another component may have others of the host.
+        filters = {"matches": rule["matches"], "filters": [{"type": "RequestRedirect", "requestRedirect": redirect}]}
         made.append(_http_route(component, route, "-redirect", settings["http_parent"], filters))
     return [*made, *([_backend_policy(component, route)] if route.get("backend") else [])]
 
