@@ -527,16 +527,48 @@ def test_search_has_a_smaller_body():
     assert sent[0]["status"] == 200
 
 
-def test_answer_before_the_body_closes_the_connection():
-    async def hasty(_scope, _receive, send):
-        await answers.refuse(send, answers.Refusal(401, "UNAUTHENTICATED", "no"))
+async def hasty(_scope, _receive, send):
+    """Answer without reading the body."""
+    await answers.refuse(send, answers.Refusal(401, "UNAUTHENTICATED", "no"))
 
+
+@pytest.mark.parametrize(
+    "headers",
+    [[(b"content-length", str(answers.LINGER_BYTES + 1).encode())], [(b"transfer-encoding", b"chunked")]],
+)
+def test_answer_before_a_long_body_closes_the_connection(headers):
     limited = bounds.Bounds(hasty, lambda _path: False)
-    sent = through(limited, scope(headers=[(b"content-length", b"2")]), messages(b"a", b"b"))
+    sent = through(limited, scope(headers=headers), messages(b"a", b"b"))
     assert bounds.CLOSE in sent[0]["headers"]
     assert [message.get("more_body", False) for message in sent[1:]] == [True, False]
     # Without a body, the connection stays.
     assert bounds.CLOSE not in through(limited, scope(), messages(b""))[0]["headers"]
+
+
+def test_short_body_is_read_before_the_answer():
+    """A proxy that still sends would lose the answer with the connection."""
+    read = []
+
+    async def receive():
+        read.append(len(read))
+        return {"type": "http.request", "body": b"a", "more_body": len(read) < 2}
+
+    limited = bounds.Bounds(hasty, lambda _path: False)
+    sent = through(limited, scope(headers=[(b"content-length", b"2")]), receive)
+    assert read == [0, 1]
+    assert bounds.CLOSE not in sent[0]["headers"]
+    assert [message.get("more_body", False) for message in sent[1:]] == [False]
+
+
+def test_short_body_that_does_not_come_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(answers, "LINGER_SECONDS", 0.01)
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    limited = bounds.Bounds(hasty, lambda _path: False)
+    sent = through(limited, scope(headers=[(b"content-length", b"2")]), receive)
+    assert (sent[0]["status"], bounds.CLOSE in sent[0]["headers"]) == (401, True)
 
 
 # --- compressed ---

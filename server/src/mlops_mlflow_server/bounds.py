@@ -7,7 +7,8 @@
 - The body of a call has a largest size; that of an artifact's upload only if `MLOPS_ARTIFACT_MAX_SIZE` is set.
 - A client that stops sending, or that sends too slowly, is dropped. An upload may be slow, but must be steady.
 - One address has a limited number of requests at once, and so have all of them together.
-- A request that is answered before its body was read ends its connection, so that the rest is not read.
+- Of a request that is answered before its body was read, a short body is read first. A longer one is not: the
+  connection ends.
 
 `lanes` reads bodies before it takes a thread, `connections` bounds headers and answers that are not read.
 """
@@ -233,6 +234,9 @@ class Bounds:
             if message["type"] == "http.response.start":
                 is_refused = body.refusal is not None
                 body.is_answered = True
+                if not is_refused and length is not None and length <= answers.LINGER_BYTES:
+                    # A proxy may lose an answer that comes before it has sent all.
+                    await body.linger()
                 if not is_refused and not body.is_complete:
                     is_open = True
                     message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
