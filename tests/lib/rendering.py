@@ -125,15 +125,15 @@ class Role:
 
     def edge(self, options=None):
         """What leads to the role's pods from outside of the cluster."""
-        return self._with_network("{}", options)["edge_objects"]
+        return self._with_network("{}, __platform_edge_settings", options)["edge_objects"]
 
     def policies(self, options=None):
         """The NetworkPolicies of the role's flows, as role platform makes them."""
-        return self._with_network("__platform_flow_settings", options)["policies"]
+        return self._with_network("__platform_flow_settings, {'kind': '', 'tls': 'none'}", options)["policies"]
 
-    def _with_network(self, flows, options):
-        """The component with what role platform adds for these settings of flows."""
-        added = f"mlops.mlflow.with_network({flows}, __platform_edge_settings, platform_cluster)"
+    def _with_network(self, settings, options):
+        """The component with what role platform adds for these settings, of flows and of the edge."""
+        added = f"mlops.mlflow.with_network({settings}, platform_cluster)"
         return self.value(f"[{self.name}_component] | {added}", options)[0]
 
     def options_of(self, template):
