@@ -45,6 +45,12 @@ def deployment_of(stack):
     return stack.api.sanitize_for_serialization(found)
 
 
+def service_of(stack):
+    """Return host and port of MLflow's Service, as pods know it."""
+    port = stack.core.read_namespaced_service("mlflow", NAMESPACE).spec.ports[0].port
+    return f"mlflow.{NAMESPACE}.svc:{port}"
+
+
 def option(deployment, name):
     """Return the value of an option `--name=value` of MLflow's container."""
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -285,27 +291,26 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
     return part
 
 
+def _transferred(run, deployment, **asked):
+    """Run artifact.py in a client's pod, with a temporary object in the bucket of MLflow's artifacts."""
+    bucket = option(deployment, "artifacts-destination").removeprefix("s3://").partition("/")[0]
+    return run("artifact.py", bucket=bucket, key=f"{NAME}/data.bin", **asked)
+
+
 def measure_artifact(stack, mebibytes):
     """Measure the upload and download of one large file."""
     deployment = deployment_of(stack)
     tracking = Tracking(stack)
-    service = stack.core.read_namespaced_service("mlflow", NAMESPACE)
-    bucket = option(deployment, "artifacts-destination").removeprefix("s3://").partition("/")[0]
+    service = service_of(stack)
     remove_pods(stack)
     with (
         tracking.token() as token,
         tracking.experiment(token) as experiment,
         client_pod(stack, deployment, env=trust(deployment)) as (run, _node),
     ):
-        result = run(
-            "artifact.py",
-            url=f"http://mlflow.{NAMESPACE}.svc:{service.spec.ports[0].port}",
-            user=stacks.USER,
-            token=token,
-            experiment=experiment,
-            bucket=bucket,
-            key=f"{NAME}/data.bin",
-            mebibytes=mebibytes,
+        login = {"user": stacks.USER, "token": token}
+        result = _transferred(
+            run, deployment, url=f"http://{service}", experiment=experiment, mebibytes=mebibytes, **login
         )
     part = Part(
         f"An artifact of {mebibytes} MiB",
@@ -331,9 +336,7 @@ def measure_edge(stack, mebibytes, *load):
         raise ServerError(f"MLflow's URL is {stack.mlflow_url}: an inventory with an edge by https is needed")
     deployment = deployment_of(stack)
     tracking = Tracking(stack)
-    service = stack.core.read_namespaced_service("mlflow", NAMESPACE)
-    past = f"http://mlflow.{NAMESPACE}.svc:{service.spec.ports[0].port}"
-    bucket = option(deployment, "artifacts-destination").removeprefix("s3://").partition("/")[0]
+    past = f"http://{service_of(stack)}"
     (node, *_others) = stack.core.list_node().items
     address = next(each.address for each in node.status.addresses if each.type == "InternalIP")
     remove_pods(stack)
@@ -356,8 +359,9 @@ def measure_edge(stack, mebibytes, *load):
                 rates[side].append(_rate(result))
                 failed[side] += result["failed"]
             for side, url in places.items():
-                asked = {"bucket": bucket, "key": f"{NAME}/data.bin", "mebibytes": mebibytes, "experiment": experiment}
-                transfers[side].append(run("artifact.py", url=url, **login, **asked))
+                transfers[side].append(
+                    _transferred(run, deployment, url=url, experiment=experiment, mebibytes=mebibytes, **login)
+                )
     part = Part(
         "What the edge costs",
         "Through the edge by https, and past it at MLflow's Service by http, from the same pod, as demo-user. "
@@ -400,8 +404,7 @@ def measure_small_artifacts(stack, files=1000, size=10 << 10):
     deployment = deployment_of(stack)
     tracking = Tracking(stack)
     workers = deployment["spec"]["replicas"] * int(option(deployment, "workers") or 1)
-    port = stack.core.read_namespaced_service("mlflow", NAMESPACE).spec.ports[0].port
-    service = f"mlflow.{NAMESPACE}.svc:{port}"
+    service = service_of(stack)
     remove_pods(stack)
     with (
         tracking.token() as token,
@@ -448,8 +451,7 @@ def measure_many_clients(stack, clients=16, mebibytes=256):
     """Measure many large transfers at once, and the memory of the workers."""
     deployment = deployment_of(stack)
     tracking = Tracking(stack)
-    port = stack.core.read_namespaced_service("mlflow", NAMESPACE).spec.ports[0].port
-    service = f"mlflow.{NAMESPACE}.svc:{port}"
+    service = service_of(stack)
     remove_pods(stack)
     with (
         tracking.token() as token,
