@@ -65,7 +65,8 @@ def edge_manifests(component: dict[str, Any], settings: dict[str, Any]) -> list[
     made = _certificates(component, settings) if settings["tls"] == "cert_manager" else []
     for route in _wanted(component, settings):
         made += (_ingress if settings["kind"] == "Ingress" else _http_routes)(component, route, settings)
-    return made
+    # Routes of one Service have one policy.
+    return [each for index, each in enumerate(made) if each not in made[:index]]
 
 
 def edge_secrets(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -110,13 +111,13 @@ def edge_leftovers(
     if settings["tls"] == "cert_manager" and place in sealed:
         left.append(_object(SEALED, "SealedSecret", namespace, edge["secret"]))
     kept = {(each["kind"], each["metadata"]["name"]) for each in edge_manifests(component, settings)}
-    backends = {one["name"]: one["backend"] for one in edge.get("routes") or [] if one.get("backend")}
+    backends = {one["service"]: one["backend"] for one in edge.get("routes") or [] if one.get("backend")}
     for each in existing:
         kind, name = each["kind"], each["metadata"]["name"]
         if each["metadata"]["namespace"] != namespace or (kind, name) in kept:
             continue
         left.append(each)
-        if kind == "BackendTLSPolicy" and name in backends:
+        if kind == "BackendTLSPolicy" and backends.get(name, {}).get("own_config_map"):
             left.append(_object("v1", "ConfigMap", namespace, backends[name]["config_map"]))
     return left
 
@@ -216,7 +217,7 @@ def _backend_policy(component: dict[str, Any], route: dict[str, Any]) -> dict[st
     }
     targets = [{"group": "", "kind": "Service", "name": route["service"], "sectionName": route["port_name"]}]
     spec = {"targetRefs": targets, "validation": validation}
-    return _made(component, GATEWAYS, "BackendTLSPolicy", route["name"], spec=spec)
+    return _made(component, GATEWAYS, "BackendTLSPolicy", route["service"], spec=spec)
 
 
 def routes(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,11 +15,13 @@ import logging
 import os
 import pathlib
 import signal
+import socket
 import sys
 import types
 import uuid
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from mlops_mlflow_server import basic_settings, drain, metrics, parts, providers
 from mlops_mlflow_server.settings import login
@@ -50,6 +52,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mlops_mlflow_server.serve", description=__doc__.splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=5000, help="port to listen on")
+    parser.add_argument("--tls-port", type=int, default=0, help="port to listen on by https (default: none)")
+    parser.add_argument("--tls-folder", default="", help="folder of the certificate, as tls.crt and tls.key")
     parser.add_argument("--workers", type=int, default=1, help="number of server processes")
     parser.add_argument("--artifacts-destination", required=True, help="artifact store, such as s3://mlflow")
     parser.add_argument("--expose-prometheus", default="", help="directory for metrics (default: no metrics)")
@@ -75,6 +79,8 @@ def environment(given: argparse.Namespace) -> dict[str, str]:
         "_MLFLOW_IN_JOB_EXECUTOR": "false",
         "_MLFLOW_SGI_NAME": "uvicorn",
     }
+    if given.tls_port:
+        result.update(MLOPS_TLS_PORT=str(given.tls_port), MLOPS_TLS_FOLDER=given.tls_folder)
     if given.expose_prometheus:
         result[name.PROMETHEUS_EXPORTER_ENV_VAR] = given.expose_prometheus
     if given.allowed_hosts:
@@ -108,6 +114,15 @@ class WithoutProbes:
         if not isinstance(arguments, tuple) or len(arguments) != 5:
             return True
         return not (str(arguments[2]).startswith(("/health", "/metrics")) and arguments[4] == 200)
+
+
+def secure_socket(host: str, port: int) -> socket.socket:
+    """Return a socket at the address of https, for all workers."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    logging.getLogger("uvicorn.error").info("https at port %d", port)
+    return bound
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -151,13 +166,13 @@ def main(arguments: list[str] | None = None) -> int:
         signal.raise_signal(signal.SIGTERM)
 
     signal.signal(parts.MISFIT_SIGNAL, end_for_misfit)
-    uvicorn.run(
+    config = uvicorn.Config(
         "mlops_mlflow_server.app:app",
         host=given.host,
         port=given.port,
         workers=given.workers,
         # With deadlines and a limit on connections.
-        http="mlops_mlflow_server.connections:Bounded",
+        http=f"mlops_mlflow_server.{'tls:Secured' if given.tls_port else 'connections:Bounded'}",
         ws="none",
         # X-Forwarded-For is read where it is needed, of trusted proxies: see addresses.py.
         proxy_headers=False,
@@ -167,7 +182,14 @@ def main(arguments: list[str] | None = None) -> int:
         timeout_worker_healthcheck=60,
         log_config=log_config(),
     )
-    return 1 if misfits else 0
+    sockets = [config.bind_socket(), *([secure_socket(given.host, given.tls_port)] if given.tls_port else [])]
+    if given.workers > 1:
+        Multiprocess(config, sockets=sockets).run()
+        return 1 if misfits else 0
+    config.load_app()
+    running = uvicorn.Server(config)
+    running.run(sockets)
+    return 1 if misfits or not running.started else 0
 
 
 if __name__ == "__main__":

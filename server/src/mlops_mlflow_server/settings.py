@@ -38,6 +38,7 @@ Variable (unit, default):
 - `MLOPS_FAILURES_PER_MINUTE` (count, 10): wrong passwords or tokens by one client address for one name; for all
   names it is 60 times that.
 - `MLOPS_PRUNE_PAUSE` (s, 60): the least time between two deletions of expired logins and sessions by a worker.
+- `MLOPS_TLS_PORT` (port, none), `MLOPS_TLS_FOLDER` (path): where https is served, and the folder of its certificate.
 - `MLOPS_PUBLIC_URL` (URL, none): by which clients outside of the cluster call the server; its path is taken off.
 - `TRUSTED_PROXIES` (networks, none): proxies whose `X-Forwarded-For` names the client address.
 - `MLOPS_DRAIN_FILE` (path, /tmp/draining): while this file exists, answers ask clients to close their connections.

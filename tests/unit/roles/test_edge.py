@@ -316,6 +316,7 @@ def test_what_a_controller_is_told_of_minios_port(preset):
 def test_our_traefik_verifies_minio():
     components = ["minio", "keycloak", "mlflow", "traefik"]
     given = S3 | {"platform_components": components, "platform_ingress_preset": "traefik", "traefik_image": "x"}
+    given |= {"platform_edge_backend_tls": False}
     ensured = {"platform_ensured": {"certificates": {"mlflow/mlflow-ca": "the CA"}}}
     service = get_role("minio").render("minio.service.yaml.j2", given)[0]["metadata"]["annotations"]
     assert service["traefik.ingress.kubernetes.io/service.serverstransport"] == "minio@file"
@@ -327,6 +328,103 @@ def test_our_traefik_verifies_minio():
     assert flows["traefik-to-minio"] == [{"namespace": "minio", "pods": ["minio"]}]
     clear = given | {"platform_internal_tls": False}
     assert "serversTransports" not in get_role("traefik").value("__traefik_dynamic", clear)["http"]
+
+
+OURS = EDGE | {"platform_components": ["keycloak", "mlflow", "traefik"], "traefik_image": "x"}
+# Annotations, Service and port that an edge leads to, of components that may be reached by TLS.
+TRANSPORT = "traefik.ingress.kubernetes.io/service.serverstransport"
+BACKENDS = {
+    "mlflow": ("mlflow", "mlflow.mlflow.svc"),
+    "keycloak": ("keycloak-internal", "keycloak-internal.keycloak.svc"),
+}
+
+
+@pytest.mark.parametrize("role", BACKENDS)
+def test_our_traefik_reaches_pods_by_tls(role):
+    name, host = BACKENDS[role]
+    (service,) = get_role(role).render(f"{name}.service.yaml.j2", OURS)
+    assert service["metadata"]["annotations"][TRANSPORT] == f"{role}@file"
+    for ingress in made(role, "Ingress", OURS | {"keycloak_admin_url": "https://admin.example.com"}).values():
+        for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+            assert path["backend"] == {"service": {"name": name, "port": {"name": "https"}}}
+    assert "https" in [each["name"] for each in service["spec"]["ports"]]
+    ensured = {"platform_ensured": {"certificates": {"mlflow/mlflow-ca": "the CA"}}}
+    transports = get_role("traefik").value("__traefik_dynamic", OURS | ensured)["http"]["serversTransports"]
+    assert transports[role] == {"serverName": host, "rootCAs": ["the CA"]}
+    certificates = get_role(role).value(f"__{role}_certificates", OURS)
+    assert host in certificates[0]["hosts"], "what Traefik verifies"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"platform_internal_tls": False},
+        {"platform_edge_backend_tls": False},
+        # It does not follow from another edge that it can.
+        {"platform_components": ["keycloak", "mlflow"], "platform_ingress_preset": "nginx"},
+        {"platform_components": ["keycloak", "mlflow"], "platform_ingress_preset": "traefik"},
+        {"platform_components": ["keycloak", "mlflow"]} | {"platform_edge": "gateway"},
+    ],
+)
+@pytest.mark.parametrize("role", BACKENDS)
+def test_pods_are_reached_in_clear_otherwise(role, options):
+    given = OURS | {"platform_gateway": {"name": "public", "namespace": "edge"}} | options
+    assert made(role, "BackendTLSPolicy", given) == {}
+    for ingress in made(role, "Ingress", given).values():
+        ports = [each["backend"]["service"]["port"]["name"] for each in ingress["spec"]["rules"][0]["http"]["paths"]]
+        assert set(ports) == {"http"}
+    (service,) = get_role(role).render(f"{role}.service.yaml.j2", given)
+    assert "annotations" not in service["metadata"]
+
+
+@pytest.mark.parametrize("role", BACKENDS)
+def test_a_gateway_verifies_pods_where_asked_for(role):
+    name, host = BACKENDS[role]
+    ensured = {"platform_ensured": {"certificates": {"mlflow/mlflow-ca": "the CA"}}}
+    given = GATEWAY | ensured | {"platform_edge_backend_tls": True, "mlflow_api_url": "https://api.example.com"}
+    (policy,) = made(role, "BackendTLSPolicy", given).values()
+    assert policy["spec"]["validation"]["hostname"] == host
+    assert policy["spec"]["targetRefs"] == [{"group": "", "kind": "Service", "name": name, "sectionName": "https"}]
+    (reference,) = policy["spec"]["validation"]["caCertificateRefs"]
+    configs = get_role(role).render(f"{role}-ca.configmap.yaml.j2", given)
+    assert {"name": reference["name"], "data": {"ca.crt": "the CA"}} in [
+        {"name": each["metadata"]["name"], "data": each["data"]} for each in configs
+    ]
+
+
+def test_pages_of_oauth2_proxy_are_reached_in_clear():
+    given = OURS | {"mlflow_auth": "oauth2_proxy", "mlflow_api_url": "https://api.example.com"}
+    ingresses = made("mlflow", "Ingress", given)
+    (pages,) = get_role("mlflow").render("mlflow.service.yaml.j2", given)
+    assert "annotations" not in pages["metadata"]
+    assert [each["name"] for each in pages["spec"]["ports"]] == ["http"]
+    ports = {
+        name: {path["backend"]["service"]["port"]["name"] for path in each["spec"]["rules"][0]["http"]["paths"]}
+        for name, each in ingresses.items()
+    }
+    assert ports == {"mlflow": {"http"}, "mlflow-api": {"https"}}
+    (programs,) = get_role("mlflow").render("mlflow-api.service.yaml.j2", given)
+    assert programs["metadata"]["annotations"][TRANSPORT] == "mlflow@file"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"platform_ingress_preset": "none"}, ["platform_ingress_preset", "platform_edge_backend_tls true"]),
+        ({"platform_ingress_preset": "nginx"}, []),
+        ({"platform_ingress_preset": "traefik"}, ["mlflow_service_annotations and keycloak_service_annotations"]),
+        (
+            {"platform_ingress_preset": "traefik", "mlflow_service_annotations": {TRANSPORT: "a@file"}},
+            ["keycloak_service_annotations is without"],
+        ),
+        ({"platform_internal_tls": False, "platform_ingress_preset": "none"}, []),
+    ],
+)
+def test_what_is_refused_of_tls_to_pods(options, words):
+    given = EDGE | {"platform_components": ["keycloak", "mlflow"], "platform_edge_backend_tls": True} | options
+    message = checks.refusal(rendering.Role("mlflow", beside=("keycloak",)), given, "platform")
+    assert all(word in message for word in words)
+    assert bool(message) is bool(words), message
 
 
 def test_annotations_of_minios_service_precede():
@@ -375,7 +473,8 @@ def test_a_gateway_verifies_minio():
     ],
 )
 def test_what_is_refused_of_a_url_for_minio(options, words):
-    message = checks.refusal(get_role("minio"), S3 | options, "minio")
+    refused = [checks.refusal(get_role("minio"), S3 | options, each) for each in ("minio", "platform")]
+    message = " ".join(each for each in refused if each)
     assert all(word in message for word in words)
     assert bool(message) is bool(words), message
 
@@ -383,7 +482,7 @@ def test_what_is_refused_of_a_url_for_minio(options, words):
 @pytest.mark.parametrize(("kinds", "unreadable"), [([], []), ([], ["gateway_kinds"]), (["BackendTLSPolicy"], [])])
 def test_a_gateway_that_can_not_verify_minio(kinds, unreadable):
     cluster = {"platform_cluster": rendering.CLUSTER | {"gateway_kinds": kinds, "unreadable": unreadable}}
-    message = checks.refusal(get_role("minio"), S3 | {"platform_edge": "gateway"} | cluster, "minio")
+    message = checks.refusal(get_role("minio"), S3 | {"platform_edge": "gateway"} | cluster, "platform")
     assert ("1.4 or newer" in message) is (not kinds and not unreadable)
 
 

@@ -120,21 +120,21 @@ def test_whoever_gets_credentials_is_a_client():
         mlflow_client_namespaces=["notebooks"],
         **closed,
     )
-    assert found["programs-to-mlflow"] == "notebooks/*, team/*, ci/*, outside -> mlflow/mlflow:5000"
+    assert found["programs-to-mlflow"] == "notebooks/*, team/*, ci/*, outside -> mlflow/mlflow:5000,5443"
 
 
 def test_users_come_by_the_edge():
     options = {"mlflow_service_type": "ClusterIP", "keycloak_service_type": "ClusterIP"}
-    assert flows("mlflow", **options)["programs-to-mlflow"] == "everywhere -> mlflow/mlflow:5000"
+    assert flows("mlflow", **options)["programs-to-mlflow"] == "everywhere -> mlflow/mlflow:5000,5443"
     options |= {"platform_edge_namespaces": ["traefik"]}
-    assert flows("mlflow", **options)["programs-to-mlflow"] == "traefik/* -> mlflow/mlflow:5000"
+    assert flows("mlflow", **options)["programs-to-mlflow"] == "traefik/* -> mlflow/mlflow:5000,5443"
     assert flows("keycloak", **options)["users-to-keycloak"] == "traefik/* -> keycloak/keycloak:8080"
 
 
 def test_oauth2_proxy_is_in_front_of_mlflow():
     found = flows("mlflow", mlflow_auth="oauth2_proxy", platform_edge_namespaces=["traefik"], **POD_NETWORK)
     assert found["users-to-oauth2-proxy"] == "traefik/*, outside -> mlflow/mlflow-oauth2-proxy:4180"
-    assert found["programs-to-mlflow"] == "mlflow/mlflow-oauth2-proxy, traefik/* -> mlflow/mlflow:5000"
+    assert found["programs-to-mlflow"] == "mlflow/mlflow-oauth2-proxy, traefik/* -> mlflow/mlflow:5000,5443"
     assert found["oauth2-proxy-to-mlflow"] == "mlflow/mlflow-oauth2-proxy -> mlflow/mlflow:5000"
     assert found["mlflow-to-identity-provider"] == "mlflow/mlflow-oauth2-proxy -> keycloak/*:8443"
     github = flows("mlflow", mlflow_auth="oauth2_proxy", mlflow_oauth2_proxy_provider="github")

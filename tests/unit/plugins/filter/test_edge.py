@@ -191,7 +191,7 @@ def test_routes_that_are_left_over():
 
 
 def test_what_a_gateway_verified_by_goes_with_its_route():
-    one = component(ROUTE | {"backend": BACKEND})
+    one = component(ROUTE | {"backend": BACKEND | {"own_config_map": True}})
     there = [existing("HTTPRoute", "store", "store"), existing("BackendTLSPolicy", "store", "store")]
     assert made(edge_leftovers(one, SETTINGS, there, [], [])) == [
         ("HTTPRoute", "store", "store"),
@@ -199,6 +199,20 @@ def test_what_a_gateway_verified_by_goes_with_its_route():
         ("ConfigMap", "store", "store-ca"),
     ]
     assert edge_leftovers(one, SETTINGS | {"kind": "HTTPRoute"}, there, [], []) == []
+    # Others need it too.
+    shared = component(ROUTE | {"backend": BACKEND})
+    assert ("ConfigMap", "store", "store-ca") not in made(edge_leftovers(shared, SETTINGS, there, [], []))
+
+
+def test_routes_of_one_service_have_one_policy():
+    routes = [
+        ROUTE | {"backend": BACKEND},
+        ROUTE | {"backend": BACKEND, "name": "api", "url": "https://api.example.com"},
+    ]
+    one = component(*routes)
+    objects = edge_manifests(one, SETTINGS | {"kind": "HTTPRoute"})
+    assert [each["metadata"]["name"] for each in objects if each["kind"] == "BackendTLSPolicy"] == ["store"]
+    assert len([each for each in objects if each["kind"] == "HTTPRoute"]) == 2
 
 
 def test_certificates_that_are_left_over():
