@@ -27,6 +27,7 @@ PORTS = {
     "keycloak-management": ("keycloak", 9000),
     "keycloak-cluster": ("keycloak", 7800),
     "mlflow": ("mlflow", 5000),
+    "mlflow-https": ("mlflow", 5443),
     "mlflow-metrics": ("mlflow", 5001),
     "sealed-secrets": ("sealed_secrets", 8080),
 }
@@ -37,7 +38,7 @@ ELSEWHERE = {
 # All else is refused. What is no component of the stack may go where it likes, but not to the stack.
 ALLOWED = {
     "stranger": {"api-server", "dns", "metadata", "outside"},
-    "client": {"api-server", "dns", "metadata", "outside", "mlflow", "keycloak"},
+    "client": {"api-server", "dns", "metadata", "outside", "mlflow", "mlflow-https", "keycloak"},
     # Not the API server, but for the flow of mlflow_kubernetes_namespaces, which the tests' inventory has.
     "mlflow": {"dns", "postgres", "minio-s3", "keycloak-internal", "api-server"},
     "keycloak": {"dns", "postgres"},
@@ -90,7 +91,7 @@ def test_the_other_replica_is_as_far_as_a_stranger(stack):
     """A compromised pod of MLflow reaches neither the other replica nor its metrics."""
     first, second = stack.pods("mlflow")[:2]
     place = Place("mlflow", f"pod/{first.metadata.name}", "mlflow")
-    ports = {f"port-{port}": Target(second.status.pod_ip, port) for port in (5000, 5001)}
+    ports = {f"port-{port}": Target(second.status.pod_ip, port) for port in (5000, 5001, 5443)}
     assert reached(walls.tried(stack, place, ports)) == set()
 
 
