@@ -157,7 +157,7 @@ def test_who_says_where_a_client_is(stack):
 
 # The Secrets of the certificates by which the edge verifies pods, and their names.
 VERIFIED = {
-    "mlflow": ("mlflow-server-tls", "mlflow.mlflow.svc"),
+    "mlflow": ("mlflow-server-tls", "mlflow-internal.mlflow.svc"),
     "keycloak": ("keycloak-server-tls", "keycloak-internal.keycloak.svc"),
 }
 

@@ -334,7 +334,7 @@ OURS = EDGE | {"platform_components": ["keycloak", "mlflow", "traefik"], "traefi
 # Annotations, Service and port that an edge leads to, of components that may be reached by TLS.
 TRANSPORT = "traefik.ingress.kubernetes.io/service.serverstransport"
 BACKENDS = {
-    "mlflow": ("mlflow", "mlflow.mlflow.svc"),
+    "mlflow": ("mlflow-internal", "mlflow-internal.mlflow.svc"),
     "keycloak": ("keycloak-internal", "keycloak-internal.keycloak.svc"),
 }
 
@@ -403,7 +403,8 @@ def test_pages_of_oauth2_proxy_are_reached_in_clear():
         for name, each in ingresses.items()
     }
     assert ports == {"mlflow": {"http"}, "mlflow-api": {"https"}}
-    (programs,) = get_role("mlflow").render("mlflow-api.service.yaml.j2", given)
+    (programs,) = get_role("mlflow").render("mlflow-internal.service.yaml.j2", given)
+    assert programs["spec"]["selector"] == {"app.kubernetes.io/name": "mlflow"}, "past the proxy"
     assert programs["metadata"]["annotations"][TRANSPORT] == "mlflow@file"
 
 
