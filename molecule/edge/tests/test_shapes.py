@@ -13,7 +13,7 @@ from tests.lib import go_module
 SHAPES = {
     "direct": ["test_edge.py", "test_direct.py"],
     "below_a_path": ["test_edge.py", "test_clients.py"],
-    "gateway": ["test_edge.py", "test_clients.py", "test_direct.py"],
+    "gateway": ["test_edge.py", "test_clients.py", "test_direct.py", "test_backends.py"],
     "oauth2_proxy": ["test_proxied.py"],
 }
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.6.3"
@@ -62,6 +62,6 @@ def test_shape(stack, shape):
     shaped.converges()
     kind = "HTTPRoute" if shape == "gateway" else "Ingress"
     minio = {(kind, "minio")} if "test_direct.py" in SHAPES[shape] else set()
-    policies = {("BackendTLSPolicy", "minio")} if shape == "gateway" else set()
+    policies = {("BackendTLSPolicy", each) for each in ("mlflow", "keycloak", "minio")} if shape == "gateway" else set()
     assert routes(stack) == {(kind, "mlflow"), (kind, "keycloak")} | minio | policies
     shaped.passes(*SHAPES[shape])
