@@ -60,7 +60,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--metrics-port", type=int, default=0, help="port of /metrics (default: not served)")
     parser.add_argument("--allowed-hosts", default="", help="accepted Host headers, comma-separated")
     parser.add_argument("--cors-allowed-origins", default="", help="origins that may write, comma-separated")
-    parser.add_argument("--keep-alive", type=int, default=75, help="idle timeout of connections, in seconds")
+    # Longer than proxies keep an idle connection, 90 s by Go's default: they must not send a request while it is closed.
+    parser.add_argument("--keep-alive", type=int, default=100, help="idle timeout of connections, in seconds")
     parser.add_argument("--grace", type=int, default=30, help="seconds for running requests to finish after SIGTERM")
     return parser.parse_args(arguments)
 
