@@ -209,9 +209,9 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
     sealing = API_VERSION.partition("/")[0] in groups
     sealed = items("sealed_secrets", SEALED_SECRETS, accept=NAMES_ONLY) if sealing else []
-    deployments = items("ready", DEPLOYMENTS, query=ours) if sealing else []
     unsealing = readable("sealed_secrets_controllers", lambda: controllers(api)) if sealing else None
     issuing = f"/apis/{CERT_MANAGER}/v1" if CERT_MANAGER in groups else ""
+    deployments = items("deployments", DEPLOYMENTS, query=ours) if sealing or issuing else []
     cluster_issuers = items("issuers", f"{issuing}/clusterissuers", accept=NAMES_ONLY) if issuing else []
     local_issuers = items("issuers", f"{issuing}/issuers", accept=NAMES_ONLY) if issuing else []
     certificates = items("certificates", f"{issuing}/certificates", query=ours) if issuing else []
@@ -244,6 +244,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "volumes": volumes(claims),
         "api_groups": groups,
         "sealed_secrets_controllers": unsealing or {},
+        "deployments": places(deployments),
         "ready": places([each for each in deployments if judge({"kind": "Deployment", **each}).ready]),
         "sealed_secrets": places(sealed),
         "issuers": [*issuers("ClusterIssuer", cluster_issuers), *issuers("Issuer", local_issuers)],

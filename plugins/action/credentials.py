@@ -58,6 +58,7 @@ class ActionModule(LocalAction):
                         "authority": {"type": "str", "default": ""},
                         "ca": {"type": "bool", "default": False},
                         "client": {"type": "bool", "default": False},
+                        "issuer": {"type": "str", "default": ""},
                     },
                 },
             },

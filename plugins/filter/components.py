@@ -51,10 +51,14 @@ def up_to(components: list[dict[str, Any]], last: list[dict[str, Any]]) -> list[
 
 
 def places_of_secrets(secrets: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give C(namespace), C(name) and C(existing) of each Secret in each of its namespaces, as they are exported."""
+    """Give C(namespace), C(name) and C(existing) of each Secret in each of its namespaces, as they are exported.
+
+    What cert-manager makes is left out: its Certificate is exported.
+    """
     return [
         {"namespace": namespace, "name": secret["name"], "existing": _exists(secret)}
         for secret in secrets
+        if not (secret.get("certificate") or {}).get("issuer")
         for namespace in secret["namespaces"]
     ]
 
@@ -137,38 +141,6 @@ def secrets_of_items(items: list[dict[str, Any]], keys: dict[str, Any]) -> list[
             "keys": {key: {"value": item["name"]} if content == "name" else content for key, content in keys.items()},
         }
         for item in items
-    ]
-
-
-def certificate_secrets(
-    certificates: list[dict[str, Any]], days: int, authority: dict[str, Any], supplied: dict[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    """List the Secrets of certificates, as module C(credentials) takes them.
-
-    Args:
-        certificates: each with C(name) and C(namespace) of its Secret, C(hosts) that it is for, and perhaps
-            C(common_name), C(client) and the C(variable) that names the Secret.
-        days: how long those are valid that are issued.
-        authority: the Secret of the CA that issues them, which comes first. Without one, they have to exist, or are
-            supplied.
-        supplied: credentials that the inventory supplies, by the names of their Secrets.
-    """
-    issued = {"authority": f"{authority['namespaces'][0]}/{authority['name']}", "days": int(days)} if authority else {}
-    return ([authority] if authority else []) + [
-        {
-            "name": each["name"],
-            "variable": each.get("variable", ""),
-            "namespaces": [each["namespace"]],
-            "type": "kubernetes.io/tls",
-            "existing": not authority and each["name"] not in (supplied or {}),
-            "certificate": {
-                "common_name": each.get("common_name", each["name"]),
-                "hosts": each["hosts"],
-                "client": each.get("client", False),
-                **issued,
-            },
-        }
-        for each in certificates
     ]
 
 
@@ -306,7 +278,6 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Give the filters of this file by name."""
         return {
-            "certificate_secrets": certificate_secrets,
             "fill_in": fill_in,
             "given": given,
             "hashes_of": hashes_of,

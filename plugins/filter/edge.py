@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes of components: public URLs, and what has to lead from them into the cluster."""
+"""Routes of components, public URLs with what leads from them into the cluster, and certificates of components."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.mlops.mlflow.plugins.filter.components import certificate_secrets
+from ansible_collections.mlops.mlflow.plugins.filter.components import objects_at
 from ansible_collections.mlops.mlflow.plugins.filter.flows import LABELS, POD_NAME, network_policies
 
 CERTIFICATES = "cert-manager.io/v1"
-SEALED = "bitnami.com/v1alpha1"
 INGRESSES = "networking.k8s.io/v1"
 GATEWAYS = "gateway.networking.k8s.io/v1"
-# In which the certificates of an edge are Secrets that this collection, or its administrator, makes.
-_SECRETS = ("secret", "own_ca")
+# Who makes the Secret of a certificate: module credentials, by the stack's own CA, or cert-manager.
+_OWN_CA = "own_ca"
+_CERT_MANAGER = "cert_manager"
 
 _PORTS = {"http": 80, "https": 443}
 # Hosts that no edge can be found by.
@@ -27,92 +27,108 @@ _PLACELESS = re.compile(r"localhost|.+\.localhost|[0-9.]+|.*:.*")
 def with_network(
     components: list[dict[str, Any]], flows: dict[str, Any], edge: dict[str, Any], existing: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Add to components what their flows and routes need.
+    """Add to components what their flows, routes and certificates need.
 
     Args:
         components: as roles register them.
         flows: settings as C(network_policies) takes them; none where there are no policies.
-        edge: settings as C(edge_manifests) and C(edge_secrets) take them.
-        existing: C(routes), C(certificates) and C(sealed_secrets) of the cluster, as C(edge_leftovers) takes them.
+        edge: settings as C(edge_manifests), C(certificate_secrets) and C(edge_leftovers) take them.
+        existing: what the cluster has, as C(edge_leftovers) takes it.
 
     Returns:
         The components, with manifests as C(policies) and C(edge_objects), and more C(secrets) and C(switched_off).
     """
-    there = [existing[key] for key in ("routes", "certificates", "sealed_secrets")]
     return [
         {
             **each,
             "policies": network_policies(each, flows) if flows else [],
             "edge_objects": edge_manifests(each, edge),
-            "secrets": [*(each.get("secrets") or []), *edge_secrets(each, edge)],
-            "switched_off": [*(each.get("switched_off") or []), *edge_leftovers(each, edge, *there)],
+            "secrets": [*(each.get("secrets") or []), *certificate_secrets(each, edge)],
+            "switched_off": [*(each.get("switched_off") or []), *edge_leftovers(each, edge, existing)],
         }
         for each in components
     ]
 
 
 def edge_manifests(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Turn the routes of a component into what leads to it from outside of the cluster.
+    """Turn the routes of a component into what leads to it from outside of the cluster, and certificates into objects.
 
     Args:
-        component: with C(name), C(namespace) and perhaps C(edge), see role C(platform).
-        settings: what holds for all components: C(kind), C(tls), C(issuer), C(issuer_spec), C(duration), C(preset),
-            C(backends), C(annotations), C(ingress_class), C(parent) and C(http_parent).
+        component: with C(name), C(namespace), and perhaps C(edge) and C(certificates), see role C(platform).
+        settings: what holds for all components: C(kind), C(preset), C(backends), C(annotations), C(ingress_class),
+            C(parent) and C(http_parent); C(tls) and C(internal_tls), who makes the Secrets of certificates at the edge
+            and of those between components; C(issuer), C(issuer_spec) and C(days) for those of cert-manager.
 
     Returns:
         Certificates of cert-manager, and Ingresses, or HTTPRoutes with what they verify a Service's certificate by.
     """
-    made = _certificates(component, settings) if settings["tls"] == "cert_manager" else []
+    made = _certificates(component, settings)
     for route in _wanted(component, settings):
         made += (_ingress if settings["kind"] == "Ingress" else _http_routes)(component, route, settings)
     # Routes of one Service have one policy.
     return [each for index, each in enumerate(made) if each not in made[:index]]
 
 
-def edge_secrets(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the Secret of a component's certificate at the edge, as module C(credentials) takes it.
+def certificate_secrets(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the Secrets of a component's certificates, as module C(credentials) takes them, after that of the CA.
 
     Args:
         component: as C(edge_manifests) takes it.
-        settings: besides, C(days), C(authority) and C(supplied), as C(certificate_secrets) takes them.
+        settings: besides, C(authority), the Secret of the stack's own CA, and C(supplied), credentials that the
+            inventory supplies, by the names of their Secrets.
     """
-    hosts = _hosts(component)
-    if settings["tls"] not in _SECRETS or not hosts:
-        return []
-    edge = component["edge"]
-    wanted = {"name": edge["secret"], "variable": edge["variable"], "namespace": component["namespace"]}
-    authority = settings["authority"] if settings["tls"] == "own_ca" else {}
-    certificates = [{**wanted, "common_name": "", "hosts": hosts}]
-    return certificate_secrets(certificates, settings["days"], authority, settings["supplied"])
+    home, authority = component["namespace"], settings["authority"]
+    made: list[dict[str, Any]] = []
+    places: list[str] = []
+    for each in _certificates_of(component, settings):
+        issuer = settings["issuer"]["name"] if each["maker"] == _CERT_MANAGER else ""
+        certificate = {
+            "common_name": each.get("common_name", each["name"]),
+            "hosts": each["hosts"],
+            "client": each.get("client", False),
+            **({"issuer": issuer} if issuer else {}),
+        }
+        if each["maker"] == _OWN_CA or (issuer and "ca" in settings["issuer_spec"]):
+            certificate |= {"authority": f"{authority['namespaces'][0]}/{authority['name']}", "days": settings["days"]}
+            # An Issuer reads the CA's Secret in its own namespace.
+            places = list(dict.fromkeys([*authority["namespaces"], *places, *([home] if issuer else [])]))
+        made.append(
+            {
+                "name": each["name"],
+                "variable": each.get("variable", ""),
+                "namespaces": [home],
+                "type": "kubernetes.io/tls",
+                "existing": each["maker"] == "secret" and each["name"] not in settings["supplied"],
+                "certificate": certificate,
+            }
+        )
+    return [*([{**authority, "namespaces": places}] if places else []), *made]
 
 
 def edge_leftovers(
-    component: dict[str, Any],
-    settings: dict[str, Any],
-    existing: list[dict[str, Any]],
-    certificates: list[str],
-    sealed: list[str],
+    component: dict[str, Any], settings: dict[str, Any], existing: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Name what other settings have left of a component's edge, as manifests without content.
+    """Name what other settings have left of a component's edge and certificates, as manifests without content.
 
     Args:
         component: as C(edge_manifests) takes it.
-        settings: as C(edge_manifests) takes them.
-        existing: Ingresses, HTTPRoutes and BackendTLSPolicies of the collection, as manifests.
-        certificates: Certificates of cert-manager, as C(namespace/name).
-        sealed: SealedSecrets, as C(namespace/name). The controller of one that C(own_ca) left would write over what
-            cert-manager keeps.
+        settings: as C(certificate_secrets) takes them, and C(delivered), the kinds by which a Secret is delivered, with
+            their API versions.
+        existing: of the cluster, C(routes), Ingresses, HTTPRoutes and BackendTLSPolicies of the collection as
+            manifests, C(certificates), its Certificates as C(namespace/name), and C(issuers) as C(kind/namespace/name).
     """
-    edge, namespace = component.get("edge") or {}, component["namespace"]
-    left = []
-    place = f"{namespace}/{edge.get('secret')}"
-    if place in certificates and not (settings["tls"] == "cert_manager" and _hosts(component)):
-        left.append(_object(CERTIFICATES, "Certificate", namespace, edge["secret"]))
-    if settings["tls"] == "cert_manager" and place in sealed:
-        left.append(_object(SEALED, "SealedSecret", namespace, edge["secret"]))
+    namespace, authority = component["namespace"], settings["authority"]
     kept = {(each["kind"], each["metadata"]["name"]) for each in edge_manifests(component, settings)}
+    there = objects_at(existing["certificates"], {"Certificate": CERTIFICATES})
+    left = []
+    if f"Issuer/{namespace}/{authority['name']}" in existing["issuers"] and ("Issuer", authority["name"]) not in kept:
+        left.append(_object(CERTIFICATES, "Issuer", namespace, authority["name"]))
+        # Only where an Issuer needs it, another namespace has the CA's key.
+        if namespace not in authority["namespaces"]:
+            left += objects_at([f"{namespace}/{authority['name']}"], settings["delivered"])
+    edge = component.get("edge") or {}
     backends = {one["service"]: one["backend"] for one in edge.get("routes") or [] if one.get("backend")}
-    for each in existing:
+    for each in [*there, *existing["routes"]]:
         kind, name = each["kind"], each["metadata"]["name"]
         if each["metadata"]["namespace"] != namespace or (kind, name) in kept:
             continue
@@ -133,6 +149,16 @@ def _hosts(component: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(urlsplit(url).hostname or "" for url in urls if url.startswith("https://")))
 
 
+def _certificates_of(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the certificates of a component, between components and at the edge, each with who makes its Secret."""
+    listed = [{**each, "maker": settings["internal_tls"]} for each in component.get("certificates") or []]
+    hosts = _hosts(component)
+    if hosts:
+        edge = {"name": component["edge"]["secret"], "variable": component["edge"]["variable"]}
+        listed.append({**edge, "common_name": "", "hosts": hosts, "maker": settings["tls"]})
+    return [each for each in listed if each["maker"] != "none"]
+
+
 def _object(version: str, kind: str, namespace: str, name: str) -> dict[str, Any]:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}}
 
@@ -145,21 +171,27 @@ def _made(component: dict[str, Any], version: str, kind: str, name: str, **conte
 
 
 def _certificates(component: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the Certificate of a component, and the Issuer that it needs in the same namespace."""
-    hosts = _hosts(component)
-    if not hosts:
-        return []
-    issuer, made = settings["issuer"], settings["issuer_spec"]
-    spec = {
-        "secretName": component["edge"]["secret"],
-        "dnsNames": hosts,
-        "issuerRef": {"group": "cert-manager.io", **issuer},
-        "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
-    }
-    if settings["duration"]:
-        spec["duration"] = settings["duration"]
-    own = [_made(component, CERTIFICATES, "Issuer", issuer["name"], spec=made)] if made else []
-    return [*own, _made(component, CERTIFICATES, "Certificate", component["edge"]["secret"], spec=spec)]
+    """Give the Certificates of a component, after the Issuer that they need in the same namespace."""
+    issuer = settings["issuer"]
+    made: list[dict[str, Any]] = []
+    wanted = [each for each in _certificates_of(component, settings) if each["maker"] == _CERT_MANAGER]
+    if wanted and settings["issuer_spec"]:
+        made.append(_made(component, CERTIFICATES, "Issuer", issuer["name"], spec=settings["issuer_spec"]))
+    for each in wanted:
+        spec = {
+            "secretName": each["name"],
+            "issuerRef": {"group": "cert-manager.io", **issuer},
+            "privateKey": {"algorithm": "ECDSA", "encoding": "PKCS8", "size": 256, "rotationPolicy": "Always"},
+            **({"dnsNames": each["hosts"]} if each["hosts"] else {}),
+        }
+        # Of these, another issuer than the stack's own CA decides by itself.
+        if "ca" in settings["issuer_spec"]:
+            usages = ["digital signature", "client auth" if each.get("client") else "server auth"]
+            name = each.get("common_name", each["name"])
+            spec |= {"duration": f"{settings['days'] * 24}h", "usages": usages}
+            spec |= {"commonName": name} if name else {}
+        made.append(_made(component, CERTIFICATES, "Certificate", each["name"], spec=spec))
+    return made
 
 
 def _ingress(component: dict[str, Any], route: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:

@@ -112,10 +112,16 @@ sealed_secrets_controllers:
   returned: success
   type: dict
   sample: {"sealed-secrets/sealed-secrets-controller": mlops.mlflow}
-ready:
+deployments:
   description:
-    - Deployments that the roles of this collection have made and whose pods are all ready, each as namespace/name.
-    - They are looked for where RV(api_groups) has C(bitnami.com).
+    - Deployments that the roles of this collection have made, each as namespace/name.
+    - They are looked for where RV(api_groups) has C(bitnami.com) or C(cert-manager.io).
+  returned: success
+  type: list
+  elements: str
+  sample: [sealed-secrets/sealed-secrets-controller]
+ready:
+  description: Those of RV(deployments) whose pods are all ready.
   returned: success
   type: list
   elements: str

@@ -109,6 +109,15 @@ options:
             description: Whether it is for a client that logs in with it, and not for a server.
             type: bool
             default: false
+          issuer:
+            description:
+              - The Issuer of cert-manager by which a Certificate, applied afterwards, makes the Secret. It is not
+                issued here then, and a SealedSecret or ExternalSecret that made it is deleted, so that there is one
+                writer. Its values stay until cert-manager replaces them.
+              - With O(secrets[].certificate.authority) too, a Secret that this Issuer made by another CA is deleted, so
+                that cert-manager makes it again.
+            type: str
+            default: ""
   supplied:
     description:
       - Values that a user supplies, by the names of Secret and key.
@@ -139,7 +148,8 @@ options:
       - V(vault) keeps them in a key-value store, version 2, of HashiCorp Vault or OpenBao, with an entry for each
         Secret. Values there take precedence over the cluster's. A missing value is taken from the cluster, or else
         generated, and written there with check-and-set before it is delivered.
-      - A Secret of a SealedSecret or an ExternalSecret is released from it if another backend or delivery is selected.
+      - A Secret of a SealedSecret or an ExternalSecret is released from it if another backend or delivery is selected,
+        and one of a Certificate of cert-manager in any case.
     type: str
     choices: [kubernetes, sealed_secrets, vault]
     default: kubernetes

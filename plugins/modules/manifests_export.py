@@ -293,12 +293,15 @@ def prerequisites(things: list[dict[str, Any]], secrets: list[tuple[str, str]]) 
     """
     needed = set()
     namespaces = {each["metadata"]["name"] for each in things if each["kind"] == "Namespace"}
+    # cert-manager makes those of Certificates.
+    issued = [each for each in things if each["kind"] == "Certificate"]
+    known = {*secrets, *((each["metadata"]["namespace"], each["spec"]["secretName"]) for each in issued)}
     for each in things:
         namespace = each["metadata"].get("namespace")
         if namespace and namespace not in namespaces:
             needed.add(f"Namespace {namespace}")
         if each["kind"] in WORKLOADS:
-            needed |= {f"Secret {namespace}/{name}" for name in references(each) if (namespace, name) not in secrets}
+            needed |= {f"Secret {namespace}/{name}" for name in references(each) if (namespace, name) not in known}
             needed |= {f"PriorityClass {name}" for name in priorities(each)}
     return sorted(needed)
 

@@ -26,7 +26,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import CentralWrite, Store
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import ISSUER_NAME, CentralWrite, Store
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import ATTEMPTS, Secret, retried
 
 REQUESTS = 4
@@ -65,9 +65,14 @@ class SecretRequest:
 
     @property
     def issued(self) -> bool:
-        """Whether a CA of ours signs its certificate, and nobody supplies it."""
+        """Whether a certificate of a CA of ours is made here, and nobody supplies it."""
         signed = self.certificate is not None and (self.certificate.ca or bool(self.certificate.authority))
-        return signed and not any(key.supplied for key in self.keys)
+        return signed and not self.issuer and not any(key.supplied for key in self.keys)
+
+    @property
+    def issuer(self) -> str:
+        """The Issuer of cert-manager that makes it; empty where none does."""
+        return self.certificate.issuer if self.certificate else ""
 
     def secret(self, namespace: str, values: dict[str, bytes]) -> Secret:
         """Give the Secret to create in a namespace."""
@@ -160,7 +165,8 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
                     f"'{namespace}' is no name of a namespace for Secret {name}: "
                     "it has up to 63 lower-case letters, digits and '-'"
                 )
-        given = supplied.get(name) or {}
+        # What cert-manager makes is not supplied.
+        given = {} if (each.get("certificate") or {}).get("issuer") else supplied.get(name) or {}
         certificate = parse_certificate(name, each, given)
         if not each["keys"] and certificate is None:
             raise WrongInputError(f"Secret {name} needs at least one key")
@@ -338,6 +344,8 @@ class Ensurer:
         """
         if wanted.existing:
             return self._verify(wanted)
+        if wanted.issuer:
+            return self._leave(wanted)
         generated: dict[str, bytes] = {}
         outcomes = {
             namespace: EnsuredSecret(wanted.name, namespace, [key.name for key in wanted.keys])
@@ -453,6 +461,23 @@ class Ensurer:
                     namespace, wanted.name, {name: stored.data[name] for name in names}
                 )
             outcomes.append(EnsuredSecret(wanted.name, namespace, names))
+        return outcomes
+
+    def _leave(self, wanted: SecretRequest) -> list[EnsuredSecret]:
+        """Leave a Secret to cert-manager."""
+        certificate = wanted.certificate
+        authority = self.authorities.get(certificate.authority) if certificate else None
+
+        def stale(secret: Secret) -> bool:
+            # cert-manager does not see that its Issuer signs by another CA by now.
+            same = secret.annotations.get(ISSUER_NAME) == wanted.issuer
+            return bool(same and authority) and not certificates.signed(secret.data, authority or {})
+
+        outcomes = []
+        for namespace in wanted.namespaces:
+            outcome = EnsuredSecret(wanted.name, namespace, [key.name for key in wanted.keys])
+            outcome.converted = self._store.leave(namespace, wanted.name, stale=stale, write=not self._check_mode)
+            outcomes.append(outcome)
         return outcomes
 
     @staticmethod

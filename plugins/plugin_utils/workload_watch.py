@@ -394,8 +394,23 @@ class Watch:
         for event in events_of(self._api, target.namespace, pod):
             message = one_line(event.get("message"))
             if event.get("reason") == "FailedMount" and "not found" in message:
-                return Problem("mount", f"a volume cannot be mounted, FailedMount: {message}")
+                nature = "slow" if self._is_issued(target.namespace, message) else "mount"
+                return Problem(nature, f"a volume cannot be mounted, FailedMount: {message}")
         return None
+
+    def _is_issued(self, namespace: str, message: str) -> bool:
+        """Whether a message is about the Secret of a Certificate, which cert-manager may still make.
+
+        Once the Secret is there, the kubelet tries to mount it again within two minutes.
+        """
+        try:
+            certificates = self._list(PATHS["Certificate"].format(namespace=quoted(namespace)))
+        except ApiError:
+            return False
+        return any(
+            f'"{each["spec"].get("secretName")}"' in message and not judge({"kind": "Certificate", **each}).failed
+            for each in certificates
+        )
 
     def _refusal(self, target: Target, seen: Seen) -> str:
         """Say why no pod may be created, by Pod Security, quota or an admission webhook; empty where one may."""

@@ -63,6 +63,8 @@ VARIANTS = {
     },
     "postgres": {
         "platform_internal_tls": [True, False],
+        "platform_tls": ["none", "cert_manager"],
+        "platform_tls_issuer": [{"kind": "Issuer", "name": "company"}, {"own_ca": True}],
         "platform_components": [["postgres", "mlflow"], ["postgres", "keycloak", "mlflow"]],
         "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
         "platform_image_pull_secrets": [[], ["registry"]],
@@ -181,7 +183,7 @@ VARIANTS = {
         "cert_manager_gateway_api": [False, True],
         "cert_manager_namespaces": [[], ["team-a"]],
         "platform_tls": ["none", "cert_manager"],
-        "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}],
+        "platform_tls_issuer": [{}, {"kind": "Issuer", "name": "company"}, {"own_ca": True}],
         "platform_tls_acme": [
             {"email": "a@example.com", "ingress_class": "traefik"},
             {"email": "a@example.com", "server": "https://acme.pki.svc:14000/dir", "solvers": [{"dns01": {}}]},

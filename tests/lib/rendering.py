@@ -17,7 +17,10 @@ from tests.lib import REPOSITORY
 
 ROLES = REPOSITORY / "roles"
 # What role platform makes of a component, and the variables that it reads.
-READ = {"flows": "__{0}_flows __platform_flow_settings", "edge": "__{0}_routes {0}_tls_secret __platform_edge_settings"}
+READ = {
+    "flows": "__{0}_flows __platform_flow_settings",
+    "edge": "__{0}_routes __{0}_certificates {0}_tls_secret __platform_edge_settings",
+}
 # The roles that apply manifests.
 COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik", "cert_manager")
 
@@ -33,6 +36,7 @@ CLUSTER = {
     "volumes": {},
     "api_groups": ["apps", "batch"],
     "sealed_secrets_controllers": {},
+    "deployments": [],
     "ready": [],
     "sealed_secrets": [],
     "issuers": [],
@@ -129,7 +133,8 @@ class Role:
 
     def policies(self, options=None):
         """The NetworkPolicies of the role's flows, as role platform makes them."""
-        return self._with_network("__platform_flow_settings, {'kind': '', 'tls': 'none'}", options)["policies"]
+        settings = "__platform_edge_settings | combine({'kind': '', 'tls': 'none', 'internal_tls': 'none'})"
+        return self._with_network(f"__platform_flow_settings, {settings}", options)["policies"]
 
     def _with_network(self, settings, options):
         """The component with what role platform adds for these settings, of flows and of the edge."""

@@ -1,6 +1,6 @@
 """Other shapes of the edge, one after the other on the running stack: each converges, and passes tests of its own.
 
-This file and that of the shape acme are the last of the scenario by their names.
+This file and those of the shapes acme and own_issuer are the last of the scenario by their names.
 """
 
 import json

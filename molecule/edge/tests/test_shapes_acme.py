@@ -1,13 +1,12 @@
 """The edge with certificates of an ACME server, by cert-manager of the collection: issued, renewed under load, refused.
 
-This file is the last of the scenario by its name.
+This file and that of the shape own_issuer are the last of the scenario by their names.
 """
 
 import datetime
 import http.client
 import json
 import pathlib
-import ssl
 import subprocess
 import time
 import urllib.parse
@@ -141,27 +140,6 @@ def test_a_certificate_that_is_not_issued_is_said_by_name(shaped):
     assert f"challenge of {host}" in sentence
     assert shaped.certificate(host_of(shaped.mlflow_url))
     shaped.converges()
-
-
-def test_certificates_of_the_own_ca(shaped):
-    """cert-manager issues and renews them, without a run."""
-    own = json.dumps({"platform_tls_acme": {}, "platform_tls_issuer": {"own_ca": True}})
-    done = shaped.playbook("-e", own)
-    assert done.code == 0, done.output
-    root = shaped.ca_file()
-    host = host_of(shaped.keycloak_url)
-    before = wait_until(lambda: accepted(shaped, host), 60, "a certificate of the stack's CA")
-    assert x509.load_pem_x509_certificate(root.read_bytes()).subject == before.issuer
-    renew(shaped, "keycloak", "keycloak-tls")
-    wait_until(lambda: shaped.certificate(host) != before, 120, "another certificate")
-
-
-def accepted(shaped, host):
-    """The certificate that the edge shows; None while it is that of another CA."""
-    try:
-        return shaped.certificate(host)
-    except ssl.SSLCertVerificationError:
-        return None
 
 
 def upstream():

@@ -46,6 +46,7 @@ class Certificate:
             issued here.
         ca: Whether it is that of a CA.
         client: Whether it is for a client and not for a server.
+        issuer: The Issuer of cert-manager that makes its Secret; empty where it is made here.
     """
 
     name: str = ""
@@ -54,6 +55,7 @@ class Certificate:
     authority: str = ""
     ca: bool = False
     client: bool = False
+    issuer: str = ""
 
     @property
     def keys(self) -> list[str]:
@@ -74,8 +76,16 @@ def read_certificate(where: str, given: Mapping[str, Any]) -> Certificate:
         raise WrongInputError(f"{where}: certificate.days is {given['days']}, and must be from 1 to {LONGEST}")
     if given["ca"] and given["authority"]:
         raise WrongInputError(f"{where}: certificate.ca is for a CA of the stack's own, which no authority signs")
+    if given["ca"] and given["issuer"]:
+        raise WrongInputError(f"{where}: certificate.ca is for a CA of the stack's own, which no issuer makes")
     return Certificate(
-        given["common_name"], tuple(given["hosts"]), given["days"], given["authority"], given["ca"], given["client"]
+        given["common_name"],
+        tuple(given["hosts"]),
+        given["days"],
+        given["authority"],
+        given["ca"],
+        given["client"],
+        given["issuer"],
     )
 
 
@@ -149,21 +159,33 @@ def stays(values: Mapping[str, bytes], wanted: Certificate, authority: Bundle, a
     Args:
         authority: The CA's certificate and key; those of the certificate itself for a CA.
     """
-    library = _library()
-    try:
-        certificate, _key = _pair(values)
-        issuer = library.x509.load_pem_x509_certificate(authority[CERTIFICATE])
-        certificate.verify_directly_issued_by(issuer)
-    except (CertificateError, *library.unsigned):
+    certificate = _signed(values, authority)
+    if certificate is None:
         return False
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     asked = wanted.ca or (
-        values.get(AUTHORITY) == authority[CERTIFICATE]
+        values.get(AUTHORITY, b"").strip() == authority[CERTIFICATE].strip()
         and set(_hosts(certificate)) == {host.strip("[]") for host in wanted.hosts}
         and _common_name(certificate) == wanted.name[:LONGEST_NAME]
     )
     # Also where fewer days are requested than are left.
     return bool(asked and begin <= at + SKEW and (end - begin) / 3 < end - at <= wanted.days * DAY + SKEW)
+
+
+def signed(values: Mapping[str, bytes], authority: Bundle) -> bool:
+    """Tell whether a certificate, which has its key, was signed by a CA."""
+    return _signed(values, authority) is not None
+
+
+def _signed(values: Mapping[str, bytes], authority: Bundle) -> Any:
+    """Give a certificate that a CA has signed; None where that is not so, or the key is another one's."""
+    library = _library()
+    try:
+        certificate, _key = _pair(values)
+        certificate.verify_directly_issued_by(library.x509.load_pem_x509_certificate(authority[CERTIFICATE]))
+    except (CertificateError, *library.unsigned):
+        return None
+    return certificate
 
 
 def _pair(values: Mapping[str, bytes]) -> tuple[Any, Any]:

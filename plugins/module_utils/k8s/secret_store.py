@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,13 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.sealing.crypto import
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import KIND as EXTERNAL_SECRET
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import MANAGED as EXTERNALLY_MANAGED
 from ansible_collections.mlops.mlflow.plugins.module_utils.vault.external_secret import OPERATORS, ExternalSecrets
+
+# cert-manager's kind, and its annotation and label of a Secret that it makes: https://cert-manager.io/docs/reference/annotations/
+CERTIFICATE = "Certificate"
+CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/{name}"
+CERTIFICATE_NAME = "cert-manager.io/certificate-name"
+ISSUER_NAME = "cert-manager.io/issuer-name"
+CERT_MANAGER = "cert-manager.io/"
 
 TERMINATING_TIMEOUT = 120.0  # seconds that a namespace may take to be gone before its Secrets are made again
 
@@ -85,6 +92,19 @@ class Store(ABC):
     def drift(self, secret: Secret) -> list[str]:
         """Say in a few words each what differs in the way a Secret is kept from how this store keeps it."""
         return []
+
+    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
+        """Leave a Secret to cert-manager: delete what else makes it here, and keep its values until they are replaced.
+
+        Args:
+            stale: Whether cert-manager has to make it again, though its Certificate asks for nothing else: it does so
+                where the Secret is missing.
+            write: False only says what would be done.
+
+        Returns:
+            In a few words each what that takes.
+        """
+        raise NotImplementedError
 
     def check(self) -> None:
         """See that what is about to be written can be written, before anything is.
@@ -188,25 +208,70 @@ class KubernetesStore(Store):
             raise Conflict  # it has another version by now
         self._secrets.patch(secret, data, labels)
 
+    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
+        words = []
+        for kind, find in ((SEALED_SECRET, self._controller().find), (EXTERNAL_SECRET, self._external().find)):
+            try:
+                if find(namespace, name) is None:
+                    continue
+            except ApiError as error:
+                if error.status == 403:  # who may not see them has made none
+                    continue
+                raise
+            if write:
+                self.release(namespace, name, kind)
+            words.append(f"released from its {kind}")
+        found = self.read(namespace, name)
+        if found is not None and stale(found):
+            if write:
+                self._delete(Secrets.path(namespace, name))
+            words.append("removed, to be issued again")
+        return words
+
     def release(self, namespace: str, name: str, owner: str) -> None:
         """Delete what makes a Secret, and leave the Secret as it is.
 
         Args:
-            owner: C(SealedSecret) or C(ExternalSecret).
+            owner: C(SealedSecret), C(ExternalSecret) or C(Certificate).
         """
         if owner == SEALED_SECRET:
             self._controller().release(namespace, name)
             return
-        ExternalSecrets(self._api, clock=self._clock, sleep=self._sleep).release(namespace, name)
         found = self.read(namespace, name)
-        left = [each for each in (found.labels if found else {}) if each.startswith(OPERATORS)]
+        if owner == CERTIFICATE and found is not None:
+            its = quoted(found.annotations.get(CERTIFICATE_NAME, name))
+            self._delete(CERTIFICATES.format(namespace=quoted(namespace), name=its))
+        elif owner == EXTERNAL_SECRET:
+            self._external().release(namespace, name)
+            found = self.read(namespace, name)
+        if found is None:
+            return
+        marks = (OPERATORS, CERT_MANAGER, f"controller.{CERT_MANAGER}")
+        metadata: dict[str, Any] = {
+            "labels": {each: None for each in found.labels if each.startswith(marks)},
+            "annotations": {each: None for each in found.annotations if each.startswith(marks)},
+        }
+        if owner == CERTIFICATE:
+            # An owner that is gone would take the Secret along.
+            metadata["ownerReferences"] = [each for each in found.owners if each.get("kind") != CERTIFICATE]
         self._api.json(
             "PATCH",
             Secrets.path(namespace, name),
             query={"fieldManager": FIELD_MANAGER},
-            body={"metadata": {"labels": dict.fromkeys(left)}},
+            body={"metadata": metadata},
             content_type=MERGE_PATCH,
         )
+
+    def _external(self) -> ExternalSecrets:
+        return ExternalSecrets(self._api, clock=self._clock, sleep=self._sleep)
+
+    def _delete(self, path: str) -> None:
+        """Delete an object; one that is absent by now is as good."""
+        try:
+            self._api.request("DELETE", path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     def has_namespace(self, namespace: str) -> bool:
         return self._phase(namespace) == "Active"
@@ -243,7 +308,9 @@ class KubernetesStore(Store):
 
 
 def made_by(secret: Secret) -> str:
-    """Give the kind that makes a Secret, SealedSecret or ExternalSecret; empty where none does."""
+    """Give the kind that makes a Secret, SealedSecret, ExternalSecret or Certificate; empty where none does."""
     if owned({"metadata": secret.metadata}):
         return SEALED_SECRET
-    return EXTERNAL_SECRET if EXTERNALLY_MANAGED in secret.labels else ""
+    if EXTERNALLY_MANAGED in secret.labels:
+        return EXTERNAL_SECRET
+    return CERTIFICATE if CERTIFICATE_NAME in secret.annotations else ""

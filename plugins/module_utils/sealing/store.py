@@ -10,6 +10,7 @@ opening it: the controller has opened the same in the cluster, and the Secret th
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -208,6 +209,19 @@ class SealedStore(Store):
             sealed = {**sealed, "metadata": own}
         self.write(sealed, old, taken_over, left)
         self._write_file(namespace, name, self.confirmed(namespace, name, values))
+
+    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
+        words = self._secrets.leave(namespace, name, stale=stale, write=write)
+        path = self._path(namespace, name)
+        if not path or not os.path.exists(path):
+            return words
+        # Who applies the files would make the SealedSecret again.
+        if write:
+            try:
+                sealed_files.remove(path)
+            except SealingError as error:
+                raise KubeError(str(error)) from None
+        return [*words, f"file {path} removed"]
 
     def write(
         self,

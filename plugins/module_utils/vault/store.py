@@ -9,7 +9,7 @@ the store of k8s/secret_store.py, or as ExternalSecrets, of which an existing op
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -84,6 +84,9 @@ class VaultStore(Store):
             self._others[name] = {**found.data, **others}
         return found
 
+    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
+        return self._delivery.leave(namespace, name, stale=stale, write=write)
+
     def drift(self, secret: Secret) -> list[str]:
         return self._delivery.drift(secret)
 
@@ -142,6 +145,9 @@ class ExternalStore(Store):
 
     def read(self, namespace: str, name: str) -> Secret | None:
         return self._secrets.read(namespace, name)
+
+    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
+        return self._secrets.leave(namespace, name, stale=stale, write=write)
 
     def drift(self, secret: Secret) -> list[str]:
         owner = made_by(secret)

@@ -32,6 +32,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 
 
+# What a path has before the name of one object, which may end as that of a list does.
+SINGLE = ("namespaces", "secrets", "sealedsecrets", "externalsecrets", "certificates")
+
+
 class FakeCluster:
     """Objects by path, with resource versions and conflicts as an API server has them.
 
@@ -104,7 +108,7 @@ class FakeCluster:
         every = re.compile(f"{re.escape(root)}/(?:namespaces/[^/]+/)?{re.escape(kind)}")
         below = [thing for each, thing in self.objects.items() if every.fullmatch(each.rpartition("/")[0])]
         *_unused, above, last = path.split("/")
-        if below or (last.endswith("s") and above not in ("namespaces", "secrets", "sealedsecrets")):
+        if below or (last.endswith("s") and above not in SINGLE):
             # "key=value", "key", or "key in (one,two)", which has commas of its own.
             for pair in re.split(r",(?![^(]*\))", (query.get("labelSelector") or [""])[0]):
                 key, equals, value = pair.partition("=")

@@ -239,6 +239,13 @@ def test_a_private_acme_server_is_verified(tmp_path):
         assert (base64.b64decode(found).decode().strip() if found else None) == bundle
 
 
+def certificates(role, options):
+    """The Certificates of a role by their names, and its Issuer."""
+    made = [each for each in manifests(role, options) if each["apiVersion"] == "cert-manager.io/v1"]
+    issuers = [each for each in made if each["kind"] == "Issuer"]
+    return {each["metadata"]["name"]: each for each in made if each["kind"] == "Certificate"}, issuers
+
+
 @pytest.mark.parametrize("role", ["mlflow", "keycloak"])
 def test_cert_manager_issues_by_the_own_ca(role):
     """The Secret of the CA is where its Issuer is."""
@@ -248,14 +255,63 @@ def test_cert_manager_issues_by_the_own_ca(role):
     assert made["Issuer"]["spec"] == {"ca": {"secretName": "mlflow-ca"}}
     assert made["Issuer"]["metadata"]["name"] == made["Certificate"]["spec"]["issuerRef"]["name"] == "mlflow-ca"
     assert made["Certificate"]["spec"]["duration"] == "2160h"
-    secrets = get_role("mlflow").value("mlflow_component", variants.BASE["mlflow"] | options)["secrets"]
-    [ca] = [each for each in secrets if each["name"] == "mlflow-ca"]
-    assert made["Issuer"]["metadata"]["namespace"] in ca["namespaces"]
-    assert [
-        each
-        for each in get_role(role).registered(variants.BASE.get(role, {}) | options)["secrets"]
-        if each["name"] == f"{role}-tls"
-    ] == []
+    assert made["Issuer"]["metadata"]["namespace"] in home_of_the_ca(role, options)
+    assert issued(role, options)[f"{role}-tls"]["issuer"] == "mlflow-ca"
+
+
+def home_of_the_ca(role, options):
+    """The namespaces in which a role needs the Secret of the CA."""
+    secrets = get_role(role).registered(variants.BASE.get(role, {}) | options)["secrets"]
+    return {namespace for each in secrets if each["name"] == "mlflow-ca" for namespace in each["namespaces"]}
+
+
+OWN_ISSUER = {"platform_tls": "cert_manager", "platform_tls_issuer": {"own_ca": True}}
+INTERNAL = {
+    "postgres": {"postgres-server-tls", "postgres-superuser-tls"},
+    "minio": {"minio-server-tls"},
+    "keycloak": {"keycloak-server-tls"},
+    "mlflow": {"mlflow-server-tls"},
+}
+
+
+@pytest.mark.parametrize("role", INTERNAL)
+def test_cert_manager_makes_certificates_between_components_by_the_own_ca(role):
+    """What module credentials would issue, and the pods are the same."""
+    before = issued(role)
+    found, [issuer] = certificates(role, OWN_ISSUER)
+    assert found.keys() == INTERNAL[role]
+    assert issuer["spec"] == {"ca": {"secretName": "mlflow-ca"}}
+    for name, each in found.items():
+        spec = each["spec"]
+        assert spec["secretName"] == name
+        assert spec["issuerRef"]["name"] == issuer["metadata"]["name"]
+        assert spec.get("dnsNames", []) == before[name]["hosts"]
+        assert spec["commonName"] == before[name]["common_name"]
+        assert spec["usages"][1:] == (["client auth"] if before[name]["client"] else ["server auth"])
+    assert {name: each.get("issuer") for name, each in issued(role, OWN_ISSUER).items()} == {
+        **dict.fromkeys(found, "mlflow-ca"),
+        "mlflow-ca": None,
+    }
+    assert home_of_the_ca(role, OWN_ISSUER) == {"mlflow", role}
+    assert workloads(role) == workloads(role, OWN_ISSUER)
+
+
+@pytest.mark.parametrize("role", INTERNAL)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"platform_tls": "own_ca"},
+        {"platform_tls": "cert_manager", "platform_tls_issuer": {"kind": "ClusterIssuer", "name": "company"}},
+        {"platform_tls": "cert_manager", "platform_tls_acme": {"email": "a@b.c", "ingress_class": "traefik"}},
+        OWN_ISSUER | {"platform_internal_tls": False},
+    ],
+)
+def test_others_make_no_certificates_between_components(role, options):
+    assert certificates(role, options) == ({}, [])
+    found = issued(role, options)
+    assert not [each for each in found.values() if "issuer" in each]
+    assert (found.keys() >= INTERNAL[role]) is options.get("platform_internal_tls", True)
+    assert home_of_the_ca(role, options) <= {"mlflow"}
 
 
 def test_cert_manager_looks_after_minio_where_the_edge_leads_to_it():
@@ -264,14 +320,43 @@ def test_cert_manager_looks_after_minio_where_the_edge_leads_to_it():
         "platform_components": ["minio", "mlflow", "keycloak", "cert_manager"],
         "platform_tls": "cert_manager",
         "platform_tls_issuer": {"own_ca": True},
+        "platform_internal_tls": False,
         "platform_edge": "ingress",
+        "mlflow_url": "https://m.example.com",
+        "keycloak_url": "https://k.example.com",
         "mlflow_artifacts_direct": True,
         "mlflow_s3_public_url": "https://s3.example.com",
     }
     for url, places in (("https://s3.example.com", ["mlflow", "keycloak", "minio"]), ("", ["mlflow", "keycloak"])):
         given = options | {"mlflow_s3_public_url": url}
         assert get_role("cert_manager").value("__cert_manager_watched", given) == places
-        assert get_role("mlflow").value("platform_ca.namespaces", variants.BASE["mlflow"] | given) == places
+        assert set().union(*(home_of_the_ca(role, given) for role in ("mlflow", "keycloak", "minio"))) == set(places)
+
+
+def test_cert_manager_looks_after_all_that_have_certificates():
+    role = get_role("cert_manager")
+    options = OWN_ISSUER | {"platform_components": ["postgres", "minio", "keycloak", "mlflow", "cert_manager"]}
+    assert role.value("__cert_manager_watched", options) == ["mlflow", "keycloak", "postgres", "minio"]
+    external = options | {"platform_components": ["mlflow", "cert_manager"]}
+    assert role.value("__cert_manager_watched", external) == ["mlflow"]
+    by_another = options | {"platform_tls_issuer": {"kind": "Issuer", "name": "company"}}
+    assert role.value("__cert_manager_watched", by_another) == ["mlflow", "keycloak"]
+
+
+def test_what_cert_manager_no_longer_looks_after_is_left_to_nobody():
+    """Its pods there, and their rights."""
+    there = [f"cert-manager/cert-manager-{each}" for each in ("mlflow", "keycloak", "postgres")]
+    cluster = rendering.CLUSTER | {"deployments": [*there, "traefik/traefik", "mlflow/cert-manager-x"]}
+    options = {"platform_components": ["postgres", "mlflow", "keycloak", "cert_manager"], "platform_cluster": cluster}
+    gone = get_role("cert_manager").registered(options)["switched_off"]
+    name = "mlops-mlflow-cert-manager"
+    assert [(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]) for each in gone] == [
+        ("Deployment", "cert-manager", "cert-manager-postgres"),
+        ("ServiceAccount", "cert-manager", "cert-manager-postgres"),
+        ("RoleBinding", "postgres", name),
+        ("Role", "postgres", name),
+    ]
+    assert get_role("cert_manager").registered(options | OWN_ISSUER)["switched_off"] == []
 
 
 def test_cert_manager_has_rights_in_its_namespaces_only():

@@ -7,7 +7,6 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.mlops.mlflow.plugins.filter.components import (
     FilterModule,
-    certificate_secrets,
     fill_in,
     given,
     hashes_of,
@@ -57,7 +56,8 @@ def test_up_to():
 
 
 def test_places_of_secrets():
-    assert places_of_secrets([secret("db", "a", "b"), secret("ca", "b", existing=True)]) == [
+    issued = secret("tls", "a", certificate={"hosts": [], "issuer": "ca"})
+    assert places_of_secrets([secret("db", "a", "b"), issued, secret("ca", "b", existing=True)]) == [
         {"namespace": "a", "name": "db", "existing": False},
         {"namespace": "b", "name": "db", "existing": False},
         {"namespace": "b", "name": "ca", "existing": True},
@@ -91,48 +91,6 @@ def test_secrets_of_items():
             "keys": {"username": {"value": "etl"}, "password": PASSWORD},
         }
     ]
-
-
-AUTHORITY = {"name": "ca", "namespaces": ["home"], "type": "kubernetes.io/tls", "certificate": {"ca": True}}
-
-
-def test_certificates_that_a_ca_issues_come_after_it():
-    wanted = [{"name": "db-tls", "namespace": "db", "common_name": "db", "hosts": ["db.svc"]}]
-    assert certificate_secrets(wanted, 90, AUTHORITY) == [
-        AUTHORITY,
-        {
-            "name": "db-tls",
-            "variable": "",
-            "namespaces": ["db"],
-            "type": "kubernetes.io/tls",
-            "existing": False,
-            "certificate": {
-                "common_name": "db",
-                "hosts": ["db.svc"],
-                "client": False,
-                "authority": "home/ca",
-                "days": 90,
-            },
-        },
-    ]
-
-
-def test_certificates_without_a_ca_exist_or_are_supplied():
-    wanted = [
-        {"name": name, "variable": f"{name}_secret", "namespace": "web", "hosts": ["a.b"]}
-        for name in ("there", "given")
-    ]
-    found = certificate_secrets(wanted, 90, {}, {"given": {}})
-    assert [(each["name"], each["existing"]) for each in found] == [("there", True), ("given", False)]
-    assert "authority" not in found[0]["certificate"]
-
-
-def test_a_ca_of_several_components_is_listed_once():
-    components = [
-        {"name": name, "secrets": certificate_secrets([{"name": name, "namespace": name, "hosts": []}], 90, AUTHORITY)}
-        for name in ("db", "store")
-    ]
-    assert [each["name"] for each in secrets_of_components(components)] == ["ca", "db", "store"]
 
 
 def test_secrets_of_dependencies():

@@ -71,6 +71,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "volumes": {"db/data": {"class": "fast", "mib": 10240}},
         "api_groups": ["apps", "batch"],
         "sealed_secrets_controllers": {},
+        "deployments": [],
         "ready": [],
         "sealed_secrets": [],
         "issuers": [],
@@ -140,6 +141,7 @@ def sealing(live) -> Any:
 def test_tells_of_sealed_secrets(sealing, run):
     result = run("cluster_info")
     assert result["sealed_secrets"] == ["a/own", "mlflow/login"]
+    assert "mlflow/mlflow" in result["deployments"]
     assert result["ready"] == ["sealed-secrets/sealed-secrets-controller"]
     assert result["sealed_secrets_controllers"] == {
         "kube-system/by-a-chart": "",
@@ -151,7 +153,7 @@ def test_sealed_secrets_that_may_not_be_listed(sealing, run):
     for path in (SEALED, DEPLOYMENTS):
         sealing.answers[f"GET {path}"] = sealing.status(403, "Forbidden", "no")
     result = run("cluster_info")
-    assert result["unreadable"] == ["sealed_secrets", "ready", "sealed_secrets_controllers"]
+    assert result["unreadable"] == ["sealed_secrets", "sealed_secrets_controllers", "deployments"]
     assert result["sealed_secrets"] == []
     assert result["sealed_secrets_controllers"] == {}
 

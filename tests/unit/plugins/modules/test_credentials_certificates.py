@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import subprocess
 from pathlib import Path
@@ -189,6 +190,136 @@ def test_two_runs_at_once_agree_on_one_ca(cluster, run):
     assert cluster.values("postgres/postgres-server-tls")["ca.crt"] == theirs["tls.crt"]
 
 
+# --- what cert-manager makes ------------------------------------------------------------------------------------------
+
+LEFT = changed(SERVER, issuer="mlflow-ca")
+PLACE = "postgres/postgres-server-tls"
+SEALED = "/apis/bitnami.com/v1alpha1/namespaces/postgres/sealedsecrets/postgres-server-tls"
+EXTERNAL = "/apis/external-secrets.io/v1/namespaces/postgres/externalsecrets/postgres-server-tls"
+CERTIFICATE = "/apis/cert-manager.io/v1/namespaces/postgres/certificates/postgres-server-tls"
+
+
+def take_over(cluster, authority: str = "mlflow/mlflow-ca", issuer: str = "mlflow-ca") -> None:
+    """Do to the Secret what cert-manager does, with a Certificate of its name."""
+    wanted = Certificate("postgres", tuple(SERVER["certificate"]["hosts"]), 90, authority)
+    ca = cluster.values(authority)
+    cluster.store(CERTIFICATE, {"spec": {}})
+    metadata = {
+        "annotations": {
+            "cert-manager.io/certificate-name": "postgres-server-tls",
+            "cert-manager.io/issuer-name": issuer,
+            "note": "ours",
+        },
+        "labels": {"controller.cert-manager.io/fao": "true"},
+        "ownerReferences": [{"kind": "Certificate", "uid": "x"}],
+    }
+    values = certificates.issue(wanted, ca, certificates.now())
+    cluster.secret(PLACE, values, metadata=metadata, type="kubernetes.io/tls")
+
+
+def test_what_cert_manager_makes_is_not_issued(cluster, run):
+    result = run("credentials", secrets=[CA, LEFT])
+    assert result.get("failed") is None, result
+    assert [each["created"] for each in result["secrets"]] == [True, False]
+    assert not any("postgres" in each for each in cluster.writes())
+    assert run("credentials", secrets=[CA, LEFT])["changed"] is False
+
+
+def test_what_was_issued_stays_until_cert_manager_replaces_it(cluster, run):
+    run("credentials", secrets=[CA, SERVER])
+    before = cluster.values(PLACE)
+    assert run("credentials", secrets=[CA, LEFT])["changed"] is False
+    assert cluster.values(PLACE) == before
+
+
+def test_nothing_is_supplied_for_it(cluster, run, tmp_path):
+    result = run("credentials", secrets=[CA, LEFT], supplied=supplied(tmp_path, OURS, "postgres-server-tls"))
+    assert result.get("failed") is None, result
+    assert not any("postgres" in each for each in cluster.writes())
+
+
+MAKERS = {
+    "SealedSecret": (SEALED, {"ownerReferences": [{"kind": "SealedSecret", "uid": "x"}]}),
+    "ExternalSecret": (EXTERNAL, {"labels": {"reconcile.external-secrets.io/managed": "true"}}),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("there", [True, False])
+def test_who_else_made_it_is_gone_before(cluster, run, maker, there):
+    """Its values stay. A Secret that is missing at that moment would be made again too."""
+    run("credentials", secrets=[CA])
+    path, metadata = copy.deepcopy(MAKERS[maker])
+    if there:
+        cluster.secret(PLACE, OURS, metadata=metadata, type="kubernetes.io/tls")
+    spec = {"target": {"creationPolicy": "Orphan", "deletionPolicy": "Retain"}}
+    cluster.store(path, {"metadata": {"generation": 1}, "spec": spec})
+
+    def collect(method: str, _path: str) -> None:
+        if path not in cluster.objects and method == "GET":
+            metadata.pop("ownerReferences", None)
+
+    cluster.before = collect
+    expected = [f"released from its {maker}"]
+    assert run("credentials", check=True, secrets=[CA, LEFT])["secrets"][1]["converted"] == expected
+    assert path in cluster.objects
+    assert run("credentials", secrets=[CA, LEFT])["secrets"][1]["converted"] == expected
+    assert path not in cluster.objects
+    assert ("/api/v1/namespaces/postgres/secrets/postgres-server-tls" in cluster.objects) is there
+    assert not there or cluster.values(PLACE) == OURS
+    assert run("credentials", secrets=[CA, LEFT])["changed"] is False
+
+
+@pytest.mark.parametrize("path", [SEALED, EXTERNAL])
+def test_who_may_not_see_other_makers_has_none(cluster, run, path):
+    cluster.answers[f"GET {path}"] = cluster.status(403, "Forbidden", "no")
+    assert run("credentials", secrets=[CA, LEFT]).get("failed") is None
+
+
+@pytest.mark.parametrize(("issuer", "again"), [("mlflow-ca", True), ("mlflow-acme", False)])
+def test_another_ca_has_cert_manager_issue_again(cluster, run, tmp_path, issuer, again):
+    """It does so by itself only where its Issuer is another one, and not where that signs by another CA."""
+    run("credentials", secrets=[CA])
+    take_over(cluster, issuer=issuer)
+    assert run("credentials", secrets=[CA, LEFT])["changed"] is False
+    other = certificates.issue_authority(Certificate("company", ca=True, days=2000), certificates.now())
+    given = supplied(tmp_path, other, "mlflow-ca")
+    result = run("credentials", secrets=[CA, LEFT], supplied=given)
+    assert result["secrets"][1]["converted"] == (["removed, to be issued again"] if again else [])
+    assert ("/api/v1/namespaces/postgres/secrets/postgres-server-tls" not in cluster.objects) is again
+    assert CERTIFICATE in cluster.objects
+
+
+def test_a_renewed_ca_lets_it_stay(cluster, run, later):
+    run("credentials", secrets=[CA])
+    take_over(cluster)
+    before = cluster.values(PLACE)
+    later(2500)
+    run("credentials", secrets=[CA, LEFT])
+    assert cluster.values("mlflow/mlflow-ca")["tls.crt"] != before["ca.crt"]
+    assert cluster.values(PLACE) == before
+
+
+@pytest.mark.parametrize("differences", [{}, {"hosts": ["other.svc"]}], ids=["as requested", "another host"])
+def test_it_is_taken_back_from_cert_manager(cluster, run, differences):
+    """Its certificate stays where it is as requested, and the Certificate would write over another one."""
+    run("credentials", secrets=[CA])
+    take_over(cluster)
+    before = cluster.values(PLACE)
+    wanted = changed(SERVER, **differences)
+    told = run("credentials", check=True, secrets=[CA, wanted])
+    assert told["secrets"][1]["converted"] == ["released from its Certificate"]
+    assert CERTIFICATE in cluster.objects
+    assert run("credentials", secrets=[CA, wanted])["changed"] is True
+    assert CERTIFICATE not in cluster.objects
+    assert (cluster.values(PLACE) == before) is (not differences)
+    metadata = cluster.objects["/api/v1/namespaces/postgres/secrets/postgres-server-tls"]["metadata"]
+    assert metadata["annotations"] == {"note": "ours"}
+    assert metadata["labels"] == {}
+    assert metadata["ownerReferences"] == []
+    assert run("credentials", secrets=[CA, wanted])["changed"] is False
+
+
 # --- what others provide ----------------------------------------------------------------------------------------------
 
 
@@ -321,6 +452,7 @@ def test_a_ca_that_may_not_sign_is_refused(cluster, run, tmp_path):
         (changed(SERVER, days=0), "certificate.days is 0, and must be from 1 to 36525"),
         (changed(SERVER, days=36526), "certificate.days is 36526"),
         (changed(SERVER, ca=True), "certificate.ca is for a CA of the stack's own"),
+        (changed(CA, issuer="x"), "certificate.ca is for a CA of the stack's own, which no issuer makes"),
         ({**SERVER, "type": "Opaque"}, "and so the type kubernetes.io/tls"),
         ({**SERVER, "keys": {"a": {"value": "b"}}}, "and so no keys of its own"),
     ],

@@ -179,6 +179,7 @@ def test_what_others_have_to_provide_is_named(cluster, export, folder):
     }
     volumes = [
         {"name": "ca", "secret": {"secretName": "db-ca"}},
+        {"name": "tls", "secret": {"secretName": "issued"}},
         {"name": "all", "projected": {"sources": [{"secret": {"name": "projected"}}]}},
     ]
     spec = pod(containers, volumes=volumes, imagePullSecrets=[{"name": "registry"}], priorityClassName="data")
@@ -188,6 +189,8 @@ def test_what_others_have_to_provide_is_named(cluster, export, folder):
             thing("Namespace", "app"),
             thing("Deployment", "app", "app", "apps/v1", spec=spec),
             thing("Job", "once", "app", "batch/v1", spec=system),
+            # What cert-manager makes.
+            thing("Certificate", "mine", "app", "cert-manager.io/v1", spec={"secretName": "issued"}),
         ],
         secrets=[LOGIN, {**LOGIN, "namespace": "reports"}, {"namespace": "app", "name": "s3", "existing": True}],
     )

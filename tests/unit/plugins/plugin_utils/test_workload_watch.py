@@ -757,7 +757,8 @@ CHALLENGES = "/apis/acme.cert-manager.io/v1/namespaces/ns/challenges"
 
 def certificate(world: World, *conditions: dict[str, Any]) -> Target:
     """Store a Certificate for two hosts, of an issuer and with challenges of them."""
-    spec = {"issuerRef": {"kind": "Issuer", "name": "acme"}, "dnsNames": ["a.example.com", "b.example.com"]}
+    issuer = {"kind": "Issuer", "name": "acme"}
+    spec = {"issuerRef": issuer, "dnsNames": ["a.example.com", "b.example.com"], "secretName": "its-secret"}
     thing = {"metadata": {"generation": 1}, "spec": spec, "status": {"conditions": list(conditions)}}
     world.cluster.store(f"{CERTIFICATES}/certificates/tls", thing)
     return Target("Certificate", "ns", "tls")
@@ -802,6 +803,25 @@ def test_a_certificate_waits_for_its_issuer(world, issuer, words):
     assert f"Certificate ns/tls is not ready after 20 s: cert-manager has not looked at it yet; {words}" in explain(
         watch, world.api
     )
+
+
+@pytest.mark.parametrize(
+    ("secret", "issuing", "given_up"),
+    [
+        ("its-secret", {"status": "True"}, False),
+        ("its-secret", {"status": "False", "reason": "Failed", "message": "no CA"}, True),
+        ("another", {"status": "True"}, True),
+    ],
+)
+def test_a_pod_waits_for_a_secret_that_is_still_issued(world, secret, issuing, given_up):
+    """As long as the Certificate has not failed, a pod that mounts its Secret has not either."""
+    target = world.deployment()
+    certificate(world, {"type": "Issuing", "observedGeneration": 1, **issuing})
+    world.pod("web-2-a", f"{APP}/replicasets/web-2", {"waiting": {"reason": "ContainerCreating"}})
+    world.event(f"{CORE}/pods/web-2-a", "FailedMount", f'MountVolume.SetUp failed: secret "{secret}" not found')
+    watch = world.watch(target)
+    assert watch.wait(300) is False
+    assert (target in watch.failed) is given_up
 
 
 def test_a_certificate_that_was_refused_fails_at_once(world):

@@ -263,6 +263,32 @@ def test_one_of_an_external_secret_is_released_first(world, ensure):
     assert not any(each.changed for each in ensure(namespaces=["one"])[1].values())
 
 
+def test_one_is_left_to_cert_manager_and_taken_back(world, ensure):
+    """Its file goes too, from which the SealedSecret would be made again; its values stay each time."""
+    left = {"common_name": "", "hosts": [], "days": 90, "authority": "", "ca": False, "client": False, "issuer": "ours"}
+    left = {"keys": {}, "type": "kubernetes.io/tls", "certificate": left}
+    ensure(namespaces=["one"])
+    values = world.cluster.values("one/login")
+    path = f"file {world.file('one/login')} removed"
+    before = state(world)
+    expected = ["released from its SealedSecret", path]
+    assert ensure(namespaces=["one"], check=True, **left)[1]["one"].converted == expected
+    assert state(world) == before
+    assert ensure(namespaces=["one"], **left)[1]["one"].converted == expected
+    assert sealed_path("one/login") not in world.cluster.objects
+    assert not world.file("one/login").exists()
+    assert not ensure(namespaces=["one"], **left)[1]["one"].changed
+
+    certificate = "/apis/cert-manager.io/v1/namespaces/one/certificates/login"
+    world.cluster.store(certificate, {"spec": {}})
+    world.secret("one/login")["metadata"]["annotations"] = {"cert-manager.io/certificate-name": "login"}
+    ensure(namespaces=["one"])
+    assert certificate not in world.cluster.objects
+    assert world.cluster.values("one/login") == values == world.open(world.sealed("one/login"))
+    assert "cert-manager.io/certificate-name" not in str(world.sealed("one/login")["spec"])
+    assert not ensure(namespaces=["one"])[1]["one"].changed
+
+
 def test_many_namespaces_are_released_in_one_run(world, ensure):
     names = [f"n{number}" for number in range(12)]
     managed = {"labels": {"reconcile.external-secrets.io/managed": "true"}}

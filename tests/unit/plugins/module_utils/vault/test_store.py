@@ -433,6 +433,30 @@ def test_from_sealed_secrets(world, ensure, collected, delivery):
     assert not any(each.changed for each in ensure(delivery)[1].values())
 
 
+@both
+def test_one_is_left_to_cert_manager_and_taken_back(world, ensure, delivery):
+    """The entry stays, and counts again afterwards."""
+    left = {"common_name": "", "hosts": [], "days": 90, "authority": "", "ca": False, "client": False, "issuer": "ours"}
+    left = {"keys": {}, "type": "kubernetes.io/tls", "certificate": left}
+    ensure(delivery)
+    entries, values = copy.deepcopy(world.vault.entries), world.cluster.values("one/login")
+    expected = ["released from its ExternalSecret"] if delivery == "external_secrets" else []
+    assert ensure(delivery, check=True, **left)[1]["one"].converted == expected
+    assert ensure(delivery, **left)[1]["two"].converted == expected
+    assert not any("externalsecrets" in each for each in world.cluster.objects)
+    assert world.vault.entries == entries
+    assert world.cluster.values("one/login") == values
+
+    for namespace in ("one", "two"):
+        world.cluster.store(f"/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/login", {"spec": {}})
+        made = {"metadata": {"annotations": {"cert-manager.io/certificate-name": "login"}}, "type": "Opaque"}
+        world.cluster.secret(f"{namespace}/login", {**values, "password": b"its own"}, **made)
+    ensure(delivery)
+    assert not any("certificates" in each for each in world.cluster.objects)
+    assert world.cluster.values("one/login") == world.cluster.values("two/login") == values
+    assert not any(each.changed for each in ensure(delivery)[1].values())
+
+
 @pytest.mark.parametrize("to", ["secrets", "kubernetes"])
 @pytest.mark.parametrize("more", [{}, {"labels": {"team": "ml"}}, {"supplied": "another"}])
 def test_delivery_is_taken_back(world, ensure, to, more):
