@@ -60,7 +60,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--metrics-port", type=int, default=0, help="port of /metrics (default: not served)")
     parser.add_argument("--allowed-hosts", default="", help="accepted Host headers, comma-separated")
     parser.add_argument("--cors-allowed-origins", default="", help="origins that may write, comma-separated")
-    # Longer than proxies keep an idle connection, 90 s by Go's default: they must not send a request while it is closed.
+    # Longer than the 90 s of a proxy in Go: it must not send a request on a connection that is just being closed.
     parser.add_argument("--keep-alive", type=int, default=100, help="idle timeout of connections, in seconds")
     parser.add_argument("--grace", type=int, default=30, help="seconds for running requests to finish after SIGTERM")
     return parser.parse_args(arguments)
