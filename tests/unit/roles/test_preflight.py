@@ -117,12 +117,15 @@ def test_certificates_of_others_keep_their_definition(issuers, unreadable, kept)
 
 @pytest.mark.parametrize("role", ["keycloak", "mlflow"])
 @pytest.mark.parametrize("tls", ["cert_manager", "own_ca"])
-def test_a_sealed_certificate_goes_when_cert_manager_takes_over(role, tls):
+def test_a_sealed_certificate_is_handed_over_when_cert_manager_takes_over(role, tls):
+    """By module credentials, which leaves the Secret: nothing of it is switched off."""
     options = variants.BASE.get(role, {}) | seen(sealed_secrets=[f"{role}/{role}-tls", f"{role}/other"])
     options |= ISSUED | {"platform_tls": tls, "platform_tls_acme": {"email": "a@b.c", "ingress_class": "nginx"}}
-    gone = get_role(role).registered(options)["switched_off"]
-    names = [each["metadata"]["name"] for each in gone if each["kind"] == "SealedSecret"]
-    assert names == ([f"{role}-tls"] if tls == "cert_manager" else [])
+    component = get_role(role).registered(options)
+    assert [each for each in component["switched_off"] if each["kind"] == "SealedSecret"] == []
+    [edge] = [each["certificate"] for each in component["secrets"] if each["name"] == f"{role}-tls"]
+    assert edge.get("issuer") == ("mlflow-acme" if tls == "cert_manager" else None)
+    assert ("authority" in edge) is (tls == "own_ca")
 
 
 @pytest.mark.parametrize("role", ["keycloak", "mlflow"])
