@@ -162,7 +162,7 @@ test: lint sanity no-test-cluster unit molecule ## Lint, sanity, unit tests and 
 
 .PHONY: test-full
 test-full: other-python test server ## What takes longer: external services, Vault, other ways to log in, loss of a cluster, interruptions, uninstall, faults, both ansible-cores
-	@for scenario in external sealed vault basic oauth2_proxy edge load walls matrix; do molecule test --scenario-name $$scenario; done
+	@for scenario in external sealed backup vault basic oauth2_proxy edge load walls matrix; do molecule test --scenario-name $$scenario; done
 	$(MAKE) drills
 	$(MAKE) test-other-core
 

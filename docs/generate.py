@@ -32,6 +32,7 @@ ROLES = (
     "mlflow",
     "traefik",
     "cert_manager",
+    "backup",
     "kind_cluster",
     "images",
 )

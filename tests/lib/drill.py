@@ -133,11 +133,13 @@ class Drill:
         directory: the cluster's directory.
         inventory: the stack's inventory.
         say: prints a line while the drill runs.
+        further: inventories that are read after it.
     """
 
-    def __init__(self, directory, inventory, say):
+    def __init__(self, directory, inventory, say, *further):
         self.directory = pathlib.Path(directory)
         self.inventory = pathlib.Path(inventory)
+        self.further = [pathlib.Path(each) for each in further]
         self.say = say
         self.logs = self.directory / "drills"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -152,7 +154,7 @@ class Drill:
     @property
     def stack(self):
         """The current stack, without cached state of an earlier one."""
-        return stacks.Stack(self.directory, self.inventory)
+        return stacks.Stack(self.directory, self.inventory, *self.further)
 
     def run(self, playbook, *words, until=None, former=None):
         """Run a playbook, to its end or until it is killed.
@@ -165,6 +167,7 @@ class Drill:
             former: the former version of the collection that runs it, by default this one.
         """
         checkout, inventory = (former.checkout, former.inventory) if former else (REPOSITORY, self.inventory)
+        further = [word for each in self.further for word in ("-i", each)]
         self.runs += 1
         log = self.logs / f"{self.runs:02}-{pathlib.Path(playbook).stem}.log"
         environment = os.environ | {
@@ -182,7 +185,7 @@ class Drill:
         starts, output, killed = [], "", False
         with log.open("w") as stream:
             process = subprocess.Popen(
-                ["ansible-playbook", "-i", inventory, playbook, *map(str, words)],
+                ["ansible-playbook", "-i", inventory, *further, playbook, *map(str, words)],
                 cwd=checkout,
                 env=environment,
                 stdin=subprocess.DEVNULL,

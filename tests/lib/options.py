@@ -1,9 +1,18 @@
 """The options that templates decide by, and values that make a difference, which are rendered in combination."""
 
+# A stack with backups, and what these need.
+BACKUP = {
+    "platform_components": ["sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "backup"],
+    "backup_s3_endpoint": "https://s3.example.com",
+    "backup_s3_bucket": "backups",
+    "platform_credentials": {"mlflow-backup-encryption": {"passphrase": {"env": "BACKUP_PASSPHRASE"}}},
+    "postgres_image": "localhost/mlops-mlflow/postgres:1",
+}
 # What has to be given, and what a template only passes on: values that need care.
 BASE = {
     "minio": {"minio_image": "localhost/minio:1"},
     "mlflow": {"mlflow_image": "localhost/mlflow:1"},
+    "backup": BACKUP | {"mlflow_image": "localhost/mlflow:1", "minio_image": "localhost/minio:1"},
 }
 
 # Passed on through a variable that others decide with; a value more changes no branch.
@@ -65,7 +74,13 @@ VARIANTS = {
         "platform_internal_tls": [True, False],
         "platform_tls": ["none", "cert_manager"],
         "platform_tls_issuer": [{"kind": "Issuer", "name": "company"}, {"own_ca": True}],
-        "platform_components": [["postgres", "mlflow"], ["postgres", "keycloak", "mlflow"]],
+        "platform_components": [
+            ["postgres", "mlflow"],
+            ["postgres", "keycloak", "mlflow"],
+            BACKUP["platform_components"],
+        ],
+        "backup_s3_endpoint": [BACKUP["backup_s3_endpoint"]],
+        "backup_s3_ca_secret": ["", "company-ca"],
         "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
         "platform_image_pull_secrets": [[], ["registry"]],
         "postgres_extra_roles": [
@@ -188,5 +203,14 @@ VARIANTS = {
             {"email": "a@example.com", "ingress_class": "traefik"},
             {"email": "a@example.com", "server": "https://acme.pki.svc:14000/dir", "solvers": [{"dns01": {}}]},
         ],
+    },
+    "backup": {
+        "platform_components": [BACKUP["platform_components"], ["postgres", "minio", "mlflow", "backup"]],
+        "platform_image_pull_secrets": [[], ["registry"]],
+        "backup_s3_endpoint": ["https://s3.example.com", "https://minio.elsewhere.svc:9000"],
+        "backup_s3_ca_secret": ["", "company-ca"],
+        "backup_suspend": [False, True],
+        "backup_retention_unit": ["backups", "days"],
+        "platform_tls": ["none", "own_ca"],
     },
 }

@@ -22,7 +22,7 @@ READ = {
     "edge": "__{0}_routes __{0}_certificates {0}_tls_secret __platform_edge_settings",
 }
 # The roles that apply manifests.
-COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik", "cert_manager")
+COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik", "cert_manager", "backup")
 
 # Values that the modules of a run would return.
 CLUSTER = {

@@ -33,6 +33,7 @@ NAMESPACES = {
     "mlflow": "mlflow",
     "traefik": "traefik",
     "cert_manager": "cert-manager",
+    "backup": "mlflow-backup",
 }
 # Keys of Secrets that are not confidential.
 NO_SECRETS = (".crt", "username", "client-id", "token-url", "tracking_uri")
@@ -139,7 +140,7 @@ class Stack:
     @property
     def namespaces(self):
         """The namespaces of the components that the inventories deploy, by component."""
-        optional = {"traefik", "cert_manager"}
+        optional = {"traefik", "cert_manager", "backup"}
         deployed = self.variables.get("platform_components", NAMESPACES.keys() - optional)
         return {component: NAMESPACES[component] for component in NAMESPACES if component in deployed}
 

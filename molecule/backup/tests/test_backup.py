@@ -1,0 +1,215 @@
+"""A stack comes back from a backup with every run, artifact, permission, token and key, and goes back to a second.
+
+The tests build on one another: they delete the stack's namespaces, and restore them.
+"""
+
+import json
+import re
+import subprocess
+import time
+
+import pytest
+
+from tests.lib import stack as stacks
+from tests.lib.drill import LOOK, SITE, differing
+
+BACKUP = "playbooks/backup.yml"
+LIST = "playbooks/backups.yml"
+RESTORE = "playbooks/restore.yml"
+OTHERS = ("traefik", "cert_manager")
+# Issued anew where they are lost: certificates, and the credentials of backups, which the user keeps.
+KEPT = re.compile(r"^(?!mlflow-backup/)")
+# What an account may do, and a key that encrypts data.
+KNOWN = {
+    "mlflow/mlflow-encryption-keys/gateway-passphrase",
+    "mlflow/mlflow-ca/tls.key",
+    "keycloak/keycloak-users/demo-admin",
+}
+
+
+class Made:
+    """What the tests made, and have to find again."""
+
+    token = ""
+    users = ()
+    early = between = late = ""
+    first = ""
+    noted = ""
+    credentials: dict = {}  # noqa: RUF012  (of one session)
+    objects: dict = {}  # noqa: RUF012
+
+
+def whole(done):
+    """The ID of the backup that a run of the playbook made."""
+    return re.search(r"Backup (\d{8}T\d{6}Z) is whole", done.output)[1]
+
+
+def objects(stack):
+    """Size and ETag of each object of MLflow's bucket by its key."""
+    return {each["key"]: (each["size"], each["etag"]) for each in stack.objects()}
+
+
+def users(stack):
+    """Who may do what."""
+    return stack.sql(
+        "mlflow_auth",
+        "SELECT u.username, p.experiment_id, p.permission FROM experiment_permissions p "
+        "JOIN users u ON u.id = p.user_id ORDER BY 1, 2",
+    )
+
+
+def sentence(done):
+    """The message of the task that failed."""
+    assert done.code != 0, f"it passed, see {done.log}"
+    assert "Traceback" not in done.output, done.log
+    return re.sub(r"\s+", " ", done.output.partition("fatal: ")[2])
+
+
+def restoring(stack):
+    """Whether the Job that restores the databases has begun."""
+    return "postgres-restore" in stack.kubectl("-n", "postgres", "get", "jobs", "-o", "name", check=False)
+
+
+def lost(drill, run):
+    """Check that MLflow does not know a run."""
+    with pytest.raises(AssertionError, match=r"not found|RESOURCE_DOES_NOT_EXIST"):
+        drill.stack.client(LOOK, stacks.ADMIN, Made.token, run)
+
+
+# --- backups ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_made_and_listed(drill):
+    Made.token = drill.stack.environment["MLFLOW_TRACKING_PASSWORD"]
+    Made.early = drill.use("before the first backup")
+    Made.first = whole(drill.run(BACKUP).expect_success("the first backup"))
+    listed = drill.run(LIST).expect_no_change("the list of backups")
+    assert f"{Made.first}  whole" in listed.output
+
+
+def test_archived_databases_are_encrypted_and_no_argument_has_a_secret(drill):
+    stack = drill.stack
+    values = [each for name, each in stack.secret_values().items() if name.startswith("mlflow-backup/")]
+    assert values
+    script = "for each in /proc/[0-9]*; do tr '\\0' ' ' <$each/cmdline; echo; done"
+    for _unused in range(20):
+        shown = stack.kubectl(
+            "-n",
+            "postgres",
+            "exec",
+            "postgres-0",
+            "-c",
+            "postgres",
+            "--",
+            "sh",
+            "-c",
+            f"psql -qXU postgres -c 'SELECT pg_switch_wal()' >/dev/null; {script}",
+        )
+        assert not any(value in shown for value in values)
+    assert "postgres" in shown
+
+
+def test_the_state_is_written_down(drill):
+    Made.between = drill.use("between the backups")
+    time.sleep(2)
+    Made.noted = drill.stack.sql("postgres", "SELECT now()")[0][0]
+    time.sleep(2)
+    Made.late = drill.use("after the noted time")
+    second = whole(drill.run(BACKUP).expect_success("the second backup"))
+    assert second > Made.first
+    Made.credentials, Made.objects, Made.users = drill.credentials(), objects(drill.stack), users(drill.stack)
+    assert Made.credentials.keys() >= KNOWN
+
+
+# --- failures: one sentence, and nothing is changed -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-e", "platform_restore="], "the ID of a backup"),
+        (["-e", "platform_restore=20200101T000000Z"], "There is no whole backup 20200101T000000Z"),
+        (["-e", "platform_restore=latest"], "-e platform_confirm=kind"),
+        (["-e", "platform_restore=latest", "-e", "platform_confirm=other"], "-e platform_confirm=kind"),
+        (["-e", "platform_restore=latest", "-e", "platform_restore_time=2020-01-01"], "before the first backup"),
+    ],
+)
+def test_what_cannot_be_restored_is_refused(drill, words, says):
+    assert says in sentence(drill.run(RESTORE, *words))
+    drill.look(Made.late, Made.token)
+
+
+# --- the cluster is lost ----------------------------------------------------------------------------------------------
+
+
+def test_everything_survives_the_loss_of_the_namespaces(drill):
+    stack = drill.stack
+    drill.say("  deleting the stack's namespaces ...")
+    names = [name for component, name in stacks.NAMESPACES.items() if component not in OTHERS]
+    stack.kubectl("delete", "namespace", *names, "--timeout=300s")
+    # Killed early, and while PostgreSQL's volume is restored, which is killed too; then run again.
+    for until in (
+        lambda started, _since: started > 60,
+        lambda started, since: started > 90 and since > 1 and restoring(stack),
+    ):
+        killed = drill.run(RESTORE, "-e", "platform_restore=latest", until=until)
+        assert killed.killed
+        drill.say(f"  killed in '{killed.task}'")
+    stack.kubectl("-n", "postgres", "delete", "jobs", "--all", "--cascade=foreground", "--timeout=60s")
+    drill.run(RESTORE, "-e", "platform_restore=latest").expect_success("the restore of the last backup")
+    assert not [name for name in differing(Made.credentials, drill.credentials()) if KEPT.match(name)]
+    for run in (Made.early, Made.between, Made.late):
+        drill.look(run, Made.token)
+    assert objects(drill.stack).items() >= Made.objects.items()
+    assert users(drill.stack) == Made.users
+    drill.use("after the restore")
+    drill.run(SITE).expect_no_change("site.yml after the restore")
+
+
+def test_back_to_a_second(drill):
+    restored = drill.run(
+        RESTORE,
+        *("-e", "platform_restore=latest", "-e", f"platform_restore_time={Made.noted.replace(' ', 'T')}"),
+        *("-e", "platform_confirm=kind"),
+    )
+    restored.expect_success("the restore to a time")
+    for run in (Made.early, Made.between):
+        drill.look(run, Made.token)
+    lost(drill, Made.late)
+    # Nothing is deleted from the bucket.
+    assert objects(drill.stack).items() >= Made.objects.items()
+    drill.run(SITE).expect_no_change("site.yml after the restore to a time")
+
+
+def test_a_restored_stack_is_backed_up(drill):
+    run = drill.use("on another timeline")
+    whole(drill.run(BACKUP).expect_success("a backup of the restored stack"))
+    # And that one is restored again, along its own history.
+    drill.run(RESTORE, "-e", "platform_restore=latest", "-e", "platform_confirm=kind").expect_success(
+        "one more restore"
+    )
+    drill.look(run, Made.token)
+
+
+def test_keys_are_opened_by_hand(drill, tmp_path):
+    """As docs/backup.md says: by ansible-vault and the passphrase."""
+    stack = drill.stack
+    script = f"""
+        export MC_HOST_elsewhere=https://minio-root:$MINIO_ROOT_PASSWORD@localhost:9000 MC_CONFIG_DIR=/tmp/tests-mc
+        export SSL_CERT_FILE=/etc/minio-certs/CAs/ca.crt
+        mc cat elsewhere/backups/mlflow/backups/{Made.first}/keys.vault
+    """
+    sealed = stack.kubectl("-n", "elsewhere-minio", "exec", "-i", "minio-0", "--", "sh", "-s", text=script)
+    (tmp_path / "keys.vault").write_text(sealed)
+    command = [
+        "ansible-vault",
+        "view",
+        "--vault-password-file",
+        drill.directory / "destination" / "passphrase",
+        tmp_path / "keys.vault",
+    ]
+    opened = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    names = {f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in opened["items"]}
+    assert {"mlflow/mlflow-encryption-keys", "mlflow/mlflow-ca", "postgres/postgres-superuser"} <= names
+    assert any(name.startswith("sealed-secrets/") for name in names)
+    assert not any("backup" in name for name in names)

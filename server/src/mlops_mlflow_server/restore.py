@@ -1,0 +1,212 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps of a restore: `python -m mlops_mlflow_server.restore STEP BACKUP [TIME]`.
+
+- `list`: prints the whole backups.
+- `look`: prints the manifest of the backup that is restored, after it has seen that the passphrase opens its keys.
+  BACKUP is an ID or `latest`. With TIME (ISO 8601), the databases are restored to that time, and the backup is the
+  first one after it, whose bucket has what rows name at that time, or else the last one before it.
+- `secrets`: creates the Secrets of the backup that the cluster lacks, in the namespaces of the configuration.
+- `objects`: copies the objects of the backup that the bucket lacks.
+- `verify`: compares schemas and numbers of rows of the restored databases with the manifest's. With TIME, the numbers
+  may be others.
+
+What `list` and `look` print for the playbook is the last line of the log. Configuration and environment are those of
+`mlops_mlflow_server.backup`.
+"""
+
+import datetime
+import json
+import sys
+from typing import Any
+
+from mlops_mlflow_server import buckets, vault_file
+from mlops_mlflow_server.backup import (
+    FORMAT,
+    KEYS,
+    MANIFEST,
+    OBJECTS,
+    config,
+    connected,
+    described,
+    manifests,
+    of_backup,
+    passphrase,
+    run,
+    work,
+)
+from mlops_mlflow_server.cluster import Cluster
+from mlops_mlflow_server.databases import Failure, say
+
+SHOWN = 10
+
+
+def moment(text: str) -> datetime.datetime:
+    """Read a time in ISO 8601; without an offset it is in UTC.
+
+    Raises:
+        Failure: it is none.
+    """
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise Failure(f"The time '{text}' is no time such as 2026-11-30T02:00:00+00:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+def choose(whole: list[dict[str, Any]], backup: str, time: str) -> dict[str, Any]:
+    """Return the manifest of the backup to restore, with `target` as pgBackRest takes it.
+
+    Args:
+        whole: manifests, the oldest first.
+        backup: an ID, or `latest`.
+        time: the time to which databases are restored; empty for that of the backup.
+
+    Raises:
+        Failure: there is no such backup, or it does not reach back to the time.
+    """
+    if not whole:
+        raise Failure("There is no whole backup at the destination")
+    last = ", ".join(each["id"] for each in whole[-SHOWN:])
+    if backup != "latest" and backup not in {each["id"] for each in whole}:
+        raise Failure(f"There is no whole backup {backup}; the last ones are {last}")
+    if not time:
+        chosen = next(each for each in reversed(whole) if backup in ("latest", each["id"]))
+        known = chosen["postgres"]
+        target = {"type": "lsn", "target": known["lsn"], "timeline": str(known["timeline"]), "set": known["label"]}
+        return {**chosen, "target": target, "warning": ""}
+    wanted = moment(time)
+    if wanted < moment(whole[0]["time"]):
+        raise Failure(f"The time {time} is before the first backup, which reaches back to {whole[0]['time']}")
+    if wanted > datetime.datetime.now(datetime.UTC):
+        raise Failure(f"The time {time} is in the future")
+    after = [each for each in whole if moment(each["time"]) >= wanted]
+    chosen = next((each for each in whole if each["id"] == backup), (after or whole[-1:])[0])
+    warning = ""
+    if moment(chosen["time"]) < wanted:
+        warning = f"artifacts that were written after {chosen['time']} are in no backup"
+    # History may have branched at an earlier restore: the databases follow the one that the backup is of.
+    timeline = str(chosen["postgres"]["timeline"]) if after else "latest"
+    target = {"type": "time", "target": wanted.isoformat(sep=" "), "timeline": timeline, "set": ""}
+    return {**chosen, "target": target, "warning": warning}
+
+
+def opened(destination: buckets.Bucket, backup: str) -> list[dict[str, Any]]:
+    """Return the Secrets of a backup.
+
+    Raises:
+        Failure: the passphrase does not open them.
+    """
+    content = destination.read(of_backup(backup, KEYS))
+    if content is None:
+        raise Failure(f"The backup {backup} has no keys")
+    try:
+        return json.loads(vault_file.unseal(content.decode(), passphrase()))["items"]
+    except vault_file.VaultFileError as error:
+        raise Failure(f"The keys of the backup {backup} cannot be opened: {error}") from None
+
+
+def read_manifest(destination: buckets.Bucket, backup: str) -> dict[str, Any]:
+    """Return the manifest of a backup.
+
+    Raises:
+        Failure: there is none.
+    """
+    content = destination.read(of_backup(backup, MANIFEST))
+    if content is None:
+        raise Failure(f"There is no whole backup {backup}")
+    return json.loads(content)
+
+
+def show(_arguments: list[str]) -> None:
+    """Print the whole backups, and the IDs of what is none, as a line of JSON."""
+    destination = buckets.opened(config(), "destination")
+    whole = manifests(destination)
+    known = {each["id"] for each in whole}
+    parts = [each for each in sorted(destination.below("backups").folders()) if each not in known]
+    say(json.dumps({"whole": whole, "parts": parts}))
+
+
+def look(arguments: list[str]) -> None:
+    """Print the manifest of the backup to restore, as a line of JSON."""
+    destination = buckets.opened(config(), "destination")
+    chosen = choose(manifests(destination), arguments[0], " ".join(arguments[1:]))
+    if chosen["format"] > FORMAT:
+        raise Failure(f"The backup {chosen['id']} is of a newer version of the collection")
+    opened(destination, chosen["id"])
+    (stanza,) = json.loads(work("info.json").read_text())
+    if chosen["postgres"]["label"] not in {each["label"] for each in stanza.get("backup", [])}:
+        raise Failure(f"pgBackRest has no backup {chosen['postgres']['label']}, which {chosen['id']} is of")
+    major, image = chosen["postgres"]["version"].partition(".")[0], work("version").read_text().strip()
+    if major != image:
+        raise Failure(f"The backup {chosen['id']} is of PostgreSQL {major}, and the image is PostgreSQL {image}")
+    say(json.dumps(chosen))
+
+
+def secrets(arguments: list[str]) -> None:
+    """Create the Secrets that the cluster lacks."""
+    destination = buckets.opened(config(), "destination")
+    cluster, asked = Cluster(), config()["secrets"]
+    places = {*asked["names"], asked.get("sealing")}
+    for secret in opened(destination, arguments[0]):
+        place = f"{secret['metadata']['namespace']}/{secret['metadata']['name']}"
+        if secret["metadata"]["namespace"] not in places:
+            say(f"{place} is left out, since its namespace is not the stack's")
+        else:
+            say(f"{place} is {'restored' if cluster.create(secret) else 'there, and stays as it is'}")
+
+
+def objects(arguments: list[str]) -> None:
+    """Copy the objects that the bucket lacks."""
+    bucket, destination = buckets.opened(config(), "source"), buckets.opened(config(), "destination")
+    listed = destination.read(of_backup(arguments[0], OBJECTS))
+    if listed is None:
+        raise Failure(f"The backup {arguments[0]} has no list of objects")
+    counts = buckets.Counts()
+    missing = buckets.copy_back(destination.below("objects"), bucket, buckets.read_list(listed), counts)
+    say(str(counts))
+    if missing:
+        raise Failure(f"{len(missing)} objects of {arguments[0]} are not at its destination: {missing[:SHOWN]}")
+
+
+def differences(backed_up: dict[str, Any], found: dict[str, Any], *, exact_rows: bool) -> list[str]:
+    """Return what a restored database lacks of that in a manifest, in words."""
+    lacks = [
+        f"{table} is at {found['heads'].get(table)} instead of {heads}"
+        for table, heads in backed_up["heads"].items()
+        if found["heads"].get(table) != heads
+    ]
+    if exact_rows:
+        # Rows that were added while the others were counted are there too.
+        lacks += [
+            f"{table} has {found['rows'].get(table, 'no')} rows instead of {rows}"
+            for table, rows in backed_up["rows"].items()
+            if rows is not None and (now := found["rows"].get(table, 0)) is not None and now < rows
+        ]
+    return lacks
+
+
+def total(described_database: dict[str, Any]) -> int:
+    """Return how many rows of a database were counted."""
+    return sum(rows or 0 for rows in described_database["rows"].values())
+
+
+def verify(arguments: list[str]) -> None:
+    """Compare the restored databases with the manifest."""
+    destination = buckets.opened(config(), "destination")
+    known = read_manifest(destination, arguments[0])
+    problems = []
+    for name, backed_up in known["databases"].items():
+        with connected(name) as cursor:
+            found = described(cursor)
+        problems += [f"{name}: {each}" for each in differences(backed_up, found, exact_rows=len(arguments) == 1)]
+        say(f"{name}: {found['heads']}, {total(found)} rows, in the backup {total(backed_up)}")
+    if problems:
+        raise Failure(f"The databases are not those of the backup {arguments[0]}: {'; '.join(problems)}")
+
+
+STEPS = {"list": show, "look": look, "secrets": secrets, "objects": objects, "verify": verify}
+
+if __name__ == "__main__":
+    sys.exit(run(STEPS, sys.argv[1:]))

@@ -1,0 +1,425 @@
+"""Backups and restores, on a real MinIO and a real PostgreSQL; Secrets are in a dictionary, not in an API server."""
+
+import base64
+import json
+import os
+
+import pytest
+
+from lib import minio as store
+from mlops_mlflow_server import backup, buckets, restore, vault_file
+from mlops_mlflow_server.databases import Failure
+
+PASSPHRASE = "a passphrase of the tests"
+PLAIN = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"}
+SECRETS = {
+    ("mlflow", "mlflow-admin"): {
+        **PLAIN,
+        "metadata": {
+            "name": "mlflow-admin",
+            "namespace": "mlflow",
+            "uid": "of this cluster",
+            "ownerReferences": [{"kind": "SealedSecret"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "value", "kept": "yes"},
+        },
+        "data": {"password": base64.b64encode(b"of the administrator").decode()},
+    },
+    ("minio", "minio-root"): {
+        **PLAIN,
+        "metadata": {"name": "minio-root", "namespace": "minio", "labels": {"a": "b"}},
+        "data": {"password": base64.b64encode(b"of the root").decode()},
+    },
+}
+
+
+class FakeCluster:
+    """Secrets as the API server has them."""
+
+    def __init__(self):
+        self.secrets_there = dict(SECRETS)
+
+    def secret(self, namespace, name):
+        return self.secrets_there.get((namespace, name))
+
+    def secrets(self, namespace, label):
+        assert label == backup.SEALING_KEY
+        return []
+
+    def create(self, secret):
+        place = secret["metadata"]["namespace"], secret["metadata"]["name"]
+        if place in self.secrets_there:
+            return False
+        self.secrets_there[place] = secret
+        return True
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    found = FakeCluster()
+    for module in (backup, restore):
+        monkeypatch.setattr(module, "Cluster", lambda: found)
+    return found
+
+
+@pytest.fixture
+def places(minio, request):
+    """The bucket that is backed up, and where backups are, both empty."""
+    names = [f"{which}-{abs(hash(request.node.name)) % 10**9}" for which in ("source", "copy")]
+    for name in names:
+        minio.client.create_bucket(Bucket=name)
+    common = {"region": "us-east-1", "ca_file": None, "key": store.USER, "secret": store.PASSWORD}
+    return [
+        buckets.Bucket(minio.endpoint, name, prefix, **common)
+        for name, prefix in zip(names, ("", "stack"), strict=True)
+    ]
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_BACKUP_WORK", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def stack(places, minio, postgres, cluster, work, monkeypatch):  # noqa: PLR0917  (fixtures)
+    """A configuration and an environment of a stack with two databases; returns the configuration."""
+    source, copy = places
+    databases = [postgres.create(), postgres.create()]
+    for name in databases:
+        postgres.execute("CREATE TABLE alembic_version (version_num text)", name)
+        postgres.execute("INSERT INTO alembic_version VALUES ('3a')", name)
+        postgres.execute("CREATE TABLE runs (id int)", name)
+        postgres.execute("INSERT INTO runs SELECT generate_series(1, 7)", name)
+    known = {
+        "source": {"endpoint": minio.endpoint, "bucket": source.name, "region": "us-east-1"},
+        "destination": {"endpoint": minio.endpoint, "bucket": copy.name, "region": "us-east-1", "prefix": "stack"},
+        "databases": databases,
+        "secrets": {"names": {"mlflow": ["mlflow-admin", "absent"], "minio": ["minio-root"]}, "sealing": ""},
+        "images": {"mlflow": "localhost/mlflow:1"},
+    }
+    (work / "backup.json").write_text(json.dumps(known))
+    variables = {
+        "MLOPS_BACKUP_CONFIG": str(work / "backup.json"),
+        "AWS_ACCESS_KEY_ID": store.USER,
+        "AWS_SECRET_ACCESS_KEY": store.PASSWORD,
+        "MLOPS_BACKUP_ACCESS_KEY_ID": store.USER,
+        "MLOPS_BACKUP_SECRET_ACCESS_KEY": store.PASSWORD,
+        "MLOPS_BACKUP_PASSPHRASE": PASSPHRASE,
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(postgres.port),
+        "PGUSER": "postgres",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return known
+
+
+def info(*labels):
+    """What pgBackRest says of its backups."""
+    backups = [{"label": each, "info": {"size": 5 << 20, "repository": {"delta": 1 << 20}}} for each in labels]
+    return json.dumps([{"name": "mlflow", "backup": backups}])
+
+
+def backed_up(work, name, *labels):
+    """Make a backup, whose databases pgBackRest has backed up before."""
+    (work / "id").write_text(name)
+    (work / "info.json").write_text(info(*labels))
+    for step in ("agreement", "objects", "keys", "manifest"):
+        assert backup.run(backup.STEPS, [step]) == 0, step
+
+
+def put(bucket, **contents):
+    for key, content in contents.items():
+        bucket.client.put_object(Bucket=bucket.name, Key=bucket.prefix + key, Body=content)
+
+
+def contents(bucket):
+    return {
+        each.key: bucket.client.get_object(Bucket=bucket.name, Key=bucket.prefix + each.key)["Body"].read()
+        for each in bucket.objects()
+    }
+
+
+def copied(source, copy, before=()):
+    counts = buckets.Counts()
+    return list(buckets.copy_out(source, copy.below("objects"), before, counts)), counts
+
+
+# --- the bucket -------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_new_is_copied(places):
+    source, copy = places
+    put(source, **{f"run/{number}": b"x" * number for number in range(20)}, large=os.urandom(20 << 20))
+    first, counts = copied(source, copy)
+    assert (counts.count, counts.copied) == (21, 21)
+    assert contents(copy.below("objects")) == contents(source)
+    put(source, new=b"new")
+    second, counts = copied(source, copy, first)
+    assert (counts.count, counts.copied, counts.copied_size) == (22, 1, 3)
+    assert [each for each in second if each.key != "new"] == first
+
+
+def test_an_object_overwritten_by_one_of_the_same_size_is_copied(places):
+    source, copy = places
+    copy.keep_versions()
+    put(source, model=b"first!")
+    first, _counts = copied(source, copy)
+    put(source, model=b"second")
+    _second, counts = copied(source, copy, first)
+    assert counts.copied == 1
+    assert contents(copy.below("objects")) == {"model": b"second"}
+    # The backup before still has what it was.
+    assert (
+        copy.client.get_object(Bucket=copy.name, Key=f"{copy.prefix}objects/model", VersionId=first[0].version)[
+            "Body"
+        ].read()
+        == b"first!"
+    )
+
+
+def test_what_was_removed_stays_in_the_copy_and_is_in_no_later_list(places):
+    source, copy = places
+    put(source, gone=b"1", here=b"2")
+    first, _counts = copied(source, copy)
+    source.remove("gone")
+    second, _counts = copied(source, copy, first)
+    assert [each.key for each in second] == ["here"]
+    assert contents(copy.below("objects")) == {"gone": b"1", "here": b"2"}
+
+
+def test_what_somebody_removed_from_the_copy_is_copied_again(places):
+    source, copy = places
+    put(source, one=b"1", two=b"2")
+    first, _counts = copied(source, copy)
+    copy.below("objects").remove("one")
+    _second, counts = copied(source, copy, first)
+    assert counts.copied == 1
+    assert contents(copy.below("objects")) == contents(source)
+
+
+def test_a_key_that_may_not_write_fails(places, minio):
+    source, copy = places
+    put(source, one=b"1")
+    wrong = buckets.Bucket(
+        minio.endpoint, copy.name, "", region="us-east-1", ca_file=None, key=store.USER, secret="wrong"
+    )
+    with pytest.raises(Exception, match="SignatureDoesNotMatch"):
+        list(buckets.copy_out(source, wrong, [], buckets.Counts()))
+
+
+def test_objects_of_a_backup_come_back_as_they_were_and_none_goes(places):
+    source, copy = places
+    copy.keep_versions()
+    put(source, lost=b"first!", kept=b"a")
+    first, _counts = copied(source, copy)
+    put(source, lost=b"second", later=b"b")
+    copied(source, copy, first)
+    source.remove("lost")
+    put(source, kept=b"changed since")
+    counts = buckets.Counts()
+    assert buckets.copy_back(copy.below("objects"), source, first, counts) == []
+    assert counts.copied == 1
+    assert contents(source) == {"lost": b"first!", "kept": b"changed since", "later": b"b"}
+
+
+def test_objects_that_the_copy_lacks_are_named(places):
+    source, copy = places
+    put(source, one=b"1", two=b"2")
+    first, _counts = copied(source, copy)
+    for bucket in (source, copy.below("objects")):
+        bucket.remove("one")
+    assert buckets.copy_back(copy.below("objects"), source, first, buckets.Counts()) == ["one"]
+
+
+def test_lists_are_read_as_they_were_written(tmp_path):
+    objects = [buckets.Object('odd "key" ä\n', 3, '"etag"', "2026-11-30T00:00:00+00:00", "v"), buckets.Object("z", 0)]
+    buckets.write_list(tmp_path / "list", objects)
+    assert list(buckets.read_list((tmp_path / "list").read_bytes())) == objects
+
+
+# --- a whole backup ---------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_whole_with_its_manifest_only(stack, places, work):
+    source, copy = places
+    put(source, model=b"content")
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    (found,) = backup.manifests(copy)
+    assert found["id"] == "20261130T020000Z"
+    assert found["objects"] == {"count": 1, "size": 7, "copied": 1, "copied_size": 7, "versioned": True}
+    assert set(found["secrets"]) == {"mlflow/mlflow-admin", "minio/minio-root"}
+    for name in stack["databases"]:
+        assert found["databases"][name]["heads"] == {"public.alembic_version": ["3a"]}
+        assert found["databases"][name]["rows"] == {"public.runs": 7}
+    copy.remove("backups/20261130T020000Z/manifest.json")
+    assert backup.manifests(copy) == []
+
+
+def test_nothing_at_the_destination_has_a_value_of_a_secret(stack, places, work):
+    _source, copy = places
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    for content in contents(copy).values():
+        for secret in SECRETS.values():
+            for value in secret["data"].values():
+                assert value.encode() not in content
+                assert base64.b64decode(value) not in content
+
+
+def test_backups_go_with_their_databases(stack, places, work):
+    _source, copy = places
+    backed_up(work, "20261101T020000Z", "20261101-020000F")
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    assert [each["id"] for each in backup.manifests(copy)] == ["20261130T020000Z"]
+    assert not any("20261101T020000Z" in key for key in contents(copy))
+
+
+def test_a_short_passphrase_is_refused(stack, work, monkeypatch, capsys):
+    monkeypatch.setenv("MLOPS_BACKUP_PASSPHRASE", "short")
+    assert backup.run(backup.STEPS, ["keys"]) == 1
+    assert "fewer than 20 characters" in capsys.readouterr().err
+
+
+# --- a restore --------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_that_are_lost_come_back_and_others_stay(stack, work, cluster):
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    del cluster.secrets_there["mlflow", "mlflow-admin"]
+    cluster.secrets_there["minio", "minio-root"] = {"other": "one"}
+    assert restore.run(restore.STEPS, ["secrets", "20261130T020000Z"]) == 0
+    back = cluster.secrets_there["mlflow", "mlflow-admin"]
+    assert back["data"] == SECRETS["mlflow", "mlflow-admin"]["data"]
+    assert back["metadata"] == {"name": "mlflow-admin", "namespace": "mlflow", "annotations": {"kept": "yes"}}
+    assert cluster.secrets_there["minio", "minio-root"] == {"other": "one"}
+
+
+def test_look_prints_what_is_restored(stack, work, capsys):
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    (found,) = backup.manifests(buckets.opened(stack, "destination"))
+    (work / "version").write_text(found["postgres"]["version"].partition(".")[0])
+    capsys.readouterr()
+    assert restore.run(restore.STEPS, ["look", "latest"]) == 0
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["id"] == "20261130T020000Z"
+    assert printed["target"]["type"] == "lsn"
+    assert printed["target"]["set"] == "20261130-020000F"
+
+
+@pytest.mark.parametrize(
+    ("prepared", "says"),
+    [
+        (
+            lambda work, environment: environment.setenv("MLOPS_BACKUP_PASSPHRASE", "another passphrase, long"),
+            "does not open",
+        ),
+        (lambda work, environment: (work / "version").write_text("3"), "the image is PostgreSQL 3"),
+        (
+            lambda work, environment: (work / "info.json").write_text(info("20261129-020000F")),
+            "pgBackRest has no backup",
+        ),
+    ],
+)
+def test_look_refuses_what_cannot_be_restored(stack, work, monkeypatch, capsys, prepared, says):  # noqa: PLR0917  (fixtures)
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    (found,) = backup.manifests(buckets.opened(stack, "destination"))
+    (work / "version").write_text(found["postgres"]["version"].partition(".")[0])
+    prepared(work, monkeypatch)
+    assert restore.run(restore.STEPS, ["look", "latest"]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_verify_compares_schemas_and_rows(stack, work, postgres, capsys):
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z"]) == 0
+    name = stack["databases"][0]
+    postgres.execute("DELETE FROM runs WHERE id = 1", name)
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z"]) == 1
+    assert "public.runs has 6 rows instead of 7" in capsys.readouterr().err
+    # At another time there may be fewer.
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z", "2026-11-30T02:00:00Z"]) == 0
+    postgres.execute("UPDATE alembic_version SET version_num = '3b'", name)
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z", "2026-11-30T02:00:00Z"]) == 1
+    assert "is at ['3b'] instead of ['3a']" in capsys.readouterr().err
+
+
+def manifest(day, timeline=1):
+    return {
+        "id": f"202611{day:02}T020000Z",
+        "time": f"2026-11-{day:02}T02:00:00+00:00",
+        "postgres": {"lsn": f"0/{day}", "timeline": timeline, "label": f"202611{day:02}-020000F"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "time", "chosen", "target"),
+    [
+        ("latest", "", 3, {"type": "lsn", "target": "0/3", "timeline": "2", "set": "20261103-020000F"}),
+        ("20261101T020000Z", "", 1, {"type": "lsn", "target": "0/1", "timeline": "1", "set": "20261101-020000F"}),
+        # The first bucket that has what rows name at that time, and its history.
+        (
+            "latest",
+            "2026-11-01T12:00:00+01:00",
+            2,
+            {"type": "time", "target": "2026-11-01 12:00:00+01:00", "timeline": "1", "set": ""},
+        ),
+        (
+            "latest",
+            "2026-11-03T12:00:00",
+            3,
+            {"type": "time", "target": "2026-11-03 12:00:00+00:00", "timeline": "latest", "set": ""},
+        ),
+    ],
+)
+def test_choice_of_the_backup(asked, time, chosen, target):
+    found = restore.choose([manifest(1), manifest(2), manifest(3, 2)], asked, time)
+    assert (found["id"], found["target"]) == (manifest(chosen)["id"], target)
+    assert bool(found["warning"]) == (target["timeline"] == "latest")
+
+
+@pytest.mark.parametrize(
+    ("asked", "time", "says"),
+    [
+        (
+            "20261102T030000Z",
+            "",
+            "There is no whole backup 20261102T030000Z; the last ones are 20261101T020000Z, 20261102T020000Z",
+        ),
+        ("latest", "2026-10-31", "before the first backup, which reaches back to 2026-11-01T02:00:00"),
+        ("latest", "2999-01-01", "in the future"),
+        ("latest", "yesterday", "is no time such as"),
+    ],
+)
+def test_what_cannot_be_chosen(asked, time, says):
+    with pytest.raises(Failure, match=says):
+        restore.choose([manifest(1), manifest(2)], asked, time)
+
+
+def test_nothing_to_choose_from():
+    with pytest.raises(Failure, match="There is no whole backup at the destination"):
+        restore.choose([], "latest", "")
+
+
+# --- files of ansible-vault -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 16, b"x" * 1000])
+def test_what_is_sealed_is_opened(content):
+    text = vault_file.seal(content, PASSPHRASE)
+    assert vault_file.unseal(text, PASSPHRASE) == content
+    assert vault_file.seal(content, PASSPHRASE) != text
+    with pytest.raises(vault_file.VaultFileError, match="does not open"):
+        vault_file.unseal(text, PASSPHRASE + "!")
+
+
+@pytest.mark.parametrize("text", ["", "nothing", "$ANSIBLE_VAULT;1.1;AES256\nzz", "$ANSIBLE_VAULT;1.2;AES256;x\n3333"])
+def test_other_files_are_refused(text):
+    with pytest.raises(vault_file.VaultFileError, match="no file of ansible-vault"):
+        vault_file.unseal(text, PASSPHRASE)
+
+
+def test_a_changed_file_is_refused():
+    lines = vault_file.seal(b"x" * 100, PASSPHRASE).splitlines()
+    lines[-1] = ("3" if lines[-1][-1] != "3" else "4").join((lines[-1][:-1], ""))
+    with pytest.raises(vault_file.VaultFileError):
+        vault_file.unseal("\n".join(lines), PASSPHRASE)

@@ -1,0 +1,184 @@
+"""Backups: what they may read, what they change in PostgreSQL's pod, and what cannot be backed up."""
+
+import functools
+import importlib.util
+import json
+import re
+
+import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.mlops.mlflow.plugins.plugin_utils.credentials import fingerprint
+
+from tests.lib import REPOSITORY, checks, rendering
+from tests.lib.options import BACKUP, BASE
+
+OTHERS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow")
+SERVER = REPOSITORY / "server" / "src" / "mlops_mlflow_server"
+STACK = BASE["backup"]
+
+
+@functools.cache
+def get_role(name, beside=()):
+    """A role, loaded once."""
+    return rendering.Role(name, beside)
+
+
+def refusal(**options):
+    """What the preflight says of a stack with backups."""
+    role, given = get_role("backup", OTHERS), STACK | options
+    return checks.refusal(role, given, of="platform") or checks.refusal(role, given)
+
+
+def module(name):
+    """A module of the server package, without the packages that the server needs."""
+    spec = importlib.util.spec_from_file_location(name, SERVER / f"{name}.py")
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+def test_postgres_has_what_backups_need_with_them_only():
+    without = json.dumps(get_role("postgres").manifests({}) + get_role("postgres").policies({}))
+    assert not re.search("pgbackrest|backup|archive", without)
+    (pods,) = (
+        each["spec"]["template"]["spec"]
+        for each in get_role("postgres").manifests(BACKUP)
+        if each["kind"] == "StatefulSet"
+    )
+    assert [each["name"] for each in pods["containers"]] == ["postgres", "pgbackrest"]
+    names = {each["metadata"]["name"] for each in get_role("postgres").policies(BACKUP)}
+    assert {"backup-to-pgbackrest", "postgres-to-backups"} <= names
+
+
+def test_state_absent_is_a_stack_without_backups():
+    assert get_role("postgres").manifests(BACKUP | {"backup_state": "absent"}) == get_role("postgres").manifests(
+        {name: value for name, value in BACKUP.items() if name != "platform_components"}
+        | {"platform_components": OTHERS}
+    )
+
+
+@pytest.mark.parametrize("role", ["postgres", "minio", "mlflow", "keycloak"])
+def test_clients_of_the_stack_get_no_credentials_of_backups(role):
+    """Those of the database and the bucket go to the namespace of backups, and none of backups to another one's."""
+    without = {"platform_components": OTHERS} | BASE.get(role, {})
+    secrets = get_role(role).value(f"{role}_component.secrets", BASE.get(role, {}) | BACKUP)
+    before = {each["name"] for each in get_role(role).value(f"{role}_component.secrets", without)}
+    added = {each["name"] for each in secrets} - before
+    assert added == ({"mlflow-backup-s3", "mlflow-backup-encryption"} if role == "postgres" else set())
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+def rules(options=None):
+    """The rules of the service account by namespace."""
+    return {
+        each["metadata"]["namespace"]: each["rules"]
+        for each in get_role("backup", OTHERS).render("backup.rbac.yaml.j2", STACK | (options or {}))
+        if each["kind"] == "Role"
+    }
+
+
+def test_secrets_are_read_by_their_names():
+    found = rules()
+    assert set(found) == {"postgres", "minio", "keycloak", "mlflow", "sealed-secrets"}
+    for namespace, listed in found.items():
+        for rule in listed:
+            assert rule["resources"] == ["secrets"]
+            if namespace == "sealed-secrets":
+                assert rule["verbs"] == ["list"]
+            else:
+                assert rule["verbs"] == ["get"]
+                assert rule["resourceNames"]
+
+
+def test_all_secrets_of_the_components_are_backed_up():
+    found = {
+        (namespace, name) for namespace, (rule, *_more) in rules().items() for name in rule.get("resourceNames", [])
+    }
+    for role in OTHERS[1:]:
+        for secret in get_role("backup", OTHERS).value(f"{role}_component.secrets", STACK):
+            for namespace in secret["namespaces"]:
+                own = "backup" in secret["name"] or namespace == "mlflow-backup"
+                assert ((namespace, secret["name"]) in found) == (not own), (namespace, secret["name"])
+
+
+def test_without_sealed_secrets_nothing_is_listed():
+    components = [each for each in STACK["platform_components"] if each != "sealed_secrets"]
+    assert "sealed-secrets" not in rules({"platform_components": components})
+
+
+def test_only_what_calls_the_api_server_has_a_token():
+    (job,) = get_role("backup", OTHERS).render("backup.cronjob.yaml.j2", STACK)
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    mounted = [
+        each["name"]
+        for each in pod["initContainers"] + pod["containers"]
+        if any(mount["name"] == "token" for mount in each["volumeMounts"])
+    ]
+    assert mounted == ["keys"]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_stack_with_backups_is_taken():
+    assert refusal() == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"platform_credentials": {}}, "supply it, such as {mlflow-backup-encryption:"),
+        ({"platform_credentials": {"mlflow-backup-encryption": None}}, "supply it"),
+        ({"platform_internal_tls": False}, "platform_internal_tls is False"),
+        ({"mlflow_db_host": "db.example.com"}, "mlflow_db_host is 'db.example.com'"),
+        ({"mlflow_s3_endpoint": ""}, "mlflow_s3_endpoint is ''"),
+        ({"postgres_image": "docker.io/library/postgres:17.7"}, "an image of PostgreSQL with pgbackrest"),
+        ({"postgres_image": "postgres:17"}, "an image of PostgreSQL with pgbackrest"),
+        ({"backup_s3_endpoint": "http://s3.example.com"}, "backup_s3_endpoint is 'http://s3.example.com'"),
+        ({"backup_s3_endpoint": ""}, "backup_s3_endpoint is ''"),
+        ({"backup_s3_bucket": ""}, "backup_s3_bucket"),
+        ({"backup_s3_prefix": "/a"}, "backup_s3_prefix is '/a'"),
+        ({"backup_schedule": "daily"}, "backup_schedule is 'daily'"),
+    ],
+)
+def test_what_cannot_be_backed_up(options, says):
+    assert says in refusal(**options)
+
+
+def test_settings_of_the_archive_are_the_roles():
+    options = BACKUP | {"postgres_settings": {"archive_timeout": 5}}
+    assert "postgres_settings has archive_timeout" in checks.refusal(get_role("postgres"), options)
+
+
+def test_a_role_that_is_not_in_the_run_would_be_missed():
+    message = checks.refusal(get_role("backup"), STACK)
+    assert (
+        "platform_components has sealed_secrets, postgres, minio, keycloak, mlflow, whose roles are not in this run"
+        in message
+    )
+
+
+# --- what the server package has of its own ---------------------------------------------------------------------------
+
+
+def test_keys_are_files_of_ansible_vault():
+    sealed = module("vault_file").seal(b"content", "a passphrase of the tests")
+    library = VaultLib([("default", VaultSecret(b"a passphrase of the tests"))])
+    assert library.decrypt(sealed) == b"content"
+    text = library.encrypt("other content").decode()
+    assert module("vault_file").unseal(text, "a passphrase of the tests") == b"other content"
+
+
+def test_fingerprints_are_those_of_the_run():
+    source = (SERVER / "cluster.py").read_text()
+    code = source[source.index("def fingerprint") : source.index("class Cluster")]
+    known: dict = {}
+    exec("import hashlib, json\n" + code, known)  # noqa: S102  (the module needs the server's packages)
+    values = {"b": b"\x00\xff", "a": b"text"}
+    assert known["fingerprint"]("mlflow", "x", values) == fingerprint("mlflow", "x", values)
