@@ -157,6 +157,12 @@ class Role:
         return {name for name in found if not name.startswith("__")}
 
 
+def pod_template(document):
+    """The template of a workload's pods, or None for what is no workload."""
+    spec = document.get("spec", {})
+    return (spec["jobTemplate"]["spec"] if document["kind"] == "CronJob" else spec).get("template")
+
+
 def _words(text):
     return set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text))
 

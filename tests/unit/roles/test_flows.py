@@ -42,10 +42,10 @@ def test_every_namespace_is_closed(role):
 def test_pods_of_flows_are_pods_of_the_role(role):
     """A flow of pods that there are none of would open nothing, and nobody would notice."""
     labels = {
-        document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"]
+        rendering.pod_template(document)["metadata"]["labels"]["app.kubernetes.io/name"]
         for options in ({}, {"mlflow_auth": "oauth2_proxy"})
         for document in get_role(role).manifests(EVERYONE | options)
-        if document["kind"] in ("Deployment", "StatefulSet", "Job")
+        if document["kind"] in ("Deployment", "StatefulSet", "Job", "CronJob")
     }
     for options in ({}, {"mlflow_auth": "oauth2_proxy"}):
         for each in policies(role, **options).values():
@@ -152,6 +152,7 @@ def test_the_api_server_is_reached_by_who_needs_it():
         "sealed_secrets": ["sealed-secrets-to-api-server"],
         "traefik": ["traefik-to-api-server"],
         "cert_manager": ["cert-manager-to-api-server"],
+        "backup": ["backup-to-api-server"],
     }
     found = flows("mlflow", mlflow_kubernetes_namespaces=["team"], platform_api_server_networks=["192.0.2.1/32"])
     assert found["mlflow-to-api-server"] == "mlflow/mlflow -> 192.0.2.1/32:443,6443"

@@ -19,6 +19,7 @@ WORKLOADS = {
     "mlflow": {"mlflow", "mlflow-migrate", "mlflow-oauth2-proxy"},
     "traefik": {"traefik"},
     "cert_manager": {"cert-manager"},
+    "backup": {"backup"},
 }
 SETTINGS = {
     "labels": {"example.com/team": "ml"},
@@ -65,9 +66,9 @@ def manifests(role, rules=(), options=None):
 def workloads(things):
     """Manifests of workloads by the names of their pods."""
     return {
-        each["spec"]["template"]["metadata"]["labels"][POD_NAME]: each
+        template["metadata"]["labels"][POD_NAME]: each
         for each in things
-        if "template" in each.get("spec", {})
+        if (template := rendering.pod_template(each)) is not None
     }
 
 
@@ -77,7 +78,7 @@ def budgets(things):
 
 
 def pods(workload):
-    return workload["spec"]["template"]["spec"]
+    return rendering.pod_template(workload)["spec"]
 
 
 @functools.cache
@@ -88,7 +89,7 @@ def plain(role):
 
 def in_pods(key, workload):
     """What a setting came to in a workload."""
-    template = workload["spec"]["template"]
+    template = rendering.pod_template(workload)
     if key in ("labels", "annotations"):
         (name, value), *_none = SETTINGS[key].items()
         found = [each["metadata"].get(key, {}).get(name) == value for each in (workload, template)]
@@ -122,7 +123,7 @@ def test_spread_and_budget_reach_what_has_several_pods(role):
     things = manifests(role, rules)
     for name, each in workloads(things).items():
         spread = pods(each).get("topologySpreadConstraints")
-        if each["kind"] == "Job":
+        if each["kind"] in ("Job", "CronJob"):
             assert spread is None
             assert each == plain(role)[name], "it would run again for nothing"
             continue
@@ -140,7 +141,7 @@ def test_nothing_set_changes_nothing_but_the_spread(role):
         spec = {key: value for key, value in pods(each).items() if key != "topologySpreadConstraints"}
         assert spec == pods(said[name]), name
         assert each["metadata"] == said[name]["metadata"], name
-        assert each["spec"]["template"]["metadata"] == said[name]["spec"]["template"]["metadata"], name
+        assert rendering.pod_template(each)["metadata"] == rendering.pod_template(said[name])["metadata"], name
 
 
 @pytest.mark.parametrize(
@@ -303,6 +304,6 @@ def test_autoscaling_and_a_number_may_agree():
 def test_api_server_accepts_what_is_placed(server, role, rules):
     more = {"mlflow_autoscaling": AUTOSCALING | {"metrics": [BUSY], "cpu": 60, "behavior": BEHAVIOR}} if rules else {}
     things = manifests(role, rules, more)
-    found = [each for each in things if "template" in each.get("spec", {}) or each in autoscalers(things)]
+    found = [each for each in things if rendering.pod_template(each) or each in autoscalers(things)]
     found += [each for each in things if each["kind"] == "PodDisruptionBudget"]
     assert {each["metadata"]["name"]: refused for each in found if (refused := server.apply(each))} == {}
