@@ -80,7 +80,7 @@ VARIANTS = {
             BACKUP["platform_components"],
         ],
         "backup_s3_endpoint": [BACKUP["backup_s3_endpoint"]],
-        "backup_s3_ca_secret": ["", "company-ca"],
+        "backup_s3_ca_secret": ["company-ca"],
         "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
         "platform_image_pull_secrets": [[], ["registry"]],
         "postgres_extra_roles": [
