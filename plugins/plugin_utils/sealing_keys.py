@@ -540,11 +540,7 @@ class Workload:
         pods = self.pods()
         for pod in pods:
             path = f"/api/v1/namespaces/{quoted(self._namespace)}/pods/{quoted(pod['metadata']['name'])}"
-            try:
-                self._api.request("DELETE", path)
-            except ApiError as error:
-                if error.status != 404:  # ended by itself
-                    raise
+            self._api.delete(path)
         return {pod["metadata"]["uid"] for pod in pods}
 
     def wait(self, old: set[str], fingerprints: set[str], timeout: float, interval: float = 0.5) -> Certificate:

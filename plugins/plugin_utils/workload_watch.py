@@ -484,13 +484,8 @@ class Watch:
             if metadata.get("deletionTimestamp"):
                 continue
             other = Target("Job", target.namespace, metadata["name"])
-            try:
-                self._api.request("DELETE", other.path, query={"propagationPolicy": "Background"})
-            except ApiError as error:
-                if error.status != 404:
-                    raise
-                continue
-            self.pruned.append(f"{other.namespace}/{other.name}")
+            if self._api.delete(other.path, query={"propagationPolicy": "Background"}):
+                self.pruned.append(f"{other.namespace}/{other.name}")
 
 
 def _created(thing: dict[str, Any]) -> str:

@@ -699,6 +699,16 @@ class Api:
                 return None
             raise
 
+    def delete(self, path: str, **kwargs: Any) -> bool:
+        """DELETE an object, with options of C(request); False where it is absent by now, which is as good."""
+        try:
+            self.request("DELETE", path, **kwargs)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
 
 def connect(params: dict[str, Any]) -> Api:
     """Give a client for a module's options; no request is sent yet.

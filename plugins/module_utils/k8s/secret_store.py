@@ -224,7 +224,7 @@ class KubernetesStore(Store):
         found = self.read(namespace, name)
         if found is not None and stale(found):
             if write:
-                self._delete(Secrets.path(namespace, name))
+                self._api.delete(Secrets.path(namespace, name))
             words.append("removed, to be issued again")
         return words
 
@@ -240,7 +240,7 @@ class KubernetesStore(Store):
         found = self.read(namespace, name)
         if owner == CERTIFICATE and found is not None:
             its = quoted(found.annotations.get(CERTIFICATE_NAME, name))
-            self._delete(CERTIFICATES.format(namespace=quoted(namespace), name=its))
+            self._api.delete(CERTIFICATES.format(namespace=quoted(namespace), name=its))
         elif owner == EXTERNAL_SECRET:
             self._external().release(namespace, name)
             found = self.read(namespace, name)
@@ -264,14 +264,6 @@ class KubernetesStore(Store):
 
     def _external(self) -> ExternalSecrets:
         return ExternalSecrets(self._api, clock=self._clock, sleep=self._sleep)
-
-    def _delete(self, path: str) -> None:
-        """Delete an object; one that is absent by now is as good."""
-        try:
-            self._api.request("DELETE", path)
-        except ApiError as error:
-            if error.status != 404:
-                raise
 
     def has_namespace(self, namespace: str) -> bool:
         return self._phase(namespace) == "Active"

@@ -228,11 +228,7 @@ class Controller:
 
     def delete(self, namespace: str, name: str) -> None:
         """Delete a SealedSecret, and with it the Secret that it owns; one that is absent by now is as good."""
-        try:
-            self._api.request("DELETE", self._path(namespace, name))
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        self._api.delete(self._path(namespace, name))
 
     def _write(self, method: str, path: str, sealed: dict[str, Any]) -> dict[str, Any]:
         try:

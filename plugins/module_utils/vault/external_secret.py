@@ -216,11 +216,7 @@ class ExternalSecrets:
                 "PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=policies, content_type=MERGE_PATCH
             )
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"}
-        try:
-            self._api.request("DELETE", path, body=options)
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        self._api.delete(path, body=options)
         deadline = self._clock() + timeout
         while self.find(namespace, name) is not None:
             if self._clock() >= deadline:
