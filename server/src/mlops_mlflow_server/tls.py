@@ -30,7 +30,7 @@ class Certificate:
 
     def __init__(self, folder: str) -> None:
         self._folder = pathlib.Path(folder)
-        self._version: tuple[int, ...] = ()
+        self._version: tuple[tuple[int, int], ...] = ()
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
@@ -41,7 +41,7 @@ class Certificate:
         """
         files = self._folder / "tls.crt", self._folder / "tls.key"
         try:
-            version = tuple(part for file in files for part in (file.stat().st_mtime_ns, file.stat().st_ino))
+            version = tuple((found.st_mtime_ns, found.st_ino) for found in (file.stat() for file in files))
             if self._context is None or version != self._version:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(*files)
