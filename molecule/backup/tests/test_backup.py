@@ -17,7 +17,7 @@ BACKUP = "playbooks/backup.yml"
 LIST = "playbooks/backups.yml"
 RESTORE = "playbooks/restore.yml"
 OTHERS = ("traefik", "cert_manager")
-# Issued anew where they are lost: certificates, and the credentials of backups, which the user keeps.
+# Issued again where they are lost: certificates, and the credentials of backups, which the user keeps.
 KEPT = re.compile(r"^(?!mlflow-backup/)")
 # What an account may do, and a key that encrypts data.
 KNOWN = {
