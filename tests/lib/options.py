@@ -15,6 +15,35 @@ BASE = {
     "backup": BACKUP | {"mlflow_image": "localhost/mlflow:1", "minio_image": "localhost/minio:1"},
 }
 
+# What stacks do not have together: a preflight refuses it.
+REFUSED = [{"platform_components": BACKUP["platform_components"], "platform_internal_tls": False}]
+
+# Templates that tasks of a backup and of a restore render, beside what a role converges, and what these tasks know.
+RESTORED = BACKUP | {
+    "backup_restored": {
+        "operation": "1a2b3c4d",
+        "timeout": 3600,
+        "needed": 268435456,
+        "target": {"type": "name", "target": "mlflow-1", "timeline": 2, "set": "20261130-020000F"},
+    }
+}
+BY_TASKS = {
+    "postgres": {"postgres-restore.configmap.yaml.j2": RESTORED, "postgres-restore.job.yaml.j2": RESTORED},
+    "backup": {
+        "backup-task.job.yaml.j2": {
+            "__backup_task": {
+                "name": "look",
+                "account": "restore",
+                "steps": [
+                    {"name": "look", "kind": "postgres", "command": ["sh", "/etc/backup/look.sh"]},
+                    {"name": "secrets", "kind": "python", "command": ["python"], "token": True, "stack": True},
+                ],
+            }
+        },
+        "restore.rbac.yaml.j2": {},
+    },
+}
+
 # Passed on through a variable that others decide with; a value more changes no branch.
 UNDECIDED = set()
 
@@ -62,6 +91,7 @@ EDGE = {
         },
     ],
     "platform_internal_tls": [True, False],
+    "platform_edge_backend_tls": [False, True],
 }
 
 VARIANTS = {

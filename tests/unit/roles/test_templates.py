@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.lib import rendering
-from tests.lib.options import BASE, FLOWS, UNDECIDED, VARIANTS
+from tests.lib.options import BASE, BY_TASKS, FLOWS, REFUSED, UNDECIDED, VARIANTS
 
 
 @functools.cache
@@ -32,13 +32,14 @@ def choices(counts):
 
 def combinations(role):
     """For each template of a role, its flows and its edge, combinations of the options that are read."""
-    for template in (*get_role(role).templates, *rendering.READ):
+    for template in (*get_role(role).templates, *BY_TASKS.get(role, {}), *rendering.READ):
         variants = VARIANTS[role] | FLOWS if template == "flows" else VARIANTS[role]
         names = sorted(get_role(role).options_of(template) & variants.keys())
         for indexes in choices([len(variants[name]) for name in names]):
-            options = BASE.get(role, {}) | {
-                name: variants[name][index] for name, index in zip(names, indexes, strict=True)
-            }
+            chosen_ones = {name: variants[name][index] for name, index in zip(names, indexes, strict=True)}
+            options = BASE.get(role, {}) | BY_TASKS.get(role, {}).get(template, {}) | chosen_ones
+            if any(refused.items() <= options.items() for refused in REFUSED):
+                continue
             chosen = "-".join(f"{name.removeprefix(f'{role}_')}.{i}" for name, i in zip(names, indexes, strict=True))
             name = template.removesuffix(".yaml.j2") if template not in rendering.READ else f"{role}-{template}"
             yield pytest.param(role, template, options, id=f"{name}-{chosen or 'only'}")
@@ -91,7 +92,7 @@ def test_combination(role, template, options):
 @pytest.mark.parametrize("role", ROLES)
 def test_every_template_is_listed(role):
     """No template stands in the folder that is never applied, and each renders something."""
-    listed = get_role(role).templates
+    listed = [*get_role(role).templates, *BY_TASKS.get(role, {})]
     assert set(listed) == {path.name for path in (rendering.ROLES / role / "templates").glob("*.yaml.j2")}
     assert set(listed) <= SEEN
 
