@@ -134,6 +134,8 @@ class Role:
     def policies(self, options=None):
         """The NetworkPolicies of the role's flows, as role platform makes them."""
         settings = "__platform_edge_settings | combine({'kind': '', 'tls': 'none', 'internal_tls': 'none'})"
+        # Settings of the edge name it, and no flow does.
+        options = {"platform_gateway": {"name": "public", "namespace": "edge"}} | (options or {})
         return self._with_network(f"__platform_flow_settings, {settings}", options)["policies"]
 
     def _with_network(self, settings, options):
