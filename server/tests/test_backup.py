@@ -7,7 +7,7 @@ import os
 import pytest
 
 from lib import minio as store
-from mlops_mlflow_server import backup, buckets, restore, vault_file
+from mlops_mlflow_server import backup, buckets, holds, restore, vault_file
 from mlops_mlflow_server.databases import Failure
 
 PASSPHRASE = "a passphrase of the tests"
@@ -94,6 +94,7 @@ def stack(places, minio, postgres, cluster, work, monkeypatch):  # noqa: PLR0917
         "source": {"endpoint": minio.endpoint, "bucket": source.name, "region": "us-east-1"},
         "destination": {"endpoint": minio.endpoint, "bucket": copy.name, "region": "us-east-1", "prefix": "stack"},
         "databases": databases,
+        "timeout": 3600,
         "secrets": {"names": {"mlflow": ["mlflow-admin", "absent"], "minio": ["minio-root"]}, "sealing": ""},
         "images": {"mlflow": "localhost/mlflow:1"},
     }
@@ -143,6 +144,18 @@ def contents(bucket):
 def copied(source, copy, before=()):
     counts = buckets.Counts()
     return list(buckets.copy_out(source, copy.below("objects"), before, counts)), counts
+
+
+def test_nothing_is_deleted_for_good_between_the_agreement_and_the_copy(stack, postgres, work):
+    cursor = postgres.connect(stack["databases"][0]).cursor()
+    found = []
+    for step in ("agreement", "objects"):
+        assert backup.run(backup.STEPS, [step]) == 0
+        found.append(holds.begin_deletion(cursor))
+        cursor.connection.commit()
+    assert found[0] is not None
+    assert found[1] is None
+    cursor.connection.close()
 
 
 # --- the bucket -------------------------------------------------------------------------------------------------------

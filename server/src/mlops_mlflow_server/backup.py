@@ -6,7 +6,8 @@
 pgBackRest has backed the databases up before. The steps are, in this order:
 
 - `agreement`: writes down the point that the databases are restored to, with their schemas and numbers of rows. What
-  rows name at this point is in the bucket, so the bucket is copied after it.
+  rows name at this point is in the bucket, so the bucket is copied after it, and until then nothing is deleted for good
+  (`mlops_mlflow_server.holds`).
 - `objects`: copies the bucket.
 - `keys`: encrypts the stack's Secrets by the passphrase, and uploads them.
 - `manifest`: uploads the manifest, without which there is no backup, and removes those of backups that pgBackRest has
@@ -34,7 +35,7 @@ import botocore.exceptions
 import psycopg2
 from psycopg2 import sql
 
-from mlops_mlflow_server import buckets, vault_file
+from mlops_mlflow_server import buckets, holds, vault_file
 from mlops_mlflow_server.cluster import Cluster, fingerprint
 from mlops_mlflow_server.databases import Failure, say
 
@@ -45,7 +46,9 @@ SEALING_KEY = "sealedsecrets.bitnami.com/sealed-secrets-key"
 # Tables with more rows, by PostgreSQL's own estimate, are not counted, since that takes minutes.
 MOST_ROWS = 1_000_000
 # Rows of these come and go by themselves.
-FLEETING = ("auth_sessions", "auth_states")
+FLEETING = ("auth_sessions", "auth_states", holds.TABLE)
+# Of what nothing is deleted for good.
+HOLDER = "backup"
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 MESSAGE = pathlib.Path("/dev/termination-log")
 
@@ -95,12 +98,12 @@ def manifests(destination: buckets.Bucket) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def connected(database: str) -> Any:
-    """Connect to a database by libpq's variables, for one look at all of its tables."""
+def connected(database: str, *, writes: bool = False) -> Any:
+    """Connect to a database by libpq's variables, for one look at all of its tables, or to write."""
     connection = psycopg2.connect(dbname=database, connect_timeout=10, application_name="mlflow-backup")
     try:
-        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        with connection.cursor() as cursor:
+        connection.set_session(isolation_level="READ COMMITTED" if writes else "REPEATABLE READ", readonly=not writes)
+        with connection, connection.cursor() as cursor:
             yield cursor
     finally:
         connection.close()
@@ -135,6 +138,9 @@ def agreement(_arguments: list[str]) -> None:
     """Write down the point that the databases are restored to."""
     found: dict[str, Any] = {"databases": {}}
     names = config()["databases"]
+    # As long as a backup may take.
+    with connected(names[0], writes=True) as cursor:
+        holds.hold(cursor, HOLDER, config()["timeout"])
     for name in names:
         with connected(name) as cursor:
             found["databases"][name] = described(cursor)
@@ -169,6 +175,8 @@ def objects(_arguments: list[str]) -> None:
     buckets.write_list(work(OBJECTS), buckets.copy_out(source, destination.below("objects"), before, counts))
     found = {"count": counts.count, "size": counts.size, "copied": counts.copied, "copied_size": counts.copied_size}
     work("objects.json").write_text(json.dumps({**found, "versioned": versioned}))
+    with connected(config()["databases"][0], writes=True) as cursor:
+        holds.release(cursor, HOLDER)
     say(str(counts))
 
 

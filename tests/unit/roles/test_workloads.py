@@ -16,7 +16,7 @@ WORKLOADS = {
     "postgres": {"postgres", "postgres-provision"},
     "minio": {"minio", "minio-provision"},
     "keycloak": {"keycloak"},
-    "mlflow": {"mlflow", "mlflow-migrate", "mlflow-oauth2-proxy"},
+    "mlflow": {"mlflow", "mlflow-migrate", "mlflow-gc", "mlflow-oauth2-proxy"},
     "traefik": {"traefik"},
     "cert_manager": {"cert-manager"},
     "backup": {"backup"},
@@ -171,7 +171,7 @@ def test_what_is_spread_over_nodes_by_default(role, options, spread):
         version = {"matchLabelKeys": ["pod-template-hash"]} if each["kind"] == "Deployment" else {}
         assert constraints == [{**NODES, "labelSelector": {"matchLabels": {POD_NAME: name}}, **version}]
     for each in workloads(things).values():
-        if each["kind"] != "Job":
+        if each["kind"] not in ("Job", "CronJob"):
             assert budgets(things)[each["metadata"]["name"]] == {
                 "maxUnavailable": 1,
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
