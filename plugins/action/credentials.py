@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, ClassVar
 
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.certificates import KEY as PRIVATE_KEY
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import (
     HIDDEN,
     WrongInputError,
@@ -114,9 +115,14 @@ class ActionModule(LocalAction):
 
     def _ensure(self, options: dict[str, Any], stack: contextlib.ExitStack) -> dict[str, Any]:
         wanted = parse(options)
-        # What comes from the environment and from files is unknown to Ansible.
-        values = [key.supplied.decode("utf-8", "replace") for each in wanted for key in each.keys if key.supplied]
-        unmask(self, *(value for value in values if len(value) > HIDDEN))
+        secret: list[str] = []
+        public: list[str] = []
+        for each in wanted:
+            for key in (key for key in each.keys if key.supplied):
+                shown = each.certificate is not None and key.name != PRIVATE_KEY
+                (public if shown else secret).append((key.supplied or b"").decode("utf-8", "replace"))
+        # What comes from the environment and from files is unknown to Ansible. A CA's certificate is returned.
+        unmask(self, *(value for value in secret if len(value) > HIDDEN), plain=public)
         store, controller, vault = build_store(self.connect(options), options, wanted, stack)
 
         def another_store() -> Store:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials import certificates
 
 PASSWORD = "planted-password-of-a-user"
 PLAY = """
@@ -38,11 +39,12 @@ PLAY = """
 def play(tmp_path, kubeconfig):
     """Give a function that runs one task in a play, and gives all that ansible-playbook printed and logged."""
 
-    def run(supplied: str, *words: str, connection: str = "local") -> str:
+    def run(supplied: str, *words: str, connection: str = "local", text: str = "") -> str:
         vaulted = VaultLib().encrypt(PASSWORD, VaultSecret(b"opens")).decode()
-        text = PLAY.format(connection=connection, vaulted=vaulted.strip().replace("\n", "\n      "), supplied=supplied)
+        indented = vaulted.strip().replace("\n", "\n      ")
+        text = text or PLAY.format(connection=connection, vaulted=indented, supplied=supplied)
         folder = tmp_path / "playbooks"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "play.yml").write_text(text)
         (folder / "kubeconfig").write_text(Path(kubeconfig).read_text())
         (folder / "password.txt").write_text(PASSWORD + "\n")
@@ -75,6 +77,38 @@ def test_a_value_gets_into_the_cluster_and_into_no_output(play, cluster, supplie
     for value in cluster.values("one/login").values():
         assert value.decode() not in output
         assert base64.b64encode(value).decode() not in output
+
+
+AUTHORITY = """
+- hosts: localhost
+  gather_facts: false
+  connection: local
+  tasks:
+    - mlops.mlflow.credentials:
+        kubeconfig: kubeconfig
+        secrets:
+          - {name: ca, namespaces: [one], type: kubernetes.io/tls, certificate: {common_name: ours, ca: true}}
+        supplied:
+          ca: {tls.crt: CERTIFICATE, tls.key: {file: tls.key}}
+      register: ensured
+    - ansible.builtin.debug: {var: ensured.certificates}
+"""
+
+
+@pytest.mark.parametrize("given", ["{file: tls.crt}", """{value: "{{ lookup('file', 'tls.crt') }}"}"""])
+def test_a_supplied_certificate_of_a_ca_is_returned_and_its_key_is_not(play, cluster, tmp_path, given):
+    cluster.namespace("one")
+    asked = certificates.Certificate("ours", ca=True, days=30)
+    made = certificates.issue_authority(asked, certificates.now())
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / "playbooks").mkdir(exist_ok=True)
+        (tmp_path / "playbooks" / name).write_bytes(made[name])
+
+    output = play("", "-vvvv", "--diff", text=AUTHORITY.replace("CERTIFICATE", given))
+
+    assert all(line in output for line in made["tls.crt"].decode().splitlines())
+    assert cluster.values("one/ca")["tls.key"] == made["tls.key"].strip()
+    assert made["tls.key"].decode().splitlines()[1] not in output
 
 
 def test_check_mode_writes_nothing(play, cluster):
