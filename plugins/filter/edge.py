@@ -112,8 +112,8 @@ def edge_leftovers(
 
     Args:
         component: as C(edge_manifests) takes it.
-        settings: as C(certificate_secrets) takes them, and C(delivered), the kinds by which a Secret is delivered, with
-            their API versions.
+        settings: as C(certificate_secrets) takes them, C(delivered), the kinds by which a Secret is delivered, with
+            their API versions, and C(issuers), the names of Issuers that settings may have made.
         existing: of the cluster, C(routes), Ingresses, HTTPRoutes and BackendTLSPolicies of the collection as
             manifests, C(certificates), its Certificates as C(namespace/name), and C(issuers) as C(kind/namespace/name).
     """
@@ -121,11 +121,14 @@ def edge_leftovers(
     kept = {(each["kind"], each["metadata"]["name"]) for each in edge_manifests(component, settings)}
     there = objects_at(existing["certificates"], {"Certificate": CERTIFICATES})
     left = []
-    if f"Issuer/{namespace}/{authority['name']}" in existing["issuers"] and ("Issuer", authority["name"]) not in kept:
-        left.append(_object(CERTIFICATES, "Issuer", namespace, authority["name"]))
+    others = "" if settings["issuer_spec"] else settings["issuer"].get("name", "")
+    for name in settings["issuers"]:
+        if f"Issuer/{namespace}/{name}" not in existing["issuers"] or name == others or ("Issuer", name) in kept:
+            continue
+        left.append(_object(CERTIFICATES, "Issuer", namespace, name))
         # Only where an Issuer needs it, another namespace has the CA's key.
-        if namespace not in authority["namespaces"]:
-            left += objects_at([f"{namespace}/{authority['name']}"], settings["delivered"])
+        if name == authority["name"] and namespace not in authority["namespaces"]:
+            left += objects_at([f"{namespace}/{name}"], settings["delivered"])
     edge = component.get("edge") or {}
     backends = {one["service"]: one["backend"] for one in edge.get("routes") or [] if one.get("backend")}
     for each in [*there, *existing["routes"]]:

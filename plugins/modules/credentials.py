@@ -114,8 +114,8 @@ options:
               - The Issuer of cert-manager by which a Certificate, applied afterwards, makes the Secret. It is not
                 issued here then, and a SealedSecret or ExternalSecret that made it is deleted, so that there is one
                 writer. Its values stay until cert-manager replaces them.
-              - With O(secrets[].certificate.authority) too, a Secret that this Issuer made by another CA is deleted, so
-                that cert-manager makes it again.
+              - cert-manager replaces at once what this Issuer has not made. With O(secrets[].certificate.authority) it
+                goes on with what that CA has signed, and replaces what another CA has.
             type: str
             default: ""
   supplied:

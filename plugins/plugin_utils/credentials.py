@@ -26,7 +26,12 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied import WrongInputError, read_supplied
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import KubeError
-from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import ISSUER_NAME, CentralWrite, Store
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secret_store import (
+    ISSUER_NAME,
+    NO_ISSUER,
+    CentralWrite,
+    Store,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.secrets import ATTEMPTS, Secret, retried
 
 REQUESTS = 4
@@ -468,15 +473,19 @@ class Ensurer:
         certificate = wanted.certificate
         authority = self.authorities.get(certificate.authority) if certificate else None
 
-        def stale(secret: Secret) -> bool:
-            # cert-manager does not see that its Issuer signs by another CA by now.
-            same = secret.annotations.get(ISSUER_NAME) == wanted.issuer
-            return bool(same and authority) and not certificates.signed(secret.data, authority or {})
+        def issuer(secret: Secret) -> str:
+            noted = secret.annotations.get(ISSUER_NAME)
+            if noted not in (None, wanted.issuer):
+                return noted  # cert-manager sees that by itself
+            if authority is None:
+                return noted or NO_ISSUER
+            # Not that its Issuer signs by another CA by now.
+            return wanted.issuer if certificates.signed(secret.data, authority) else NO_ISSUER
 
         outcomes = []
         for namespace in wanted.namespaces:
             outcome = EnsuredSecret(wanted.name, namespace, [key.name for key in wanted.keys])
-            outcome.converted = self._store.leave(namespace, wanted.name, stale=stale, write=not self._check_mode)
+            outcome.converted = self._store.leave(namespace, wanted.name, issuer=issuer, write=not self._check_mode)
             outcomes.append(outcome)
         return outcomes
 

@@ -36,6 +36,8 @@ CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/{na
 CERTIFICATE_NAME = "cert-manager.io/certificate-name"
 ISSUER_NAME = "cert-manager.io/issuer-name"
 CERT_MANAGER = "cert-manager.io/"
+# Noted as the Issuer of what an Issuer has to make again. No Issuer has this name: it has an underscore.
+NO_ISSUER = "no_issuer"
 
 TERMINATING_TIMEOUT = 120.0  # seconds that a namespace may take to be gone before its Secrets are made again
 
@@ -93,12 +95,12 @@ class Store(ABC):
         """Say in a few words each what differs in the way a Secret is kept from how this store keeps it."""
         return []
 
-    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
+    def leave(self, namespace: str, name: str, *, issuer: Callable[[Secret], str], write: bool) -> list[str]:
         """Leave a Secret to cert-manager: delete what else makes it here, and keep its values until they are replaced.
 
         Args:
-            stale: Whether cert-manager has to make it again, though its Certificate asks for nothing else: it does so
-                where the Secret is missing.
+            issuer: The name of the Issuer that is noted as the one that made it. cert-manager makes it again where that
+                is not the one of its Certificate, and would adopt it where none is noted.
             write: False only says what would be done.
 
         Returns:
@@ -208,7 +210,7 @@ class KubernetesStore(Store):
             raise Conflict  # it has another version by now
         self._secrets.patch(secret, data, labels)
 
-    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
+    def leave(self, namespace: str, name: str, *, issuer: Callable[[Secret], str], write: bool) -> list[str]:
         words = []
         for kind, find in ((SEALED_SECRET, self._controller().find), (EXTERNAL_SECRET, self._external().find)):
             try:
@@ -222,10 +224,10 @@ class KubernetesStore(Store):
                 self.release(namespace, name, kind)
             words.append(f"released from its {kind}")
         found = self.read(namespace, name)
-        if found is not None and stale(found):
+        if found is not None and (noted := issuer(found)) != found.annotations.get(ISSUER_NAME):
             if write:
-                self._api.delete(Secrets.path(namespace, name))
-            words.append("removed, to be issued again")
+                self._secrets.patch(found, annotations={ISSUER_NAME: noted})
+            words.append("to be issued again" if noted == NO_ISSUER else "adopted by its Issuer")
         return words
 
     def release(self, namespace: str, name: str, owner: str) -> None:

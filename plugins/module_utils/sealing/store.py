@@ -210,8 +210,8 @@ class SealedStore(Store):
         self.write(sealed, old, taken_over, left)
         self._write_file(namespace, name, self.confirmed(namespace, name, values))
 
-    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
-        words = self._secrets.leave(namespace, name, stale=stale, write=write)
+    def leave(self, namespace: str, name: str, *, issuer: Callable[[Secret], str], write: bool) -> list[str]:
+        words = self._secrets.leave(namespace, name, issuer=issuer, write=write)
         path = self._path(namespace, name)
         if not path or not os.path.exists(path):
             return words

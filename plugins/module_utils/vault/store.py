@@ -84,8 +84,8 @@ class VaultStore(Store):
             self._others[name] = {**found.data, **others}
         return found
 
-    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
-        return self._delivery.leave(namespace, name, stale=stale, write=write)
+    def leave(self, namespace: str, name: str, *, issuer: Callable[[Secret], str], write: bool) -> list[str]:
+        return self._delivery.leave(namespace, name, issuer=issuer, write=write)
 
     def drift(self, secret: Secret) -> list[str]:
         return self._delivery.drift(secret)
@@ -146,8 +146,8 @@ class ExternalStore(Store):
     def read(self, namespace: str, name: str) -> Secret | None:
         return self._secrets.read(namespace, name)
 
-    def leave(self, namespace: str, name: str, *, stale: Callable[[Secret], bool], write: bool) -> list[str]:
-        return self._secrets.leave(namespace, name, stale=stale, write=write)
+    def leave(self, namespace: str, name: str, *, issuer: Callable[[Secret], str], write: bool) -> list[str]:
+        return self._secrets.leave(namespace, name, issuer=issuer, write=write)
 
     def drift(self, secret: Secret) -> list[str]:
         owner = made_by(secret)

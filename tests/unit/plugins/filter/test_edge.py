@@ -66,6 +66,7 @@ SETTINGS = {
     "supplied": {},
     "issuer": {},
     "issuer_spec": {},
+    "issuers": ["acme", "ca"],
     "delivered": {"Secret": "v1"},
     "preset": {"http": {}, "https": {"a": "preset", "b": "preset"}},
     "backends": {"b": "backend", "c": "{namespace}/{secret} {host}"},
@@ -301,6 +302,22 @@ def test_certificates_that_are_left_over():
     assert made(edge_leftovers(component(ROUTE | {"url": ""}), issued, there)) == [edge, internal]
     by_own_ca = issued | OWN_ISSUER | {"internal_tls": "cert_manager"}
     assert edge_leftovers(one, by_own_ca, there) == []
+
+
+def test_issuers_that_are_left_over():
+    one, there = (
+        component(ROUTE),
+        NOTHING | {"issuers": ["Issuer/store/acme", "Issuer/store/others", "Issuer/home/acme"]},
+    )
+    assert made(edge_leftovers(one, SETTINGS | {"tls": "own_ca"}, there)) == [("Issuer", "store", "acme")]
+    by_acme = SETTINGS | {
+        "tls": "cert_manager",
+        "issuer": {"kind": "Issuer", "name": "acme"},
+        "issuer_spec": {"acme": {}},
+    }
+    assert edge_leftovers(one, by_acme, there) == []
+    # Somebody else's of the same name.
+    assert edge_leftovers(one, by_acme | {"issuer_spec": {}}, there) == []
 
 
 def test_the_key_of_the_ca_stays_where_an_issuer_needs_it_only():

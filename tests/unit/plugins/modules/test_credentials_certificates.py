@@ -217,6 +217,11 @@ def take_over(cluster, authority: str = "mlflow/mlflow-ca", issuer: str = "mlflo
     cluster.secret(PLACE, values, metadata=metadata, type="kubernetes.io/tls")
 
 
+def metadata(cluster):
+    """What the Secret has beside its values."""
+    return cluster.objects["/api/v1/namespaces/postgres/secrets/postgres-server-tls"]["metadata"]
+
+
 def test_what_cert_manager_makes_is_not_issued(cluster, run):
     result = run("credentials", secrets=[CA, LEFT])
     assert result.get("failed") is None, result
@@ -225,10 +230,26 @@ def test_what_cert_manager_makes_is_not_issued(cluster, run):
     assert run("credentials", secrets=[CA, LEFT])["changed"] is False
 
 
-def test_what_was_issued_stays_until_cert_manager_replaces_it(cluster, run):
+NOTED = "cert-manager.io/issuer-name"
+
+
+@pytest.mark.parametrize(
+    ("asked", "noted", "words"),
+    [
+        ({"issuer": "mlflow-ca"}, "mlflow-ca", "adopted by its Issuer"),
+        ({"issuer": "mlflow-acme", "authority": ""}, "no_issuer", "to be issued again"),
+    ],
+)
+def test_what_was_issued_stays_until_cert_manager_replaces_it(cluster, run, asked, noted, words):
+    """It replaces what another issuer than its Certificate's is noted for, and would take what is noted for none."""
     run("credentials", secrets=[CA, SERVER])
     before = cluster.values(PLACE)
-    assert run("credentials", secrets=[CA, LEFT])["changed"] is False
+    left = changed(SERVER, **asked)
+    assert run("credentials", check=True, secrets=[CA, left])["secrets"][1]["converted"] == [words]
+    assert NOTED not in (metadata(cluster).get("annotations") or {})
+    assert run("credentials", secrets=[CA, left])["secrets"][1]["converted"] == [words]
+    assert metadata(cluster)["annotations"][NOTED] == noted
+    assert run("credentials", secrets=[CA, left])["changed"] is False
     assert cluster.values(PLACE) == before
 
 
@@ -260,7 +281,7 @@ def test_who_else_made_it_is_gone_before(cluster, run, maker, there):
             metadata.pop("ownerReferences", None)
 
     cluster.before = collect
-    expected = [f"released from its {maker}"]
+    expected = [f"released from its {maker}", *(["to be issued again"] if there else [])]
     assert run("credentials", check=True, secrets=[CA, LEFT])["secrets"][1]["converted"] == expected
     assert path in cluster.objects
     assert run("credentials", secrets=[CA, LEFT])["secrets"][1]["converted"] == expected
@@ -285,8 +306,8 @@ def test_another_ca_has_cert_manager_issue_again(cluster, run, tmp_path, issuer,
     other = certificates.issue_authority(Certificate("company", ca=True, days=2000), certificates.now())
     given = supplied(tmp_path, other, "mlflow-ca")
     result = run("credentials", secrets=[CA, LEFT], supplied=given)
-    assert result["secrets"][1]["converted"] == (["removed, to be issued again"] if again else [])
-    assert ("/api/v1/namespaces/postgres/secrets/postgres-server-tls" not in cluster.objects) is again
+    assert result["secrets"][1]["converted"] == (["to be issued again"] if again else [])
+    assert metadata(cluster)["annotations"][NOTED] == ("no_issuer" if again else issuer)
     assert CERTIFICATE in cluster.objects
 
 
