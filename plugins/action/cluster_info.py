@@ -39,7 +39,8 @@ WHOLE_NETWORKS = {4: 16, 6: 56}
 DEPLOYMENTS = "/apis/apps/v1/deployments"
 VOLUMES = "/api/v1/persistentvolumeclaims"
 MANAGED_BY = "app.kubernetes.io/managed-by"
-OURS = f"{MANAGED_BY}=mlops.mlflow"
+MANAGER = "mlops.mlflow"
+OURS = f"{MANAGED_BY}={MANAGER}"
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 CERT_MANAGER = "cert-manager.io"
 AUTOSCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
@@ -214,6 +215,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     deployments = items("deployments", DEPLOYMENTS, query=ours) if sealing or issuing else []
     cluster_issuers = items("issuers", f"{issuing}/clusterissuers", accept=NAMES_ONLY) if issuing else []
     local_issuers = items("issuers", f"{issuing}/issuers", accept=NAMES_ONLY) if issuing else []
+    own_issuers = [each for each in local_issuers if managed_by(each) == MANAGER]
     certificates = items("certificates", f"{issuing}/certificates", query=ours) if issuing else []
     definition = readable("cert_manager", lambda: api.json("GET", CERTIFICATES)) if issuing else None
     ingress_classes = items("ingress_classes", INGRESS_CLASSES)
@@ -248,6 +250,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "ready": places([each for each in deployments if judge({"kind": "Deployment", **each}).ready]),
         "sealed_secrets": places(sealed),
         "issuers": [*issuers("ClusterIssuer", cluster_issuers), *issuers("Issuer", local_issuers)],
+        "own_issuers": places(own_issuers),
         "certificates": places(certificates),
         "cert_manager": managed_by(definition or {"metadata": {}}),
         "network_policies": places(policies),

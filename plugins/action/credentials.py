@@ -119,7 +119,7 @@ class ActionModule(LocalAction):
         public: list[str] = []
         for each in wanted:
             for key in (key for key in each.keys if key.supplied):
-                shown = each.certificate is not None and key.name != PRIVATE_KEY
+                shown = each.certificate is not None and each.certificate.ca and key.name != PRIVATE_KEY
                 (public if shown else secret).append((key.supplied or b"").decode("utf-8", "replace"))
         # What comes from the environment and from files is unknown to Ansible. A CA's certificate is returned.
         unmask(self, *(value for value in secret if len(value) > HIDDEN), plain=public)

@@ -112,18 +112,18 @@ def edge_leftovers(
 
     Args:
         component: as C(edge_manifests) takes it.
-        settings: as C(certificate_secrets) takes them, C(delivered), the kinds by which a Secret is delivered, with
-            their API versions, and C(issuers), the names of Issuers that settings may have made.
+        settings: as C(certificate_secrets) takes them, and C(delivered), the kinds by which a Secret is delivered, with
+            their API versions.
         existing: of the cluster, C(routes), Ingresses, HTTPRoutes and BackendTLSPolicies of the collection as
-            manifests, C(certificates), its Certificates as C(namespace/name), and C(issuers) as C(kind/namespace/name).
+            manifests, and C(certificates) and C(own_issuers), its Certificates and Issuers as C(namespace/name).
     """
     namespace, authority = component["namespace"], settings["authority"]
     kept = {(each["kind"], each["metadata"]["name"]) for each in edge_manifests(component, settings)}
     there = objects_at(existing["certificates"], {"Certificate": CERTIFICATES})
     left = []
-    others = "" if settings["issuer_spec"] else settings["issuer"].get("name", "")
-    for name in settings["issuers"]:
-        if f"Issuer/{namespace}/{name}" not in existing["issuers"] or name == others or ("Issuer", name) in kept:
+    for place in existing["own_issuers"]:
+        home, name = place.split("/")
+        if home != namespace or ("Issuer", name) in kept:
             continue
         left.append(_object(CERTIFICATES, "Issuer", namespace, name))
         # Only where an Issuer needs it, another namespace has the CA's key.

@@ -140,6 +140,12 @@ issuers:
   type: list
   elements: str
   sample: [ClusterIssuer/letsencrypt]
+own_issuers:
+  description: Those of RV(issuers) that the roles of this collection have made, each as namespace/name.
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow/mlflow-acme]
 certificates:
   description:
     - Certificates of cert-manager that the roles of this collection have made, each as namespace/name.

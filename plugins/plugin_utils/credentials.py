@@ -485,7 +485,12 @@ class Ensurer:
         outcomes = []
         for namespace in wanted.namespaces:
             outcome = EnsuredSecret(wanted.name, namespace, [key.name for key in wanted.keys])
-            outcome.converted = self._store.leave(namespace, wanted.name, issuer=issuer, write=not self._check_mode)
+
+            def attempt(outcome: EnsuredSecret = outcome) -> None:
+                words = self._store.leave(outcome.namespace, wanted.name, issuer=issuer, write=not self._check_mode)
+                outcome.converted += words
+
+            retried(attempt, f"Secret {namespace}/{wanted.name}")
             outcomes.append(outcome)
         return outcomes
 

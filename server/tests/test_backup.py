@@ -158,6 +158,29 @@ def test_nothing_is_deleted_for_good_between_the_agreement_and_the_copy(stack, p
     cursor.connection.close()
 
 
+def test_two_backups_at_once_hold_each_for_itself(stack, postgres, monkeypatch):
+    assert backup.run(backup.STEPS, ["agreement"]) == 0
+    with monkeypatch.context() as other:
+        other.setattr(backup.socket, "gethostname", lambda: "another-pod")
+        for step in ("agreement", "objects"):
+            assert backup.run(backup.STEPS, [step]) == 0
+    cursor = postgres.connect(stack["databases"][0]).cursor()
+    assert holds.begin_deletion(cursor) is not None
+    cursor.connection.close()
+
+
+@pytest.mark.parametrize(("time", "there"), [(["2026-11-30T12:00:00Z"], {"gone", "here"}), ([], {"here"})])
+def test_what_was_deleted_between_two_backups_is_back_at_a_time_between_them(stack, places, work, time, there):
+    source, _copy = places
+    put(source, gone=b"1", here=b"2")
+    backed_up(work, "20261130T020000Z", "A")
+    source.remove("gone")
+    backed_up(work, "20261201T020000Z", "A", "B")
+    source.remove("here")
+    assert restore.run(restore.STEPS, ["objects", "20261201T020000Z", *time]) == 0
+    assert contents(source).keys() == there
+
+
 # --- the bucket -------------------------------------------------------------------------------------------------------
 
 

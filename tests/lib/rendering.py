@@ -40,6 +40,7 @@ CLUSTER = {
     "ready": [],
     "sealed_secrets": [],
     "issuers": [],
+    "own_issuers": [],
     "certificates": [],
     "cert_manager": "",
     "network_policies": [],

@@ -132,6 +132,8 @@ def verify(values: Mapping[str, bytes], wanted: Certificate, at: datetime.dateti
     certificate, _key = _pair(values)
     x509 = _library().x509
     if wanted.ca:
+        if b"PRIVATE KEY" in values[CERTIFICATE]:
+            raise CertificateError(f"has a private key in {CERTIFICATE}, which clients are given")
         try:
             may_sign = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         except x509.ExtensionNotFound:

@@ -6,8 +6,8 @@
 pgBackRest has backed the databases up before. The steps are, in this order:
 
 - `agreement`: writes down the point that the databases are restored to, with their schemas and numbers of rows. What
-  rows name at this point is in the bucket, so the bucket is copied after it, and until then nothing is deleted for good
-  (`mlops_mlflow_server.holds`).
+  rows name at this point is in the bucket, so the bucket is copied after it, and until then nothing is permanently
+  deleted (`mlops_mlflow_server.holds`).
 - `objects`: copies the bucket.
 - `keys`: encrypts the stack's Secrets by the passphrase, and uploads them.
 - `manifest`: uploads the manifest, without which there is no backup, and removes those of backups that pgBackRest has
@@ -27,6 +27,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -47,8 +48,6 @@ SEALING_KEY = "sealedsecrets.bitnami.com/sealed-secrets-key"
 MOST_ROWS = 1_000_000
 # Rows of these come and go by themselves.
 FLEETING = ("auth_sessions", "auth_states", holds.TABLE)
-# Of what nothing is deleted for good.
-HOLDER = "backup"
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 MESSAGE = pathlib.Path("/dev/termination-log")
 
@@ -66,6 +65,11 @@ def config() -> dict[str, Any]:
 def work(name: str) -> pathlib.Path:
     """Return the path of a file that steps hand to one another."""
     return pathlib.Path(os.environ.get("MLOPS_BACKUP_WORK", "/work"), name)
+
+
+def holder() -> str:
+    """Return who keeps things from being deleted: this pod, since a second backup may run beside it."""
+    return f"backup {socket.gethostname()}"
 
 
 def passphrase() -> str:
@@ -140,7 +144,7 @@ def agreement(_arguments: list[str]) -> None:
     names = config()["databases"]
     # As long as a backup may take.
     with connected(names[0], writes=True) as cursor:
-        holds.hold(cursor, HOLDER, config()["timeout"])
+        holds.hold(cursor, holder(), config()["timeout"])
     for name in names:
         with connected(name) as cursor:
             found["databases"][name] = described(cursor)
@@ -176,7 +180,7 @@ def objects(_arguments: list[str]) -> None:
     found = {"count": counts.count, "size": counts.size, "copied": counts.copied, "copied_size": counts.copied_size}
     work("objects.json").write_text(json.dumps({**found, "versioned": versioned}))
     with connected(config()["databases"][0], writes=True) as cursor:
-        holds.release(cursor, HOLDER)
+        holds.release(cursor, holder())
     say(str(counts))
 
 

@@ -12,19 +12,30 @@ database.
 import datetime
 from typing import Any
 
+import psycopg2.errors
+
 from mlops_mlflow_server.databases import Failure
 
 TABLE = "mlops_holds"
 # https://www.postgresql.org/docs/17/explicit-locking.html#ADVISORY-LOCKS
 LOCK = 7163957
+# What a backup waits for a deletion that runs.
+LONGEST_WAIT = 3600
 
 
 def hold(cursor: Any, holder: str, seconds: int) -> None:
     """Write, as `holder`, that nothing is deleted for these seconds; wait for a deletion that runs.
 
     The transaction must be committed at once: until then, nothing else is held or deleted.
+
+    Raises:
+        Failure: the deletion did not end within an hour.
     """
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    cursor.execute("SET LOCAL lock_timeout = %s", [f"{LONGEST_WAIT}s"])
+    try:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    except psycopg2.errors.LockNotAvailable:
+        raise Failure(f"A deletion (mlflow-gc) has not ended for {LONGEST_WAIT} s") from None
     cursor.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} (holder text PRIMARY KEY, until timestamptz NOT NULL)")
     cursor.execute(
         f"INSERT INTO {TABLE} VALUES (%s, clock_timestamp() + make_interval(secs => %s)) "  # noqa: S608  (a constant)

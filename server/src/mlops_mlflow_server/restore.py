@@ -6,9 +6,10 @@
 - `list`: prints the whole backups.
 - `look`: prints the manifest of the backup that is restored, after it has seen that the passphrase opens its keys.
   BACKUP is an ID or `latest`. With TIME (ISO 8601), the databases are restored to that time, and the backup is the
-  first one after it, whose bucket has what rows name at that time, or else the last one before it.
+  first one after it, or else the last one before it.
 - `secrets`: creates the Secrets of the backup that the cluster lacks, in the namespaces of the configuration.
-- `objects`: copies the objects of the backup that the bucket lacks.
+- `objects`: copies the objects of the backup that the bucket lacks. With TIME, also those of the backup before, which
+  rows may name at that time, and which were permanently deleted before the backup.
 - `verify`: compares schemas and numbers of rows of the restored databases with the manifest's. With TIME, the numbers
   may be others.
 
@@ -164,10 +165,21 @@ def objects(arguments: list[str]) -> None:
     if listed is None:
         raise Failure(f"The backup {arguments[0]} has no list of objects")
     counts = buckets.Counts()
-    missing = buckets.copy_back(destination.below("objects"), bucket, buckets.read_list(listed), counts)
+    copy = destination.below("objects")
+    missing = buckets.copy_back(copy, bucket, buckets.read_list(listed), counts)
+    if len(arguments) > 1 and (former := former_list(destination, arguments[0])) is not None:
+        missing += buckets.copy_back(copy, bucket, buckets.read_list(former), more := buckets.Counts())
+        say(f"Of the backup before: {more}")
+    # The last line is shown.
     say(str(counts))
     if missing:
         raise Failure(f"{len(missing)} objects of {arguments[0]} are not at its destination: {missing[:SHOWN]}")
+
+
+def former_list(destination: buckets.Bucket, backup: str) -> bytes | None:
+    """Return the list of objects of the backup before one, if there is one."""
+    before = [each["id"] for each in manifests(destination) if each["id"] < backup]
+    return destination.read(of_backup(before[-1], OBJECTS)) if before else None
 
 
 def differences(backed_up: dict[str, Any], found: dict[str, Any], *, exact_rows: bool) -> list[str]:

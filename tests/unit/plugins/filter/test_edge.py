@@ -66,7 +66,6 @@ SETTINGS = {
     "supplied": {},
     "issuer": {},
     "issuer_spec": {},
-    "issuers": ["acme", "ca"],
     "delivered": {"Secret": "v1"},
     "preset": {"http": {}, "https": {"a": "preset", "b": "preset"}},
     "backends": {"b": "backend", "c": "{namespace}/{secret} {host}"},
@@ -89,7 +88,7 @@ INTERNAL = [
     {"name": "store-server", "common_name": "store", "hosts": ["store.store.svc", "localhost"]},
     {"name": "store-client", "hosts": [], "client": True},
 ]
-NOTHING = {"routes": [], "certificates": [], "issuers": []}
+NOTHING = {"routes": [], "certificates": [], "own_issuers": []}
 BACKEND = {"host": "store.store.svc", "secret": "store-server", "config_map": "store-ca"}
 
 
@@ -305,10 +304,7 @@ def test_certificates_that_are_left_over():
 
 
 def test_issuers_that_are_left_over():
-    one, there = (
-        component(ROUTE),
-        NOTHING | {"issuers": ["Issuer/store/acme", "Issuer/store/others", "Issuer/home/acme"]},
-    )
+    one, there = component(ROUTE), NOTHING | {"own_issuers": ["store/acme", "home/acme"]}
     assert made(edge_leftovers(one, SETTINGS | {"tls": "own_ca"}, there)) == [("Issuer", "store", "acme")]
     by_acme = SETTINGS | {
         "tls": "cert_manager",
@@ -316,13 +312,14 @@ def test_issuers_that_are_left_over():
         "issuer_spec": {"acme": {}},
     }
     assert edge_leftovers(one, by_acme, there) == []
-    # Somebody else's of the same name.
-    assert edge_leftovers(one, by_acme | {"issuer_spec": {}}, there) == []
+    # An issuer of the cluster has the same name.
+    theirs = {"issuer": {"kind": "ClusterIssuer", "name": "acme"}, "issuer_spec": {}}
+    assert made(edge_leftovers(one, by_acme | theirs, there)) == [("Issuer", "store", "acme")]
 
 
 def test_the_key_of_the_ca_stays_where_an_issuer_needs_it_only():
     one = component(ROUTE)
-    there = NOTHING | {"issuers": ["ClusterIssuer/ca", "Issuer/store/ca", "Issuer/home/ca", "Issuer/store/others"]}
+    there = NOTHING | {"own_issuers": ["store/ca", "home/ca"]}
     delivered = {"delivered": {"SealedSecret": "bitnami.com/v1alpha1"}}
     gone = made(edge_leftovers(one, SETTINGS | delivered, there))
     assert gone == [("Issuer", "store", "ca"), ("SealedSecret", "store", "ca")]

@@ -75,6 +75,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "ready": [],
         "sealed_secrets": [],
         "issuers": [],
+        "own_issuers": [],
         "certificates": [],
         "cert_manager": "",
         "network_policies": ["db/default-deny"],
@@ -165,9 +166,10 @@ def test_an_api_group_without_sealed_secrets(sealing, run):
 
 def test_tells_of_cert_manager(live, run):
     live.answers["GET /apis"] = (200, {"groups": [{"name": "cert-manager.io"}]})
+    own = {"namespace": "mlflow", "name": "mlflow-acme", "labels": {"app.kubernetes.io/managed-by": "mlops.mlflow"}}
     for kind, places in (
         ("clusterissuers", [{"name": "letsencrypt"}, {"name": "company"}]),
-        ("issuers", [{"namespace": "mlflow", "name": "company"}]),
+        ("issuers", [{"namespace": "mlflow", "name": "company"}, own]),
         ("certificates", [{"namespace": "mlflow", "name": "mlflow-tls"}]),
     ):
         items = [{"metadata": each} for each in places]
@@ -176,7 +178,13 @@ def test_tells_of_cert_manager(live, run):
     live.store(cluster_info.CERTIFICATES, {"metadata": {"labels": labels}})
     result = run("cluster_info")
     assert result["cert_manager"] == "Helm"
-    assert result["issuers"] == ["ClusterIssuer/company", "ClusterIssuer/letsencrypt", "Issuer/mlflow/company"]
+    assert result["issuers"] == [
+        "ClusterIssuer/company",
+        "ClusterIssuer/letsencrypt",
+        "Issuer/mlflow/company",
+        "Issuer/mlflow/mlflow-acme",
+    ]
+    assert result["own_issuers"] == ["mlflow/mlflow-acme"]
     assert result["certificates"] == ["mlflow/mlflow-tls"]
 
 

@@ -463,6 +463,28 @@ def test_a_ca_that_may_not_sign_is_refused(cluster, run, tmp_path):
     assert "platform_credentials.mlflow-ca has a certificate in tls.crt that is not of a CA" in result["msg"]
 
 
+def test_a_ca_whose_key_is_in_its_certificates_file_is_refused(cluster, run, tmp_path):
+    own = certificates.issue_authority(Certificate("company", ca=True, days=2000), certificates.now())
+    both = {**own, "tls.crt": own["tls.crt"] + own["tls.key"]}
+    result = run("credentials", secrets=[CA], supplied=supplied(tmp_path, both, "mlflow-ca"))
+    assert "platform_credentials.mlflow-ca has a private key in tls.crt" in result["msg"]
+    assert cluster.writes() == []
+
+
+def test_a_secret_that_cert_manager_writes_meanwhile_is_handed_over_all_the_same(cluster, run):
+    run("credentials", secrets=[CA, SERVER])
+
+    def write_meanwhile(method, path):
+        if method == "PATCH" and path.endswith("/postgres-server-tls"):
+            cluster.before = lambda method, path: None
+            metadata(cluster)["resourceVersion"] = "another"
+
+    cluster.before = write_meanwhile
+    result = run("credentials", secrets=[CA, LEFT])
+    assert result["secrets"][1]["converted"] == ["adopted by its Issuer"]
+    assert metadata(cluster)["annotations"][NOTED] == "mlflow-ca"
+
+
 # --- what is requested ------------------------------------------------------------------------------------------------
 
 
