@@ -202,6 +202,25 @@ def test_run_that_was_restored_in_a_deleted_experiment(stack):
     assert len(stack.objects()) == 2
 
 
+def test_run_that_is_restored_meanwhile(stack, monkeypatch):
+    experiment = stack.store.create_experiment("one")
+    run = stack.run(experiment)
+    stack.store.delete_run(run)
+    stack.passes()
+    find = garbage.find
+
+    def restored_then(*given):
+        found = find(*given)
+        if given[1] is garbage.RUN:
+            stack.store.restore_run(run)
+        return found
+
+    monkeypatch.setattr(garbage, "find", restored_then)
+    assert collect() == 0
+    assert stack.runs(experiment) == {run}
+    assert len(stack.objects()) == 1
+
+
 @pytest.mark.parametrize(
     "uri",
     [
