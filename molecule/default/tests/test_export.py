@@ -109,6 +109,7 @@ def test_export_is_complete(stack, exported):
         "statefulsets": "StatefulSet",
         "services": "Service",
         "configmaps": "ConfigMap",
+        "cronjobs": "CronJob",
     }
     files = contents(exported)
     for namespace in stacks.NAMESPACES.values():
