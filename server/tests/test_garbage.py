@@ -1,4 +1,4 @@
-"""What users deleted is deleted for good, and nothing else, on a real MinIO and a real PostgreSQL."""
+"""What users deleted is permanently deleted, and nothing else, on a real MinIO and a real PostgreSQL."""
 
 import contextlib
 import threading
