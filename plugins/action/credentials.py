@@ -115,14 +115,21 @@ class ActionModule(LocalAction):
 
     def _ensure(self, options: dict[str, Any], stack: contextlib.ExitStack) -> dict[str, Any]:
         wanted = parse(options)
-        secret: list[str] = []
-        public: list[str] = []
-        for each in wanted:
-            for key in (key for key in each.keys if key.supplied):
-                shown = each.certificate is not None and each.certificate.ca and key.name != PRIVATE_KEY
-                (public if shown else secret).append((key.supplied or b"").decode("utf-8", "replace"))
+        supplied = [
+            (
+                each.certificate is not None and each.certificate.ca and key.name != PRIVATE_KEY,
+                key.supplied.decode("utf-8", "replace"),
+            )
+            for each in wanted
+            for key in each.keys
+            if key.supplied
+        ]
         # What comes from the environment and from files is unknown to Ansible. A CA's certificate is returned.
-        unmask(self, *(value for value in secret if len(value) > HIDDEN), plain=public)
+        unmask(
+            self,
+            *(value for public, value in supplied if not public and len(value) > HIDDEN),
+            plain=[value for public, value in supplied if public],
+        )
         store, controller, vault = build_store(self.connect(options), options, wanted, stack)
 
         def another_store() -> Store:

@@ -119,16 +119,9 @@ def edge_leftovers(
     """
     namespace, authority = component["namespace"], settings["authority"]
     kept = {(each["kind"], each["metadata"]["name"]) for each in edge_manifests(component, settings)}
-    there = objects_at(existing["certificates"], {"Certificate": CERTIFICATES})
+    there = objects_at(existing["own_issuers"], {"Issuer": CERTIFICATES})
+    there += objects_at(existing["certificates"], {"Certificate": CERTIFICATES})
     left = []
-    for place in existing["own_issuers"]:
-        home, name = place.split("/")
-        if home != namespace or ("Issuer", name) in kept:
-            continue
-        left.append(_object(CERTIFICATES, "Issuer", namespace, name))
-        # Only where an Issuer needs it, another namespace has the CA's key.
-        if name == authority["name"] and namespace not in authority["namespaces"]:
-            left += objects_at([f"{namespace}/{name}"], settings["delivered"])
     edge = component.get("edge") or {}
     backends = {one["service"]: one["backend"] for one in edge.get("routes") or [] if one.get("backend")}
     for each in [*there, *existing["routes"]]:
@@ -136,6 +129,9 @@ def edge_leftovers(
         if each["metadata"]["namespace"] != namespace or (kind, name) in kept:
             continue
         left.append(each)
+        # Only where an Issuer needs it, another namespace has the CA's key.
+        if kind == "Issuer" and name == authority["name"] and namespace not in authority["namespaces"]:
+            left += objects_at([f"{namespace}/{name}"], settings["delivered"])
         if kind == "BackendTLSPolicy" and backends.get(name, {}).get("own_config_map"):
             left.append(_object("v1", "ConfigMap", namespace, backends[name]["config_map"]))
     return left

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
@@ -485,12 +486,8 @@ class Ensurer:
         outcomes = []
         for namespace in wanted.namespaces:
             outcome = EnsuredSecret(wanted.name, namespace, [key.name for key in wanted.keys])
-
-            def attempt(outcome: EnsuredSecret = outcome) -> None:
-                words = self._store.leave(outcome.namespace, wanted.name, issuer=issuer, write=not self._check_mode)
-                outcome.converted += words
-
-            retried(attempt, f"Secret {namespace}/{wanted.name}")
+            leave = partial(self._store.leave, namespace, wanted.name, issuer=issuer, write=not self._check_mode)
+            outcome.converted = retried(leave, f"Secret {namespace}/{wanted.name}")
             outcomes.append(outcome)
         return outcomes
 

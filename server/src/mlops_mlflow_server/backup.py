@@ -98,6 +98,16 @@ def manifests(destination: buckets.Bucket) -> list[dict[str, Any]]:
     return found
 
 
+def newest_list(destination: buckets.Bucket, before: str = "") -> bytes | None:
+    """Return the list of objects of the newest whole backup, or of the newest before the backup `before`."""
+    for manifest in reversed(manifests(destination)):
+        if before and manifest["id"] >= before:
+            continue
+        if (content := destination.read(of_backup(manifest["id"], OBJECTS))) is not None:
+            return content
+    return None
+
+
 # --- the databases ----------------------------------------------------------------------------------------------------
 
 
@@ -170,11 +180,8 @@ def objects(_arguments: list[str]) -> None:
     versioned = destination.keep_versions()
     if not versioned:
         say(f"{destination.place} keeps no former versions of objects, and its key may not change that")
-    before: Iterable[buckets.Object] = ()
-    for manifest in reversed(manifests(destination)):
-        if (content := destination.read(of_backup(manifest["id"], OBJECTS))) is not None:
-            before = buckets.read_list(content)
-            break
+    listed = newest_list(destination)
+    before: Iterable[buckets.Object] = () if listed is None else buckets.read_list(listed)
     counts = buckets.Counts()
     buckets.write_list(work(OBJECTS), buckets.copy_out(source, destination.below("objects"), before, counts))
     found = {"count": counts.count, "size": counts.size, "copied": counts.copied, "copied_size": counts.copied_size}

@@ -210,23 +210,20 @@ class Deletion:
                 self.deleted += 1
                 say(f"Deleted {kind.name} {identifier}")
 
-    def _free(self, identifier: str) -> None:
+    def _artifacts(self, identifier: str, location: str) -> None:
+        """Delete the artifacts of a run or logged model that nothing else uses."""
         if version := self._one(_VERSION, id=identifier):
             raise Kept(f"version {version[0]} of a registered model uses it")
-
-    def _artifacts(self, identifier: str, location: str) -> None:
         folder = self._store.folder(location)
         if folder.split("/")[-2:] != [identifier, "artifacts"]:
             raise Kept(f"its artifacts are at {location}, and not in a folder of its own in {self._store.destination}")
         self._store.empty(folder)
 
     def _run(self, identifier: str, location: str) -> None:
-        self._free(identifier)
         self._artifacts(identifier, location)
         self._tracking._hard_delete_run(identifier)
 
     def _model(self, identifier: str, location: str) -> None:
-        self._free(identifier)
         self._artifacts(identifier, location)
         self._tracking._hard_delete_logged_model(identifier)
 

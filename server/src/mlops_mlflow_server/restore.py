@@ -32,6 +32,7 @@ from mlops_mlflow_server.backup import (
     connected,
     described,
     manifests,
+    newest_list,
     of_backup,
     passphrase,
     run,
@@ -167,19 +168,13 @@ def objects(arguments: list[str]) -> None:
     counts = buckets.Counts()
     copy = destination.below("objects")
     missing = buckets.copy_back(copy, bucket, buckets.read_list(listed), counts)
-    if len(arguments) > 1 and (former := former_list(destination, arguments[0])) is not None:
+    if len(arguments) > 1 and (former := newest_list(destination, before=arguments[0])) is not None:
         missing += buckets.copy_back(copy, bucket, buckets.read_list(former), more := buckets.Counts())
         say(f"Of the backup before: {more}")
     # The last line is shown.
     say(str(counts))
     if missing:
         raise Failure(f"{len(missing)} objects of {arguments[0]} are not at its destination: {missing[:SHOWN]}")
-
-
-def former_list(destination: buckets.Bucket, backup: str) -> bytes | None:
-    """Return the list of objects of the backup before one, if there is one."""
-    before = [each["id"] for each in manifests(destination) if each["id"] < backup]
-    return destination.read(of_backup(before[-1], OBJECTS)) if before else None
 
 
 def differences(backed_up: dict[str, Any], found: dict[str, Any], *, exact_rows: bool) -> list[str]:
