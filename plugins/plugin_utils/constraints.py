@@ -37,6 +37,7 @@ FORMATS = {
         r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
         "the name of a namespace, up to 63 lower-case letters, digits and hyphens",
     ),
+    "schedule": (r"([-0-9A-Za-z*,/]+ ){4}[-0-9A-Za-z*,/]+", "five fields as cron has them, such as '0 2 * * *'"),
     "secret": (
         r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
         "the name of a Secret, lower-case letters, digits, dots and hyphens",
