@@ -271,7 +271,7 @@ def test_one_is_left_to_cert_manager_and_taken_back(world, ensure):
     values = world.cluster.values("one/login")
     path = f"file {world.file('one/login')} removed"
     before = state(world)
-    expected = ["released from its SealedSecret", path]
+    expected = ["released from its SealedSecret", "to be issued again", path]
     assert ensure(namespaces=["one"], check=True, **left)[1]["one"].converted == expected
     assert state(world) == before
     assert ensure(namespaces=["one"], **left)[1]["one"].converted == expected
