@@ -19,6 +19,7 @@ from mlops_mlflow_server.outage import OutageAware, Readiness, Watch
 from mlops_mlflow_server.parts import Part
 from mlops_mlflow_server.public import Public
 from mlops_mlflow_server.settings import login
+from mlops_mlflow_server.window import Held, Window
 
 _EXPORTER = "prometheus-flask-exporter"
 
@@ -52,5 +53,7 @@ with parts.readable():
     _application = _login.application()
     parts.start([Part("metrics", parts.MLFLOW, _is_closed, f"{metrics.PATH} would be public", required=True)])
 connections.Limits()  # reads its settings, so that a wrong one ends the start
-_served = OutageAware(_application, _watch, _readiness, _login.PROBES)
+_window = Window(os.environ["MLFLOW_BACKEND_STORE_URI"])
+_window.begin()
+_served = Held(OutageAware(_application, _watch, _readiness, _login.PROBES), _window)
 app = Public(_hosts.Headers(Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body))))

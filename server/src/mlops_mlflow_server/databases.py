@@ -29,6 +29,11 @@ def where(url: sqlalchemy.URL) -> str:
     return f"{url.database} at {url.host or os.environ.get('PGHOST', 'the local socket')}:{url.port or 5432}"
 
 
+def because(error: Exception) -> str:
+    """Return what a database said, in one line, without the statement and its values."""
+    return " ".join(str(getattr(error, "orig", error)).split())
+
+
 def is_final(error: Exception) -> bool:
     """Return whether waiting cannot help: wrong credentials, no such database, no right to connect."""
     code = getattr(getattr(error, "orig", None), "pgcode", None) or ""
@@ -67,7 +72,7 @@ def wait_for(engine: sqlalchemy.Engine, limit: float) -> None:
                 connection.execute(sqlalchemy.text("SELECT 1"))
             return
         except sqlalchemy.exc.SQLAlchemyError as error:
-            reason = " ".join(str(getattr(error, "orig", error)).split())
+            reason = because(error)
             if is_final(error):
                 raise Failure(f"The database {where(engine.url)} refuses the connection: {reason}") from None
             if time.monotonic() >= end:

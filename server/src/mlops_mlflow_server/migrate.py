@@ -7,21 +7,27 @@ It reads the server's variables `MLOPS_AUTH`, `MLFLOW_BACKEND_STORE_URI` and `OI
 password from `PGUSER` and `PGPASSWORD`, so that no password is in an argument. It waits up to `MLOPS_DATABASE_WAIT`
 seconds for each database. If the login mode has changed since the last run, users and permissions are copied
 (`mlops_mlflow_server.carry`). The account `MLOPS_ADMIN_USERNAME` is made an administrator with `MLOPS_ADMIN_PASSWORD`.
-Secrets in MLflow's tables are encrypted with the configured keys (`mlops_mlflow_server.encryption`). A second run
-changes nothing. The exit code is 0, or 1 with a one-sentence message.
+Secrets in MLflow's tables are encrypted with the configured keys (`mlops_mlflow_server.encryption`). While a schema or
+the login mode changes, calls are held (`mlops_mlflow_server.window`). A second run changes nothing. The exit code is 0,
+or 1 with a one-sentence message.
 """
 
+import contextlib
 import datetime
 import os
 import sys
 import time
+from collections.abc import Iterator
 
 import sqlalchemy
-from mlflow.store.db.utils import _initialize_tables, _upgrade_db
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from mlflow.store.db.trace_analytics_prepopulation import PREPOPULATION_SCHEMA_REVISION, prepopulate_trace_analytics
+from mlflow.store.db.utils import _get_latest_schema_revision, _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
-from mlops_mlflow_server import accounts, basic_settings, carry, encryption, indexes, parts
-from mlops_mlflow_server.databases import Failure, engine_of, record_migration, say, wait_for, where
+from mlops_mlflow_server import accounts, basic_settings, carry, encryption, indexes, parts, window
+from mlops_mlflow_server.databases import Failure, because, engine_of, record_migration, say, wait_for, where
 from mlops_mlflow_server.settings import login, number
 
 # The table that records the login mode.
@@ -114,14 +120,79 @@ def migrate_auth(way: str) -> None:
     engine.dispose()
 
 
+def revision(engine: sqlalchemy.Engine, table: str = "alembic_version") -> str | None:
+    """Return the revision of a database's schema; None before its first migration."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection, opts={"version_table": table}).get_current_revision()
+
+
+class Schemas:
+    """What a migration changes: the revisions of both databases' schemas, and the login mode.
+
+    Args:
+        way: the login mode.
+        tracking: MLflow's own database.
+    """
+
+    def __init__(self, way: str, tracking: sqlalchemy.Engine):
+        self._way, self._tracking = way, tracking
+        self.wanted: tuple[str | None, ...] = (_get_latest_schema_revision(),)
+        if way == "oidc":
+            from mlflow_oidc_auth.db import utils  # noqa: PLC0415  (takes seconds, and is needed only here)
+        elif way == "basic":
+            from mlflow.server.auth.db import utils  # noqa: PLC0415  (imports the whole server)
+        else:
+            return
+        self.wanted += (way, ScriptDirectory.from_config(utils._get_alembic_config("")).get_current_head())
+
+    def __call__(self) -> tuple[str | None, ...]:
+        """Return what they are now."""
+        found = (revision(self._tracking),)
+        if self._way == "none":
+            return found
+        uri = os.environ["OIDC_USERS_DB_URI"]
+        users = engine_of("OIDC_USERS_DB_URI")
+        with users.begin() as connection:
+            found += (last_login(connection),)
+        if self._way == "oidc":
+            return *found, revision(users)
+        own = sqlalchemy.create_engine(basic_settings.schema_uri(uri), poolclass=sqlalchemy.pool.NullPool)
+        return *found, revision(own, "alembic_version_auth")
+
+
+def fill_in(engine: sqlalchemy.Engine) -> None:
+    """Do what takes long in the migration to MLflow 3.17 while servers of the former version serve."""
+    if revision(engine) != PREPOPULATION_SCHEMA_REVISION:
+        return
+    say("Columns of traces are filled in, while calls are served")
+    try:
+        prepopulate_trace_analytics(engine, progress_callback=lambda name, done: say(f"{name}: {done.scanned} rows"))
+    except (RuntimeError, sqlalchemy.exc.SQLAlchemyError) as error:
+        say(f"WARNING: the migration does that while calls are held: {because(error)}")
+
+
+@contextlib.contextmanager
+def held(way: str) -> Iterator[None]:
+    """Hold calls if the body changes schemas that servers may be using."""
+    engine = engine_of("MLFLOW_BACKEND_STORE_URI")
+    if sqlalchemy.inspect(engine).has_table(SqlExperiment.__tablename__):
+        fill_in(engine)
+        schemas = Schemas(way, engine)
+        with window.opened(engine, schemas, schemas.wanted):
+            yield
+    else:
+        yield
+        window.prepare(engine)
+    engine.dispose()
+
+
 def record() -> None:
     """Write down that the databases were migrated, which the server's pods wait for."""
     engine = engine_of("MLFLOW_BACKEND_STORE_URI")
     try:
         record_migration(engine)
     except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())
-        raise Failure(f"The migration could not be recorded in {where(engine.url)}: {reason}") from error
+        raise Failure(f"The migration could not be recorded in {where(engine.url)}: {because(error)}") from error
     engine.dispose()
 
 
@@ -136,19 +207,24 @@ def main() -> int:
         steps = [("tracking", "MLFLOW_BACKEND_STORE_URI", migrate_tracking)]
         if way != "none":
             steps.append(("permissions", "OIDC_USERS_DB_URI", lambda: migrate_auth(way)))
-        for title, variable, migrate in steps:
+        for _title, variable, _migrate in steps:
             engine = engine_of(variable)
             wait_for(engine, limit)
             engine.dispose()
-            try:
-                migrate()
-            except sqlalchemy.exc.SQLAlchemyError as error:
-                reason = " ".join(str(getattr(error, "orig", error)).split())
-                raise Failure(f"The migration of the {title} database {where(engine.url)} failed: {reason}") from error
-            say(f"The {title} database {where(engine.url)} has the schema of this version")
+        with held(way):
+            for title, variable, migrate in steps:
+                try:
+                    migrate()
+                except sqlalchemy.exc.SQLAlchemyError as error:
+                    place = where(engine_of(variable).url)
+                    raise Failure(f"The migration of the {title} database {place} failed: {because(error)}") from error
+                say(f"The {title} database {where(engine_of(variable).url)} has the schema of this version")
         record()
     except (Failure, accounts.TakenError, parts.MisfitError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)
+        return 1
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        print(f"The database does not answer: {because(error)}", file=sys.stderr, flush=True)
         return 1
     say(f"Done in {time.monotonic() - began:.1f} s")
     return 0

@@ -16,7 +16,7 @@ import time
 
 import sqlalchemy
 
-from mlops_mlflow_server.databases import Failure, engine_of, is_migrated, say, versions, where
+from mlops_mlflow_server.databases import Failure, because, engine_of, is_migrated, say, versions, where
 from mlops_mlflow_server.settings import login, number
 
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
@@ -29,8 +29,7 @@ def missing(engine: sqlalchemy.Engine) -> str:
         if is_migrated(engine):
             return ""
     except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())
-        return f"the database {where(engine.url)}: {reason}"
+        return f"the database {where(engine.url)}: {because(error)}"
     return f"Job mlflow-migrate to bring the databases to {versions()}, login={login()}"
 
 

@@ -282,7 +282,7 @@ def test_an_autoscaler_that_is_no_longer_asked_for_goes_first(there, autoscaling
 def test_connections_of_postgres_are_enough_for_the_most_pods():
     known = {"mlflow_replicas": 3, "mlflow_autoscaling": AUTOSCALING, "mlflow_workers": 2}
     assert int(get_role("postgres").value("__postgres_mlflow_workers", known)) == 16
-    assert int(get_role("postgres").value("postgres_max_connections", known)) == 16 * 76 // 100 * 100 + 100
+    assert int(get_role("postgres").value("postgres_max_connections", known)) == 16 * 77 // 100 * 100 + 100
     message = checks.refusal(get_role("postgres"), known | {"postgres_max_connections": 300})
     assert "16 workers (mlflow_autoscaling.max x mlflow_workers)" in message
 

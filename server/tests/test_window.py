@@ -1,0 +1,299 @@
+"""A window in which a migration changes the schema: calls wait, and none is lost."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import sqlalchemy
+from alembic import command
+from mlflow import MlflowClient
+from mlflow.store.db import trace_analytics_prepopulation, utils
+
+from lib import process
+from mlops_mlflow_server import databases, holds, window
+
+OTHER = "mlflow=0 mlflow-oidc-auth=0 mlops-mlflow-server=0"
+ROWS = f"SELECT versions, until = 'infinity' FROM {window.TABLE}"
+
+
+@pytest.fixture
+def found(migrated, monkeypatch):
+    """Databases of this version, in the environment of this process."""
+    found = migrated("oidc").copy()
+    for name, value in {**found.variables, "MLOPS_AUTH": "oidc"}.items():
+        monkeypatch.setenv(name, value)
+    databases.record_migration(engine(found))
+    return found
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Windows that wait shortly; servers in this process only."""
+    monkeypatch.setattr(window, "STALE_SECONDS", 0.1)
+    monkeypatch.setattr(window, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(window, "BEAT_SECONDS", 0.2)
+
+
+@pytest.fixture
+def other(monkeypatch):
+    """A function that makes this process one of another version from then on."""
+    return lambda: monkeypatch.setattr(window, "versions", lambda: OTHER)
+
+
+@pytest.fixture
+def server(migrated, tmp_path):
+    """A server with login mode none, and databases of its own."""
+    found = migrated("oidc").copy()
+    done = found.migrate("none")
+    assert done.returncode == 0, done.stderr
+    server = process.Server(tmp_path, {**found.variables, "MLOPS_AUTH": "none"})
+    server.databases = found
+    try:
+        yield server.wait()
+    finally:
+        server.stop()
+
+
+def engine(found):
+    return databases.engine_of("MLFLOW_BACKEND_STORE_URI")
+
+
+def opened(found, before="before", after="after", wanted="after"):
+    """A window whose body seems to change the schemas from `before` to `after`."""
+    said = iter([before, after])
+    return window.opened(engine(found), lambda: next(said), wanted)
+
+
+def looks(found):
+    """What a server of the version of this process says now."""
+    seen = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    seen.look()
+    return seen.refusal()
+
+
+def rows(found):
+    return found.server.execute(ROWS, found.tracking)
+
+
+# --- the row ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick")
+def test_servers_of_the_former_version_hold_calls_until_they_are_gone(found, other, monkeypatch):
+    assert looks(found) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(window, "versions", lambda: OTHER)
+        with opened(found):
+            patch.undo()
+            refusal, headers = looks(found)
+            assert (refusal.status, refusal.code) == (429, "REQUEST_LIMIT_EXCEEDED")
+            assert "upgraded" in refusal.message
+            assert dict(headers) == {b"retry-after": b"5", b"connection": b"close"}
+            patch.setattr(window, "versions", lambda: OTHER)
+    assert rows(found) == [(OTHER, True)]
+    assert looks(found)[0].status == 429
+    other()
+    assert looks(found)[0].status == 429, "its migration has not ended"
+    monkeypatch.setattr(databases, "versions", lambda: OTHER)
+    databases.record_migration(engine(found))
+    assert looks(found) is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_going_on_to_a_version_with_the_same_schema_holds_nobody(found, other, monkeypatch):
+    with opened(found):
+        pass
+    databases.record_migration(engine(found))
+    other()
+    monkeypatch.setattr(databases, "versions", lambda: OTHER)
+    with opened(found, "same", wanted="same"):
+        assert len(rows(found)) == 1
+    databases.record_migration(engine(found))
+    assert looks(found) is None
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("after", "kept"), [("before", []), ("half", [True])])
+def test_a_failure_is_undone_only_if_nothing_has_changed(found, after, kept):
+    with pytest.raises(KeyError), opened(found, "before", after, "after"):
+        raise KeyError
+    assert [each[1] for each in rows(found)] == kept
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_killed_migration_holds_nobody_for_long_and_is_taken_up(found, other, monkeypatch):
+    monkeypatch.setattr(window, "LEASE_SECONDS", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(window, "versions", lambda: OTHER)
+        row = window._Opened(engine(found))
+        window.prepare(engine(found))
+        row.begin()
+    time.sleep(1.5)
+    assert looks(found) is not None, "it is renewed while the migration runs"
+    # Which ends without a word.
+    row._ended.set()
+    row._thread.join()
+    time.sleep(1.2)
+    assert looks(found) is None
+    other()
+    # The schema was changed before it was killed.
+    with opened(found, "after", "after", "after"):
+        pass
+    assert rows(found) == [(OTHER, True)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_transactions_end_before(found):
+    slow = found.server.connect(found.tracking)
+    with slow.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT 1")
+    ended = []
+
+    def end():
+        ended.append(time.monotonic())
+        slow.close()
+
+    threading.Timer(1.5, end).start()
+    with opened(found):
+        assert ended, "a transaction was still running"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_transaction_that_does_not_end_is_said(found, monkeypatch):
+    monkeypatch.setattr(window, "LONGEST_WAIT", 1)
+    slow = found.server.connect(found.tracking)
+    with slow.cursor() as cursor:
+        cursor.execute("SET application_name = 'a notebook'; BEGIN; SELECT 1")
+    with (
+        contextlib.closing(slow),
+        pytest.raises(databases.Failure, match="A transaction of 'a notebook' has not ended"),
+        opened(found, "before", "before", "after"),
+    ):
+        pass
+    assert rows(found) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_deleted_meanwhile(found):
+    connection = found.server.connect(found.tracking)
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        with opened(found):
+            assert holds.begin_deletion(cursor) is not None
+            connection.rollback()
+        assert holds.begin_deletion(cursor) is None
+
+
+def test_who_cannot_look_takes_no_calls(found, monkeypatch):
+    monkeypatch.setattr(window, "STALE_SECONDS", 0.2)
+    seen = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    seen.look()
+    assert seen.refusal() is None
+    found.server.execute(f"ALTER TABLE {window.TABLE} RENAME TO gone", found.tracking)
+    with pytest.raises(sqlalchemy.exc.SQLAlchemyError):
+        seen.look()
+    time.sleep(0.3)
+    assert seen.refusal()[0].status == 503
+
+
+@pytest.mark.parametrize(("open_for", "seconds"), [(0.0, 5), (3.0, 5), (42.2, 43), (9999.0, 120)])
+def test_clients_wait_longer_the_longer_it_takes(found, open_for, seconds):
+    seen = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    seen._open_for = open_for
+    assert dict(seen.refusal()[1])[b"retry-after"] == str(seconds).encode()
+
+
+# --- a migration ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_former_schema_is_migrated_within_a_window(migrated):
+    """From the schema of MLflow 3.16."""
+    found = migrated("oidc").copy()
+    found.server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public", found.tracking)
+    former = sqlalchemy.create_engine(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    utils.InitialBase.metadata.create_all(former)
+    config = utils._get_alembic_config(former.url.render_as_string(hide_password=False))
+    command.upgrade(config, trace_analytics_prepopulation.PREPOPULATION_SCHEMA_REVISION)
+    done = found.migrate("oidc")
+    assert done.returncode == 0, done.stderr
+    words = ["Columns of traces are filled in", "Calls are held", "The schemas have changed"]
+    assert [word for word in words if word in done.stdout] == words
+    utils._verify_schema(former)
+    former.dispose()
+    assert [each[1] for each in rows(found)] == [True]
+    again = found.migrate("oidc")
+    assert again.returncode == 0
+    assert "Calls are held" not in again.stdout
+
+
+@pytest.mark.usefixtures("quick")
+def test_another_login_mode_opens_a_window(migrated):
+    found = migrated("oidc").copy()
+    assert "Calls are held" in found.migrate("basic").stdout
+    assert "Calls are held" not in found.migrate("basic").stdout
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+_OPEN = f"""
+import sys, time
+from mlops_mlflow_server import databases, window
+window.versions = lambda: {OTHER!r}
+said = iter(["before", "before"])
+engine = databases.engine_of("MLFLOW_BACKEND_STORE_URI")
+try:
+    with window.opened(engine, lambda: next(said), "after"):
+        print("open", flush=True)
+        sys.stdin.readline()
+        raise KeyError
+except KeyError:
+    pass
+"""
+
+
+def test_clients_of_a_server_wait_and_lose_nothing(server, monkeypatch):
+    client = MlflowClient(server.url)
+    run = client.create_run(client.create_experiment("window")).info.run_id
+    written, failed, times, ended = [], [], [], threading.Event()
+
+    def write():
+        while not ended.is_set():
+            step, began = len(written), time.monotonic()
+            try:
+                client.log_metric(run, "step", step, step=step)
+            except Exception as error:
+                failed.append(error)
+            written.append(step)
+            times.append(time.monotonic() - began)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    migration = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _OPEN],
+        env=process.environment(**server.databases.variables, MLOPS_AUTH="none"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = iter(migration.stdout.readline, "")
+    assert any(line == "open\n" for line in lines)
+    with server.client() as http:
+        held = http.post("/api/2.0/mlflow/runs/log-metric", json={"run_id": run})
+        assert (held.status_code, held.headers["connection"]) == (429, "close")
+        assert held.headers["retry-after"].isdigit()
+        assert http.get("/health/ready").status_code == 200
+        count = len(written)
+        time.sleep(2)
+        assert len(written) == count, "a call was served while schemas change"
+    migration.communicate("\n", timeout=60)
+    time.sleep(8)
+    ended.set()
+    thread.join()
+    assert not failed
+    assert max(times) > 2
+    assert [each.step for each in client.get_metric_history(run, "step")] == written
+
