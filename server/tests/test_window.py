@@ -159,6 +159,7 @@ def test_transactions_end_before(found):
     threading.Timer(1.5, end).start()
     with opened(found):
         assert ended, "a transaction was still running"
+        assert found.server.execute(f"SELECT settled > begun FROM {window.TABLE}", found.tracking) == [(True,)]
 
 
 @pytest.mark.usefixtures("quick")

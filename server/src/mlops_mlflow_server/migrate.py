@@ -22,7 +22,6 @@ from collections.abc import Iterator
 import sqlalchemy
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from mlflow.store.db.trace_analytics_prepopulation import PREPOPULATION_SCHEMA_REVISION, prepopulate_trace_analytics
 from mlflow.store.db.utils import _get_latest_schema_revision, _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
@@ -162,11 +161,17 @@ class Schemas:
 
 def fill_in(engine: sqlalchemy.Engine) -> None:
     """Do what takes long in the migration to MLflow 3.17 while servers of the former version serve."""
-    if revision(engine) != PREPOPULATION_SCHEMA_REVISION:
+    try:
+        from mlflow.store.db import trace_analytics_prepopulation as traces  # noqa: PLC0415  (not in all versions)
+    except ImportError:
+        return
+    if revision(engine) != traces.PREPOPULATION_SCHEMA_REVISION:
         return
     say("Columns of traces are filled in, while calls are served")
     try:
-        prepopulate_trace_analytics(engine, progress_callback=lambda name, done: say(f"{name}: {done.scanned} rows"))
+        traces.prepopulate_trace_analytics(
+            engine, progress_callback=lambda name, done: say(f"{name}: {done.scanned} rows")
+        )
     except (RuntimeError, sqlalchemy.exc.SQLAlchemyError) as error:
         say(f"WARNING: the migration does that while calls are held: {because(error)}")
 

@@ -42,15 +42,18 @@ RETRY_SECONDS = (5.0, 120.0)
 HOLDER = "migration"
 
 _CREATE = f"""
-CREATE TABLE IF NOT EXISTS {TABLE} (versions text PRIMARY KEY, begun timestamptz NOT NULL, until timestamptz NOT NULL)
+CREATE TABLE IF NOT EXISTS {TABLE} (
+  versions text PRIMARY KEY, begun timestamptz NOT NULL, until timestamptz NOT NULL, settled timestamptz)
 """
 _OPEN = f"""
 INSERT INTO {TABLE} VALUES (:versions, clock_timestamp(), clock_timestamp() + make_interval(secs => :lease))
-ON CONFLICT (versions) DO UPDATE SET begun = excluded.begun, until = excluded.until
+ON CONFLICT (versions) DO UPDATE SET begun = excluded.begun, until = excluded.until, settled = NULL
 """  # noqa: S608  (a constant)
 _RENEW = f"""
 UPDATE {TABLE} SET until = clock_timestamp() + make_interval(secs => :lease) WHERE versions = :versions
 """  # noqa: S608  (a constant)
+# All that was acknowledged was written by then: who goes back restores the databases to this time.
+_SETTLE = f"UPDATE {TABLE} SET settled = clock_timestamp() WHERE versions = :versions"  # noqa: S608  (a constant)
 _CLOSE = (f"DELETE FROM {TABLE} WHERE versions = :versions",)  # noqa: S608  (a constant)
 _LEFT = f"SELECT count(*) FROM {TABLE} WHERE versions = :versions AND until <> 'infinity'"  # noqa: S608  (a constant)
 # Servers of all former versions are held by one row.
@@ -177,6 +180,7 @@ def opened(engine: sqlalchemy.Engine, schemas: Callable[[], Hashable], wanted: H
         say("Calls are held: clients wait, and try again")
         try:
             row.settle()
+            row.write(_SETTLE)
             yield
         except BaseException:
             row.end(*(_CLOSE if schemas() == before != wanted else _KEEP))

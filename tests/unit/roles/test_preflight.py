@@ -339,13 +339,13 @@ def test_what_is_fixed_of_the_volumes_of_minio(options, count, well):
 @pytest.mark.parametrize(
     ("options", "needed"),
     [
-        # Two workers of three pools of 24, and two for each of two databases; Keycloak's 20; the superuser's 3.
-        ({}, 2 * (3 * 24 + 4) + 20 + 3),
-        ({"mlflow_auth": "none"}, 2 * (2 * 24 + 2) + 20 + 3),
-        ({"mlflow_workers": "2", "mlflow_replicas": 3}, 6 * 76 + 23),
-        ({"keycloak_replicas": 2, "keycloak_db_pool_size": 30}, 2 * 76 + 63),
-        ({"keycloak_extra_env": {"KC_DB_POOL_MAX_SIZE": 50}}, 2 * 76 + 53),
-        ({"keycloak_db_host": "db.example.com"}, 2 * 76 + 3),
+        # Two workers of three pools of 24, two for each of two databases, and one; Keycloak's 20; the superuser's 3.
+        ({}, 2 * (3 * 24 + 4 + 1) + 20 + 3),
+        ({"mlflow_auth": "none"}, 2 * (2 * 24 + 2 + 1) + 20 + 3),
+        ({"mlflow_workers": "2", "mlflow_replicas": 3}, 6 * 77 + 23),
+        ({"keycloak_replicas": 2, "keycloak_db_pool_size": 30}, 2 * 77 + 63),
+        ({"keycloak_extra_env": {"KC_DB_POOL_MAX_SIZE": 50}}, 2 * 77 + 53),
+        ({"keycloak_db_host": "db.example.com"}, 2 * 77 + 3),
         ({"mlflow_db_host": "db.example.com"}, 23),
         ({"platform_components": ["postgres", "minio"]}, 3),
     ],
