@@ -9,6 +9,7 @@ import pytest
 from tests.lib import stack as stacks
 from tests.lib.drill import KIND, SITE, differing
 from tests.lib.former import former_version
+from tests.lib.rows import fewer, rows
 from tests.lib.traffic import Traffic, logged, new_run, summarize
 
 # Before roles converged together.
@@ -16,24 +17,6 @@ FORMER = "ef2b1da0e40249cfa3c20917f2e5cb6a7c4311fa"
 RATE = 2  # requests per second
 MOST_SECONDS = 900
 HOLD_DATA = ("postgres", "minio")
-DATABASES = ("mlflow", "mlflow_auth", "keycloak")
-COUNT = """
-    SELECT concat_ws('.', current_database(), table_schema, table_name),
-           (xpath('/row/rows/text()', query_to_xml(
-              format('SELECT count(*) AS rows FROM %I.%I', table_schema, table_name), false, true, '')))[1]::text
-    FROM information_schema.tables
-    WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')
-"""
-# Tables whose owners delete rows at any time.
-SHRINKING = {
-    "keycloak.public.offline_user_session": "logins, until they end or are idle for too long",
-    "keycloak.public.offline_client_session": "the same, for each client of a login",
-    "keycloak.public.revoked_token": "until the token would have expired",
-    "mlflow_auth.public.auth_sessions": "logins, until they end or expire",
-    "mlflow_auth.public.auth_state": "logins that wait for the identity provider's answer",
-    "mlflow.public.job_locks": "held while a job runs",
-    "mlflow.public.scheduler_leases": "held for the length of a turn",
-}
 
 
 @pytest.fixture
@@ -47,11 +30,6 @@ def former(drill):
         deployed = drill.run(SITE, former=found).expect_success("site.yml of the former version")
         drill.say(f"  site.yml of the former version: {deployed.seconds:.0f} s, changed={deployed.count('changed')}")
         yield found
-
-
-def rows(stack):
-    """Return the number of rows of each table, by "database.schema.table"."""
-    return {table: int(number) for database in DATABASES for table, number in stack.sql(database, COUNT)}
 
 
 def pods(stack):
@@ -111,9 +89,7 @@ def test_upgrade_under_traffic(drill):
     assert set(pods(stack).values()) == {0}, "a container of PostgreSQL or MinIO was restarted"
     assert not pods(stack).keys() & pods_before.keys(), "PostgreSQL or MinIO is without a certificate"
     pods_after = pods(stack)
-    fewer = {table: (number, rows_after.get(table)) for table, number in rows_before.items()}
-    fewer = {table: both for table, both in fewer.items() if both[1] is None or both[1] < both[0]}
-    assert {table: both for table, both in fewer.items() if table not in SHRINKING} == {}, "tables with fewer rows"
+    assert fewer(rows_before, rows_after) == {}, "tables with fewer rows"
     assert acknowledged, "no write was acknowledged"
     assert acknowledged - logged(stack, traffic_run) == set(), "acknowledged writes that are lost"
     assert lost == [], "requests that failed for good"

@@ -1,0 +1,184 @@
+"""From MLflow 3.16 to the version of this collection while clients write, and back by itself when it fails.
+
+The tests build on one another. They begin with a stack of their own, whose backups have a prefix of their own.
+"""
+
+import concurrent.futures
+import re
+import threading
+
+import pytest
+import requests
+import yaml
+
+from tests.lib import DIRECTORY, INVENTORY, REPOSITORY, derived
+from tests.lib import stack as stacks
+from tests.lib.drill import SITE, Drill
+from tests.lib.rows import fewer, rows
+from tests.lib.traffic import Traffic, logged, new_run, summarize
+
+FORMER = "3.16.1"
+UPGRADE = "playbooks/upgrade.yml"
+RATE = 2  # requests per second
+MOST_SECONDS = 1500
+# What else users have.
+MAKE = """
+    import mlflow
+    import numpy
+    from mlflow.entities import AssessmentSource, AssessmentSourceType
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient()
+    experiment = mlflow.set_experiment("of all kinds").experiment_id
+    with mlflow.start_run() as run:
+        mlflow.log_params({"depth": 3, "kind": "tree"})
+        mlflow.log_metrics({"loss": 0.5, "gain": 2.0}, step=1)
+        mlflow.log_text("weights", "model/weights.txt")
+        mlflow.log_input(mlflow.data.from_numpy(numpy.array([1.0, 2.0])), context="training")
+    client.create_registered_model("churn", tags={"team": "ml"})
+    client.create_model_version("churn", f"runs:/{run.info.run_id}/model", run.info.run_id)
+    client.set_registered_model_alias("churn", "best", 1)
+    mlflow.genai.register_prompt("greeting", "Hello {{name}}")
+    with mlflow.start_span("outer", attributes={"tokens": 12}) as span:
+        span.set_inputs({"question": "why"})
+        with mlflow.start_span("inner"):
+            pass
+    mlflow.flush_trace_async_logging()
+    mlflow.log_feedback(
+        trace_id=span.trace_id, name="good", value=True,
+        source=AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="tests"),
+    )
+    print(run.info.run_id, span.trace_id)
+"""
+SEE = """
+    import sys
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    run, trace = sys.argv[1:]
+    found = mlflow.get_run(run)
+    assert found.data.params == {"depth": "3", "kind": "tree"}, found.data.params
+    assert found.data.metrics == {"loss": 0.5, "gain": 2.0}, found.data.metrics
+    assert mlflow.artifacts.load_text(found.info.artifact_uri + "/model/weights.txt") == "weights"
+    version = MlflowClient().get_model_version_by_alias("churn", "best")
+    assert version.run_id == run
+    assert mlflow.genai.load_prompt("greeting@latest").template == "Hello {{name}}"
+    seen = mlflow.get_trace(trace)
+    assert [span.name for span in seen.data.spans] == ["outer", "inner"], seen.data.spans
+    assert [each.name for each in seen.info.assessments] == ["good"], seen.info.assessments
+"""
+
+
+class Made:
+    """What the tests made, and have to find again."""
+
+    token = run = ""
+    kinds = ()
+    rows: dict = {}  # noqa: RUF012  (of one session)
+
+
+class Chosen:
+    """The image of MLflow in the inventory."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self._variables = directory / "group_vars" / "mlflow" / "image.yml"
+        self._variables.parent.mkdir(parents=True, exist_ok=True)
+        (directory / "hosts.yml").write_text("mlflow: {}\n")
+
+    def use(self, image):
+        """Write it down."""
+        variables = {"mlflow_image": image, "mlflow_untested_versions": True, "backup_s3_prefix": "upgrade"}
+        self._variables.write_text(yaml.safe_dump(variables))
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory):
+    """The choice of the image."""
+    return Chosen(tmp_path_factory.mktemp("inventory"))
+
+
+@pytest.fixture(scope="module")
+def upgrading(say, chosen):
+    """The tests' cluster, with this choice."""
+    further = (REPOSITORY / "molecule" / "backup" / "inventory", chosen.directory)
+    return Drill(DIRECTORY, INVENTORY, say, *further)
+
+
+def version(stack):
+    """The version of MLflow that serves."""
+    return requests.get(f"{stack.mlflow_url}/version", timeout=30).text
+
+
+def written(drill, work):
+    """Write to a run while `work` is done; return its result, the numbers of lost writes, and the answers."""
+    stack = drill.stack
+    traffic = Traffic(stack.mlflow_url, (stacks.ADMIN, Made.token), Made.run, RATE)
+    started, ended = threading.Event(), threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        going = pool.submit(traffic.go, started.set, MOST_SECONDS, ended.is_set)
+        try:
+            started.wait(60)
+            done = work()
+        finally:
+            ended.set()
+        answers = going.result()
+    _failed, given_up = summarize(drill, "writes", answers)
+    acknowledged = {answer.key for answer in answers if answer.status == 200}
+    assert acknowledged, "no write was acknowledged"
+    assert acknowledged - logged(stack, Made.run) == set(), "acknowledged writes that are lost"
+    return done, given_up, [each for answer in answers for each in answer.failed]
+
+
+def seen(drill):
+    """All that was made before is there."""
+    drill.stack.client(SEE, stacks.ADMIN, Made.token, *Made.kinds)
+    assert fewer(Made.rows, rows(drill.stack)) == {}
+
+
+# --- the tests --------------------------------------------------------------------------------------------------------
+
+
+def test_a_stack_of_the_former_version_is_used(upgrading, chosen, tmp_path):
+    upgrading.clear()
+    chosen.use(derived.of_version(upgrading, FORMER, tmp_path))
+    upgrading.site(f"site.yml with MLflow {FORMER}")
+    stack = upgrading.stack
+    assert version(stack) == FORMER
+    upgrading.use("of the former version")
+    Made.token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
+    Made.kinds = stack.client(MAKE, stacks.ADMIN, Made.token).stdout.split()[-2:]
+    Made.run = new_run(stack, (stacks.ADMIN, Made.token))
+    Made.rows = rows(stack)
+    seen(upgrading)
+
+
+def test_a_check_says_what_it_would_do(upgrading, chosen):
+    chosen.use(derived.current(upgrading))
+    done = upgrading.run(UPGRADE, "--check").expect_success("upgrade.yml --check")
+    assert re.search(rf"mlflow: \S+:{re.escape(FORMER)} -> {re.escape(derived.current(upgrading))}", done.output)
+    assert version(upgrading.stack) == FORMER
+
+
+def test_one_whose_server_does_not_start_goes_back(upgrading, chosen, tmp_path):
+    chosen.use(derived.that_does_not_start(upgrading, tmp_path))
+    done, _given_up, _failed = written(upgrading, lambda: upgrading.run(UPGRADE, "-e", "platform_timeout=120"))
+    assert done.code != 0
+    said = re.sub(r"\s+", " ", done.output)
+    assert re.search(rf"The upgrade failed, and the stack is back on \S+:{re.escape(FORMER)}, with its databases as of", said)
+    assert version(upgrading.stack) == FORMER
+    seen(upgrading)
+    upgrading.use("after going back")
+
+
+def test_one_that_succeeds_loses_nothing(upgrading, chosen):
+    chosen.use(derived.current(upgrading))
+    done, given_up, failed = written(upgrading, lambda: upgrading.run(UPGRADE))
+    done.expect_success("the upgrade")
+    upgrading.say(f"  upgrade.yml: {done.seconds:.0f} s")
+    assert given_up == [], "writes that a stock client could not bring through"
+    assert "429" in failed, "no call was held"
+    assert version(upgrading.stack) != FORMER
+    seen(upgrading)
+    upgrading.use("after the upgrade")
+    upgrading.run(SITE).expect_no_change("site.yml after the upgrade")
