@@ -297,4 +297,3 @@ def test_clients_of_a_server_wait_and_lose_nothing(server, monkeypatch):
     assert not failed
     assert max(times) > 2
     assert [each.step for each in client.get_metric_history(run, "step")] == written
-

@@ -160,21 +160,46 @@ def test_a_check_says_what_it_would_do(upgrading, chosen):
     assert version(upgrading.stack) == FORMER
 
 
+def test_one_without_a_backup_is_refused(upgrading):
+    components = '{"platform_components": ["sealed_secrets", "postgres", "minio", "keycloak", "mlflow"]}'
+    done = upgrading.run(UPGRADE, "-e", components)
+    assert done.code != 0
+    assert "platform_components is without backup" in done.output
+    assert version(upgrading.stack) == FORMER
+
+
 def test_one_whose_server_does_not_start_goes_back(upgrading, chosen, tmp_path):
     chosen.use(derived.that_does_not_start(upgrading, tmp_path))
     done, _given_up, _failed = written(upgrading, lambda: upgrading.run(UPGRADE, "-e", "platform_timeout=120"))
     assert done.code != 0
     said = re.sub(r"\s+", " ", done.output)
-    assert re.search(rf"The upgrade failed, and the stack is back on \S+:{re.escape(FORMER)}, with its databases as of", said)
+    back = rf"The upgrade failed, and the stack is back on \S+:{re.escape(FORMER)}, with its databases as of"
+    assert re.search(back, said), done.log
     assert version(upgrading.stack) == FORMER
     seen(upgrading)
     upgrading.use("after going back")
 
 
-def test_one_that_succeeds_loses_nothing(upgrading, chosen):
+def interrupted(drill):
+    """Kill the upgrade and its migration while calls are held; run it again, to its end."""
+    stack = drill.stack
+
+    def held(_started, _since):
+        return requests.get(f"{stack.mlflow_url}/api/2.0/mlflow/users/current", timeout=30).status_code == 429
+
+    killed = drill.run(UPGRADE, until=held)
+    assert killed.killed
+    drill.say(f"  killed in '{killed.task}'")
+    pods = "app.kubernetes.io/name=mlflow-migrate"
+    stack.kubectl("-n", "mlflow", "delete", "pods", "-l", pods, "--grace-period=0", "--force")
+    return drill.run(UPGRADE)
+
+
+def test_one_that_is_killed_and_run_again_loses_nothing(upgrading, chosen):
     chosen.use(derived.current(upgrading))
-    done, given_up, failed = written(upgrading, lambda: upgrading.run(UPGRADE))
+    done, given_up, failed = written(upgrading, lambda: interrupted(upgrading))
     done.expect_success("the upgrade")
+    assert f":{FORMER} -> " in done.output, "it has forgotten where it began"
     upgrading.say(f"  upgrade.yml: {done.seconds:.0f} s")
     assert given_up == [], "writes that a stock client could not bring through"
     assert "429" in failed, "no call was held"

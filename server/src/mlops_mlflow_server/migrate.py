@@ -146,7 +146,7 @@ class Schemas:
 
     def __call__(self) -> tuple[str | None, ...]:
         """Return what they are now."""
-        found = (revision(self._tracking),)
+        found: tuple[str | None, ...] = (revision(self._tracking),)
         if self._way == "none":
             return found
         uri = os.environ["OIDC_USERS_DB_URI"]
