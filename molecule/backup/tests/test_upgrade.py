@@ -107,7 +107,8 @@ def upgrading(say, chosen):
 
 def version(stack):
     """The version of MLflow that serves."""
-    return requests.get(f"{stack.mlflow_url}/version", timeout=30).text
+    auth = (stacks.ADMIN, stack.environment["MLFLOW_TRACKING_PASSWORD"])
+    return requests.get(f"{stack.mlflow_url}/version", auth=auth, timeout=30).text
 
 
 def written(drill, work):
@@ -143,9 +144,9 @@ def test_a_stack_of_the_former_version_is_used(upgrading, chosen, tmp_path):
     upgrading.clear()
     chosen.use(derived.of_version(upgrading, FORMER, tmp_path))
     upgrading.site(f"site.yml with MLflow {FORMER}")
+    upgrading.use("of the former version")
     stack = upgrading.stack
     assert version(stack) == FORMER
-    upgrading.use("of the former version")
     Made.token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
     Made.kinds = stack.client(MAKE, stacks.ADMIN, Made.token).stdout.split()[-2:]
     Made.run = new_run(stack, (stacks.ADMIN, Made.token))
