@@ -3,11 +3,19 @@
 import base64
 import json
 import os
+import struct
+import subprocess
+import uuid
 
 import pytest
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from mlflow.utils import crypto
 
 from lib import minio as store
-from mlops_mlflow_server import backup, buckets, holds, restore, vault_file
+from mlops_mlflow_server import backup, buckets, drill, holds, restore, vault_file
 from mlops_mlflow_server.databases import Failure
 
 PASSPHRASE = "a passphrase of the tests"
@@ -37,13 +45,18 @@ class FakeCluster:
 
     def __init__(self):
         self.secrets_there = dict(SECRETS)
+        self.sealed_there = {}
+        self.sealing = []
 
     def secret(self, namespace, name):
         return self.secrets_there.get((namespace, name))
 
     def secrets(self, namespace, label):
         assert label == backup.SEALING_KEY
-        return []
+        return self.sealing
+
+    def sealed_secret(self, namespace, name):
+        return self.sealed_there.get((namespace, name))
 
     def create(self, secret):
         place = secret["metadata"]["namespace"], secret["metadata"]["name"]
@@ -56,7 +69,7 @@ class FakeCluster:
 @pytest.fixture
 def cluster(monkeypatch):
     found = FakeCluster()
-    for module in (backup, restore):
+    for module in (backup, restore, drill):
         monkeypatch.setattr(module, "Cluster", lambda: found)
     return found
 
@@ -459,3 +472,175 @@ def test_a_changed_file_is_refused():
     lines[-1] = ("3" if lines[-1][-1] != "3" else "4").join((lines[-1][:-1], ""))
     with pytest.raises(vault_file.VaultFileError):
         vault_file.unseal("\n".join(lines), PASSPHRASE)
+
+
+# --- a drill ----------------------------------------------------------------------------------------------------------
+
+LOGIN, KEYS = ("mlflow", "mlflow-db"), ("mlflow", "mlflow-encryption-keys")
+KEK = "a passphrase of the gateway"
+WEBHOOK = Fernet.generate_key()
+
+
+def secret(place, **data):
+    """A Secret with these values."""
+    encoded = {name: base64.b64encode(value).decode() for name, value in data.items()}
+    return {**PLAIN, "metadata": {"namespace": place[0], "name": place[1]}, "data": encoded}
+
+
+def set_out(work, known):
+    """Write down what is to be done."""
+    (work / "backup.json").write_text(json.dumps(known))
+
+
+@pytest.fixture
+def drilled(stack, places, migrated, cluster, work):
+    """A stack of MLflow whose newest backup a drill has restored, as far as this machine can; returns its configuration.
+
+    The databases are those that were backed up.
+    """
+    source, copy = places
+    copy.keep_versions()
+    found = migrated("oidc").copy()
+    stack["databases"] = [found.tracking]
+    sealed_secret, private = sealing_key()
+    cluster.secrets_there |= {
+        LOGIN: secret(LOGIN, username=b"postgres", password=b"of the role"),
+        KEYS: secret(KEYS, **{"gateway-passphrase": KEK.encode(), "webhook-key": WEBHOOK}),
+    }
+    cluster.sealing = [secret(("sealed-secrets", "key-1"), **{"tls.key": private})]
+    cluster.sealed_there = {LOGIN: sealed_secret}
+    stack["secrets"] = {"names": {"mlflow": [LOGIN[1], KEYS[1]]}, "sealing": "sealed-secrets"}
+    stack["drill"] = {
+        "database": "/".join(LOGIN),
+        "encryption": "/".join(KEYS),
+        "sealed": {"mlflow": [LOGIN[1], "absent"]},
+        "most_bytes": 1 << 30,
+    }
+    set_out(work, stack)
+    identifier, name = str(uuid.uuid4()), "of a provider"
+    encrypted = crypto._encrypt_secret("the key", crypto.KEKManager(KEK), identifier, name)
+    found.server.execute(
+        f"INSERT INTO secrets (secret_id, secret_name, encrypted_value, wrapped_dek, kek_version, masked_value, created_at, "
+        f"last_updated_at) VALUES ('{identifier}', '{name}', '\\x{encrypted.encrypted_value.hex()}', "
+        f"'\\x{encrypted.wrapped_dek.hex()}', {encrypted.kek_version}, '\"***\"', 1, 1)",
+        found.tracking,
+    )
+    sample = Fernet(WEBHOOK).encrypt(b"sample").decode()
+    found.server.execute("DELETE FROM mlops_encryption", found.tracking)
+    found.server.execute(f"INSERT INTO mlops_encryption (name, sample) VALUES ('webhooks', '{sample}')", found.tracking)
+    put(source, small=b"content", large=os.urandom((20 << 20) + 5))
+    source.client.upload_file(str(big(work)), source.name, "parts")
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    assert drill.run(drill.STEPS, ["choose"]) == 0
+    stack["server"] = found.server
+    return stack
+
+
+def big(folder):
+    """A file that is uploaded in parts."""
+    path = folder / "big"
+    path.write_bytes(os.urandom(17 << 20))
+    return path
+
+
+def sealing_key():
+    """A SealedSecret of the login, and the private key that opens it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    session = os.urandom(32)
+    way = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=b"mlflow/mlflow-db")
+    first = key.public_key().encrypt(session, way)
+    text = base64.b64encode(struct.pack(">H", len(first)) + first + AESGCM(session).encrypt(bytes(12), b"value", None))
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    metadata = {"namespace": "mlflow", "name": "mlflow-db"}
+    return {"metadata": metadata, "spec": {"encryptedData": {"password": text.decode()}}}, pem
+
+
+def test_a_drill_checks_all_and_writes_down_that_it_held(drilled, places, capsys):
+    assert drill.run(drill.STEPS, ["check"]) == 0
+    assert "and holds: " in capsys.readouterr().out.splitlines()[-1]
+    record = json.loads(places[1].read("drills/20261130T020000Z.json"))
+    assert record["objects"] == {"there": 3, "read": 3, "read_size": 7 + (20 << 20) + 5 + (17 << 20)}
+    assert (record["gateway_secrets"], record["sealed_secrets"], record["secrets"]) == (1, 1, 3)
+    assert sum(record["rows"].values()) > 0
+    assert restore.run(restore.STEPS, ["list"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out.splitlines()[-1])["whole"]
+    assert listed["drill"] == record["time"]
+
+
+def test_the_target_is_for_a_shell(drilled, work):
+    script = '. "$1"; printf "%s|%s|%s|%s" "$TARGET_TYPE" "$BACKUP_SET" "$TARGET_TIMELINE" "$NEEDED"'
+    command = ["sh", "-c", script, "sh", work / "target.sh"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"lsn|20261130-020000F|1|{6 * (1 << 20) + (256 << 20)}"
+
+
+@pytest.mark.parametrize(
+    ("sql", "sentence"),
+    [
+        ("DELETE FROM mlops_encryption", "public.mlops_encryption has 0 rows instead of 1"),
+        ("UPDATE alembic_version SET version_num = 'x'", "public.alembic_version is at ['x']"),
+        ("UPDATE secrets SET wrapped_dek = encrypted_value", "does not open the AI gateway's secret of a provider"),
+        ("UPDATE mlops_encryption SET sample = 'x'", "key of webhooks does not open"),
+    ],
+)
+def test_databases_that_are_not_those_of_the_backup_fail(drilled, places, capsys, sql, sentence):
+    drilled["server"].execute(sql, drilled["databases"][0])
+    assert drill.run(drill.STEPS, ["check"]) == 1
+    assert sentence in capsys.readouterr().err
+    assert places[1].read("drills/20261130T020000Z.json") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "sentence"),
+    [
+        ("objects/small", None, "1 objects of the backup are not at its destination: ['small']"),
+        ("objects/small", b"contenT", "1 objects are not as they were backed up: ['small']"),
+        ("objects/parts", bytes(17 << 20), "1 objects are not as they were backed up: ['parts']"),
+        ("backups/20261130T020000Z/keys.vault", b"$ANSIBLE_VAULT;1.1;AES256\n00\n", "cannot be opened"),
+        ("backups/20261130T020000Z/objects.json.gz", None, "has no list of objects"),
+    ],
+)
+def test_a_copy_that_was_changed_fails(drilled, places, work, capsys, key, content, sentence):
+    _source, copy = places
+    if content is None:
+        copy.remove(key)
+    else:
+        put(copy, **{key: content})
+        # Without versions, the list names none.
+        listed = [each._replace(version="") for each in buckets.read_list(copy.read(of("objects.json.gz")))]
+        buckets.write_list(work / "list", listed)
+        put(copy, **{of("objects.json.gz"): (work / "list").read_bytes()})
+    assert drill.run(drill.STEPS, ["check"]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def of(name):
+    """The key of a file of the backup."""
+    return f"backups/20261130T020000Z/{name}"
+
+
+def test_former_versions_are_read_where_an_object_was_overwritten_later(drilled, places):
+    put(places[1], **{"objects/small": b"another, later"})
+    assert drill.run(drill.STEPS, ["check"]) == 0
+
+
+def test_keys_that_do_not_fit_fail(drilled, cluster, work, capsys, monkeypatch):
+    cluster.sealing = [secret(("sealed-secrets", "key-1"), **{"tls.key": sealing_key()[1]})]
+    backed_up(work, "20261201T020000Z", "20261130-020000F", "20261201-020000F")
+    assert drill.run(drill.STEPS, ["choose", "latest"]) == 0
+    assert drill.run(drill.STEPS, ["check"]) == 1
+    assert "No sealing key of the backup opens password of the SealedSecret mlflow/mlflow-db" in capsys.readouterr().err
+    cluster.secrets_there[LOGIN] = secret(LOGIN, username=b"nobody_here", password=b"x")
+    backed_up(work, "20261202T020000Z", "20261130-020000F", "20261202-020000F")
+    assert drill.run(drill.STEPS, ["choose"]) == 0
+    monkeypatch.setenv("PGUSER", "postgres")
+    assert drill.run(drill.STEPS, ["check"]) == 1
+    assert "cannot be used with the backup's password" in capsys.readouterr().err
+
+
+def test_a_part_of_the_artifacts_is_read_and_another_one_each_time():
+    objects = [buckets.Object(f"run/{number}", 10) for number in range(4000)]
+    first, second = (set(drill.sample(objects, backup, 0.1)) for backup in ("one", "two"))
+    assert 300 < len(first) < 500
+    assert len(first & second) < 100
+    assert list(drill.sample(objects, "one", 1.0)) == objects

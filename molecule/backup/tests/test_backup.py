@@ -16,6 +16,7 @@ from tests.lib.drill import LOOK, SITE, differing
 BACKUP = "playbooks/backup.yml"
 LIST = "playbooks/backups.yml"
 RESTORE = "playbooks/restore.yml"
+PRACTISE = "playbooks/drill.yml"
 OTHERS = ("traefik", "cert_manager")
 # Issued again where they are lost: certificates, and the credentials of backups, which the user keeps.
 KEPT = re.compile(r"^(?!mlflow-backup/)")
@@ -47,6 +48,21 @@ def whole(done):
 def objects(stack):
     """Size and ETag of each object of MLflow's bucket by its key."""
     return {each["key"]: (each["size"], each["etag"]) for each in stack.objects()}
+
+
+def left(stack):
+    """What a drill could leave: Jobs, pods and volumes of backups."""
+    return stack.kubectl("-n", "mlflow-backup", "get", "jobs,pods,pvc", "-l", "app.kubernetes.io/name=restore-drill")
+
+
+def archived(stack):
+    """The names of what is archived."""
+    script = """
+        export MC_HOST_elsewhere=https://minio-root:$MINIO_ROOT_PASSWORD@localhost:9000 MC_CONFIG_DIR=/tmp/tests-mc
+        export SSL_CERT_FILE=/etc/minio-certs/CAs/ca.crt
+        mc find elsewhere/backups/mlflow/postgres/archive
+    """
+    return stack.kubectl("-n", "elsewhere-minio", "exec", "-i", "minio-0", "--", "sh", "-s", text=script)
 
 
 def users(stack):
@@ -119,6 +135,20 @@ def test_the_state_is_written_down(drill):
     assert second > Made.first
     Made.credentials, Made.objects, Made.users = drill.credentials(), objects(drill.stack), users(drill.stack)
     assert Made.credentials.keys() >= KNOWN
+
+
+def test_a_drill_restores_it_and_leaves_nothing(drill):
+    stack = drill.stack
+    before = left(stack)
+    done = drill.run(PRACTISE).expect_success("the drill")
+    said = re.search(r"was restored in (\d+) s, and holds: (\d+) rows, (\d+) Secrets", done.output)
+    assert int(said[2]) > 100
+    assert int(said[3]) >= len({name.rpartition("/")[0] for name in KNOWN})
+    drill.say(f"  the drill took {done.seconds:.0f} s, of which {said[1]} s in its pod")
+    assert left(stack) == before
+    assert "whole, restored by a drill at 20" in drill.run(LIST).output
+    # It has begun no history of its own, which a later restore would follow.
+    assert "/00000002" not in archived(stack)
 
 
 # --- failures: one sentence, and nothing is changed -------------------------------------------------------------------

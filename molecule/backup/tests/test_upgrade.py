@@ -6,6 +6,7 @@ The tests build on one another. They begin with a stack of their own, whose back
 import concurrent.futures
 import re
 import threading
+import time
 
 import pytest
 import requests
@@ -62,7 +63,7 @@ SEE = """
     assert mlflow.artifacts.load_text(found.info.artifact_uri + "/model/weights.txt") == "weights"
     version = MlflowClient().get_model_version_by_alias("churn", "best")
     assert version.run_id == run
-    assert mlflow.genai.load_prompt("greeting@latest").template == "Hello {{name}}"
+    assert mlflow.genai.load_prompt("prompts:/greeting/1").template == "Hello {{name}}"
     seen = mlflow.get_trace(trace)
     assert [span.name for span in seen.data.spans] == ["outer", "inner"], seen.data.spans
     assert [each.name for each in seen.info.assessments] == ["good"], seen.info.assessments
@@ -82,13 +83,14 @@ class Chosen:
 
     def __init__(self, directory):
         self.directory = directory
+        self._prefix = f"upgrade-{time.time_ns()}"
         self._variables = directory / "group_vars" / "mlflow" / "image.yml"
         self._variables.parent.mkdir(parents=True, exist_ok=True)
         (directory / "hosts.yml").write_text("mlflow: {}\n")
 
     def use(self, image):
         """Write it down."""
-        variables = {"mlflow_image": image, "mlflow_untested_versions": True, "backup_s3_prefix": "upgrade"}
+        variables = {"mlflow_image": image, "mlflow_untested_versions": True, "backup_s3_prefix": self._prefix}
         self._variables.write_text(yaml.safe_dump(variables))
 
 

@@ -89,6 +89,11 @@ def of_backup(backup: str, name: str) -> str:
     return f"backups/{backup}/{name}"
 
 
+def of_drill(backup: str) -> str:
+    """Return the key of what a drill has written of a backup."""
+    return f"drills/{backup}.json"
+
+
 def manifests(destination: buckets.Bucket) -> list[dict[str, Any]]:
     """Return the manifests of all whole backups, the oldest first."""
     found = []
@@ -275,6 +280,7 @@ def manifest(_arguments: list[str]) -> None:
             # The manifest first: what is left of an interruption is no backup.
             for name in (MANIFEST, KEYS, OBJECTS):
                 destination.remove(of_backup(former["id"], name))
+            destination.remove(of_drill(former["id"]))
             say(f"Removed {former['id']}, whose databases pgBackRest has removed")
     say(f"Backup {backup} is whole")
 

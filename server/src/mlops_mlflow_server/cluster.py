@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets of the cluster that a pod runs in, by its own service account."""
+"""Secrets and SealedSecrets of the cluster that a pod runs in, by its own service account."""
 
 import hashlib
 import http.client
@@ -55,6 +55,11 @@ class Cluster:
             if status == http.HTTPStatus.OK
             else []
         )
+
+    def sealed_secret(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a SealedSecret, or None where there is none."""
+        status, found = self._call("GET", f"/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets/{name}")
+        return found if status == http.HTTPStatus.OK else None
 
     def create(self, secret: dict[str, Any]) -> bool:
         """Create a Secret; return False where it is there already, and is left as it is."""

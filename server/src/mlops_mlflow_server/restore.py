@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Steps of a restore: `python -m mlops_mlflow_server.restore STEP BACKUP [TIME]`.
 
-- `list`: prints the whole backups.
+- `list`: prints the whole backups, and when a drill has restored one.
 - `look`: prints the manifest of the backup that is restored, after it has seen that the passphrase opens its keys.
   BACKUP is an ID or `latest`. With TIME (ISO 8601), the databases are restored to that time, and the backup is the
   first one after it, or else the last one before it.
@@ -34,6 +34,7 @@ from mlops_mlflow_server.backup import (
     manifests,
     newest_list,
     of_backup,
+    of_drill,
     passphrase,
     run,
     work,
@@ -125,6 +126,9 @@ def show(_arguments: list[str]) -> None:
     """Print the whole backups, and the IDs of what is none, as a line of JSON."""
     destination = buckets.opened(config(), "destination")
     whole = manifests(destination)
+    for each in whole:
+        record = destination.read(of_drill(each["id"]))
+        each["drill"] = json.loads(record)["time"] if record else ""
     known = {each["id"] for each in whole}
     parts = [each for each in sorted(destination.below("backups").folders()) if each not in known]
     say(json.dumps({"whole": whole, "parts": parts}))

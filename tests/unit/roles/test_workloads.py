@@ -19,7 +19,7 @@ WORKLOADS = {
     "mlflow": {"mlflow", "mlflow-migrate", "mlflow-gc", "mlflow-oauth2-proxy"},
     "traefik": {"traefik"},
     "cert_manager": {"cert-manager"},
-    "backup": {"backup"},
+    "backup": {"backup", "restore-drill"},
 }
 SETTINGS = {
     "labels": {"example.com/team": "ml"},

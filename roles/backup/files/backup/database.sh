@@ -3,7 +3,13 @@
 set -eu
 
 date -u +%Y%m%dT%H%M%SZ >/work/id
-pgbackrest stanza-create
+code=0
+pgbackrest stanza-create || code=$?
+# https://github.com/pgbackrest/pgbackrest/blob/main/src/build/error/error.yaml
+if [ "$code" -eq 28 ]; then
+  echo "The destination has backups of other databases: another backup_s3_prefix, or restore these" | tee /dev/termination-log >&2
+fi
+[ "$code" -eq 0 ] || exit "$code"
 
 # Labels of full backups are their times: 20261130-020000F.
 type=incr

@@ -27,12 +27,12 @@ if [ -n "$BACKUP_SET" ]; then set -- "$@" --set="$BACKUP_SET"; fi
 if [ "$TARGET_TYPE" = lsn ]; then set -- "$@" --target-exclusive; fi
 pgbackrest --log-level-console=info "$@" restore || fail "pgBackRest could not restore the databases: see the log of this pod"
 
-# The new timeline is archived, so that later backups can be restored along it.
+# The new timeline is archived, so that later backups can be restored along it. That of a drill must not be.
 cat >/tmp/postgresql.conf <<CONF
 listen_addresses = ''
 unix_socket_directories = '/tmp'
 hot_standby = off
-archive_mode = on
+archive_mode = ${ARCHIVE:-on}
 archive_command = 'timeout 120 pgbackrest archive-push "%p"'
 CONF
 echo "local all postgres peer" >/tmp/pg_hba.conf

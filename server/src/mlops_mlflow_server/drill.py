@@ -1,0 +1,313 @@
+# Copyright: the mlops.mlflow maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps of a drill, which restores a backup in a pod of its own: `python -m mlops_mlflow_server.drill STEP [BACKUP]`.
+
+- `choose`: writes down what is restored. BACKUP is an ID, or `latest`. Then pgBackRest restores the databases to a
+  volume of the pod, and PostgreSQL serves them to the pod alone.
+- `check`: compares what was restored with the manifest, opens the keys, logs in to the databases with the passwords
+  of the backup, opens what MLflow has encrypted and what is sealed, and reads artifacts. At the end it writes
+  `drills/BACKUP.json` at the destination, which says when that last held.
+
+Nothing of the stack is changed, and nothing that runs is asked but the API server for SealedSecrets. Configuration
+and environment are those of `mlops_mlflow_server.backup`.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import psycopg2
+from cryptography.fernet import Fernet, InvalidToken
+from mlflow.exceptions import MlflowException
+from mlflow.utils.crypto import KEKManager, _decrypt_secret
+
+from mlops_mlflow_server import buckets, encryption, restore, sealed
+from mlops_mlflow_server.backup import (
+    OBJECTS,
+    config,
+    connected,
+    described,
+    manifests,
+    now,
+    of_backup,
+    of_drill,
+    run,
+    values,
+    work,
+)
+from mlops_mlflow_server.cluster import Cluster, fingerprint
+from mlops_mlflow_server.databases import Failure, because, say
+
+Values = dict[str, dict[str, bytes]]
+
+# What the databases need beside their own size.
+SPARE = 256 << 20
+CHUNK = 1 << 20
+# Sizes of the parts in which stores take large objects, in MiB.
+PARTS = (5, 8, 10, 16, 25, 32, 50, 64, 100, 128)
+MOST_NAMED = 5
+
+
+def choose(arguments: list[str]) -> None:
+    """Write down which backup is restored, for the steps that come."""
+    destination = buckets.opened(config(), "destination")
+    chosen = restore.choose(manifests(destination), arguments[0] if arguments else "latest", "")
+    target = chosen["target"]
+    known = {
+        "TARGET_TYPE": target["type"],
+        "TARGET": target["target"],
+        "TARGET_TIMELINE": target["timeline"],
+        "BACKUP_SET": target["set"],
+        "NEEDED": str(chosen["postgres"]["size"] * 12 // 10 + SPARE),
+    }
+    work("target.sh").write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in known.items()))
+    work("drill.json").write_text(json.dumps({**chosen, "begun": time.time()}))
+    say(f"The backup {chosen['id']} is restored, with databases of {chosen['postgres']['size'] / (1 << 20):.0f} MiB")
+
+
+# --- what was restored ------------------------------------------------------------------------------------------------
+
+
+def keys(destination: buckets.Bucket, known: dict[str, Any]) -> Values:
+    """Return the values of the backup's Secrets, by namespace and name.
+
+    Raises:
+        Failure: they are not those of the manifest.
+    """
+    found = {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": each
+        for each in restore.opened(destination, known["id"])
+    }
+    result = {place: values(each) for place, each in found.items()}
+    others = [
+        place
+        for place, hashed in known["secrets"].items()
+        if place not in result or fingerprint(*place.split("/"), result[place]) != hashed
+    ]
+    if others:
+        raise Failure(f"Secrets of the backup are not those of its manifest: {', '.join(others[:MOST_NAMED])}")
+    return result
+
+
+def databases(known: dict[str, Any]) -> dict[str, int]:
+    """Compare the databases with the manifest; return the number of rows of each.
+
+    Raises:
+        Failure: they are not those of the manifest.
+    """
+    rows, problems = {}, []
+    for name, backed_up in known["databases"].items():
+        with connected(name) as cursor:
+            found = described(cursor)
+        problems += [f"{name}: {each}" for each in restore.differences(backed_up, found, exact_rows=True)]
+        rows[name] = restore.total(found)
+    if problems:
+        raise Failure(f"The databases are not those of the backup: {'; '.join(problems[:MOST_NAMED])}")
+    return rows
+
+
+def encrypted(cursor: Any, passphrase: str, key: str) -> int:
+    """Open what MLflow has encrypted with its keys; return how many secrets there are.
+
+    Args:
+        cursor: of MLflow's own database.
+        passphrase: that of the AI gateway's secrets.
+        key: that of webhooks.
+
+    Raises:
+        Failure: one does not open.
+    """
+    cursor.execute("SELECT secret_id, secret_name, encrypted_value, wrapped_dek, kek_version FROM secrets")
+    found = cursor.fetchall()
+    for identifier, name, value, wrapped, version in found:
+        try:
+            _decrypt_secret(bytes(value), bytes(wrapped), KEKManager(passphrase, version), identifier, name)
+        except MlflowException:
+            raise Failure(f"The passphrase of the backup does not open the AI gateway's secret {name}") from None
+    cursor.execute(f"SELECT sample FROM {encryption.SAMPLES.name}")  # noqa: S608  (a constant)
+    for (sample,) in cursor.fetchall():
+        try:
+            Fernet(key).decrypt(sample.encode())
+        except InvalidToken:
+            raise Failure("The backup's key of webhooks does not open their secrets") from None
+    return len(found)
+
+
+def unsealed(found: Values, names: dict[str, list[str]], cluster: Cluster) -> int:
+    """Open the stack's SealedSecrets with the sealing keys of the backup; return how many there are.
+
+    Raises:
+        Failure: one does not open.
+    """
+    inside = f"{config()['secrets']['sealing']}/"
+    sealing = [each["tls.key"] for place, each in found.items() if place.startswith(inside)]
+    count = 0
+    for namespace, of_namespace in names.items():
+        for name in of_namespace:
+            one = cluster.sealed_secret(namespace, name)
+            if one is None:
+                continue
+            count += 1
+            for key, text in one["spec"]["encryptedData"].items():
+                if sealed.opened(sealing, text, sealed.label(one)) is None:
+                    raise Failure(f"No sealing key of the backup opens {key} of the SealedSecret {namespace}/{name}")
+    return count
+
+
+# --- the artifacts ----------------------------------------------------------------------------------------------------
+
+
+def hashes(etag: str, size: int) -> list[int]:
+    """Return the sizes of parts by which this ETag may have been made: MD5 of the content, or of the MD5 of its parts."""
+    _digest, _dash, parts = etag.strip('"').partition("-")
+    if not parts:
+        return [max(size, 1)]
+    return [mebibytes << 20 for mebibytes in PARTS if math.ceil(size / (mebibytes << 20)) == int(parts)]
+
+
+class Hash:
+    """The ETag of a content that comes in pieces.
+
+    Args:
+        part: the size of its parts.
+        single: whether it came in one.
+    """
+
+    def __init__(self, part: int, *, single: bool):
+        self._part, self._single = part, single
+        self._parts: list[bytes] = []
+        self._current, self._left = hashlib.md5(usedforsecurity=False), part
+
+    def update(self, data: bytes) -> None:
+        view = memoryview(data)
+        while len(view):
+            piece = view[: self._left]
+            self._current.update(piece)
+            self._left -= len(piece)
+            view = view[len(piece) :]
+            if not self._left and not self._single:
+                self._end()
+
+    def _end(self) -> None:
+        self._parts.append(self._current.digest())
+        self._current, self._left = hashlib.md5(usedforsecurity=False), self._part
+
+    def etag(self) -> str:
+        if self._single:
+            return f'"{self._current.hexdigest()}"'
+        if self._left != self._part:
+            self._end()
+        return f'"{hashlib.md5(b"".join(self._parts), usedforsecurity=False).hexdigest()}-{len(self._parts)}"'
+
+
+def is_whole(copy: buckets.Bucket, one: buckets.Object) -> bool:
+    """Read an object, and tell whether it is the one that was backed up."""
+    whose = {"Bucket": copy.name, "Key": copy.prefix + one.key, **({"VersionId": one.version} if one.version else {})}
+    single = "-" not in one.etag
+    made = [Hash(part, single=single) for part in hashes(one.etag, one.size)]
+    size = 0
+    body = copy.client.get_object(**whose)["Body"]
+    for data in iter(lambda: body.read(CHUNK), b""):
+        size += len(data)
+        for each in made:
+            each.update(data)
+    # Of an unknown size of parts, only the size is known.
+    return size == one.size and (not made or any(each.etag() == one.etag for each in made))
+
+
+def sample(listed: Iterable[buckets.Object], backup: str, share: float) -> Iterator[buckets.Object]:
+    """Choose a share of the objects, others for each backup."""
+    for one in listed:
+        drawn = hashlib.sha256(f"{backup}/{one.key}".encode()).digest()
+        if int.from_bytes(drawn[:8], "big") < share * 2**64:
+            yield one
+
+
+def artifacts(destination: buckets.Bucket, known: dict[str, Any], most: int) -> dict[str, int]:
+    """Look for all objects of the backup, and read some; return how many.
+
+    Args:
+        destination: where backups are.
+        known: the manifest.
+        most: about how many bytes are read.
+
+    Raises:
+        Failure: some are missing, or are others.
+    """
+    content = destination.read(of_backup(known["id"], OBJECTS))
+    if content is None:
+        raise Failure(f"The backup {known['id']} has no list of objects")
+    copy = destination.below("objects")
+    there = buckets.Follower(copy.objects())
+    missing = [each.key for each in buckets.read_list(content) if there.find(each.key) is None]
+    if missing:
+        raise Failure(f"{len(missing)} objects of the backup are not at its destination: {missing[:MOST_NAMED]}")
+    share = min(1.0, most / max(known["objects"]["size"], 1))
+    read, others = buckets.Counts(), []
+    for one in sample(buckets.read_list(content), known["id"], share):
+        if not is_whole(copy, one):
+            others.append(one.key)
+        read.add(one.size, copied=False)
+    if others:
+        raise Failure(f"{len(others)} objects are not as they were backed up: {others[:MOST_NAMED]}")
+    return {"there": known["objects"]["count"], "read": read.count, "read_size": read.size}
+
+
+# --- the check --------------------------------------------------------------------------------------------------------
+
+
+def check(_arguments: list[str]) -> None:
+    """Check what was restored, and write down that it held."""
+    known = json.loads(work("drill.json").read_text())
+    asked = config()["drill"]
+    destination = buckets.opened(config(), "destination")
+    found = keys(destination, known)
+    try:
+        login, encryption_keys = found[asked["database"]], found[asked["encryption"]]
+    except KeyError as error:
+        raise Failure(f"The backup has no Secret {error.args[0]}") from None
+    # Libpq's variables, with what the backup has for them.
+    os.environ.update(PGUSER=login["username"].decode(), PGPASSWORD=login["password"].decode())
+    try:
+        rows = databases(known)
+        with connected(config()["databases"][0]) as cursor:
+            opened = encrypted(
+                cursor, encryption_keys["gateway-passphrase"].decode(), encryption_keys["webhook-key"].decode()
+            )
+    except psycopg2.OperationalError as error:
+        raise Failure(f"The restored databases cannot be used with the backup's password: {because(error)}") from None
+    record = {
+        "backup": known["id"],
+        "time": now(),
+        "seconds": round(time.time() - known["begun"]),
+        "rows": rows,
+        "secrets": len(known["secrets"]),
+        "gateway_secrets": opened,
+        "sealed_secrets": unsealed(found, asked["sealed"], Cluster()) if asked["sealed"] else 0,
+        "objects": artifacts(destination, known, asked["most_bytes"]),
+    }
+    destination.write(of_drill(known["id"]), json.dumps(record, indent=1).encode())
+    say(told(record))
+
+
+def told(record: dict[str, Any]) -> str:
+    """Return what was checked, as a sentence."""
+    objects = record["objects"]
+    return (
+        f"Backup {record['backup']} was restored in {record['seconds']} s, and holds: {sum(record['rows'].values())} rows, "
+        f"{record['secrets']} Secrets, {record['gateway_secrets']} secrets of the AI gateway, "
+        f"{record['sealed_secrets']} SealedSecrets, {objects['there']} objects, of which {objects['read']} were read"
+    )
+
+
+STEPS = {"choose": choose, "check": check}
+
+if __name__ == "__main__":
+    sys.exit(run(STEPS, sys.argv[1:]))
