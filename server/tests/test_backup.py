@@ -494,9 +494,9 @@ def set_out(work, known):
 
 @pytest.fixture
 def drilled(stack, places, migrated, cluster, work):
-    """A stack of MLflow whose newest backup a drill has restored, as far as this machine can; returns its configuration.
+    """A stack of MLflow whose newest backup a drill has restored; returns its configuration.
 
-    The databases are those that were backed up.
+    In place of restored databases, it has those that were backed up.
     """
     source, copy = places
     copy.keep_versions()
@@ -520,8 +520,8 @@ def drilled(stack, places, migrated, cluster, work):
     identifier, name = str(uuid.uuid4()), "of a provider"
     encrypted = crypto._encrypt_secret("the key", crypto.KEKManager(KEK), identifier, name)
     found.server.execute(
-        f"INSERT INTO secrets (secret_id, secret_name, encrypted_value, wrapped_dek, kek_version, masked_value, created_at, "
-        f"last_updated_at) VALUES ('{identifier}', '{name}', '\\x{encrypted.encrypted_value.hex()}', "
+        "INSERT INTO secrets (secret_id, secret_name, encrypted_value, wrapped_dek, kek_version, masked_value, "
+        f"created_at, last_updated_at) VALUES ('{identifier}', '{name}', '\\x{encrypted.encrypted_value.hex()}', "
         f"'\\x{encrypted.wrapped_dek.hex()}', {encrypted.kek_version}, '\"***\"', 1, 1)",
         found.tracking,
     )
@@ -555,7 +555,8 @@ def sealing_key():
     return {"metadata": metadata, "spec": {"encryptedData": {"password": text.decode()}}}, pem
 
 
-def test_a_drill_checks_all_and_writes_down_that_it_held(drilled, places, capsys):
+@pytest.mark.usefixtures("drilled")
+def test_a_drill_checks_all_and_writes_down_that_it_held(places, capsys):
     assert drill.run(drill.STEPS, ["check"]) == 0
     assert "and holds: " in capsys.readouterr().out.splitlines()[-1]
     record = json.loads(places[1].read("drills/20261130T020000Z.json"))
@@ -567,7 +568,8 @@ def test_a_drill_checks_all_and_writes_down_that_it_held(drilled, places, capsys
     assert listed["drill"] == record["time"]
 
 
-def test_the_target_is_for_a_shell(drilled, work):
+@pytest.mark.usefixtures("drilled")
+def test_the_target_is_for_a_shell(work):
     script = '. "$1"; printf "%s|%s|%s|%s" "$TARGET_TYPE" "$BACKUP_SET" "$TARGET_TIMELINE" "$NEEDED"'
     command = ["sh", "-c", script, "sh", work / "target.sh"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -600,7 +602,8 @@ def test_databases_that_are_not_those_of_the_backup_fail(drilled, places, capsys
         ("backups/20261130T020000Z/objects.json.gz", None, "has no list of objects"),
     ],
 )
-def test_a_copy_that_was_changed_fails(drilled, places, work, capsys, key, content, sentence):
+@pytest.mark.usefixtures("drilled")
+def test_a_copy_that_was_changed_fails(places, work, capsys, key, content, sentence):  # noqa: PLR0917  (fixtures)
     _source, copy = places
     if content is None:
         copy.remove(key)
@@ -619,12 +622,14 @@ def of(name):
     return f"backups/20261130T020000Z/{name}"
 
 
-def test_former_versions_are_read_where_an_object_was_overwritten_later(drilled, places):
+@pytest.mark.usefixtures("drilled")
+def test_former_versions_are_read_where_an_object_was_overwritten_later(places):
     put(places[1], **{"objects/small": b"another, later"})
     assert drill.run(drill.STEPS, ["check"]) == 0
 
 
-def test_keys_that_do_not_fit_fail(drilled, cluster, work, capsys, monkeypatch):
+@pytest.mark.usefixtures("drilled")
+def test_keys_that_do_not_fit_fail(cluster, work, capsys, monkeypatch):
     cluster.sealing = [secret(("sealed-secrets", "key-1"), **{"tls.key": sealing_key()[1]})]
     backed_up(work, "20261201T020000Z", "20261130-020000F", "20261201-020000F")
     assert drill.run(drill.STEPS, ["choose", "latest"]) == 0

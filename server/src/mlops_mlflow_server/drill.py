@@ -81,16 +81,12 @@ def keys(destination: buckets.Bucket, known: dict[str, Any]) -> Values:
     Raises:
         Failure: they are not those of the manifest.
     """
-    found = {
-        f"{each['metadata']['namespace']}/{each['metadata']['name']}": each
-        for each in restore.opened(destination, known["id"])
-    }
-    result = {place: values(each) for place, each in found.items()}
-    others = [
-        place
-        for place, hashed in known["secrets"].items()
-        if place not in result or fingerprint(*place.split("/"), result[place]) != hashed
-    ]
+    result, hashed = {}, {}
+    for each in restore.opened(destination, known["id"]):
+        namespace, name = each["metadata"]["namespace"], each["metadata"]["name"]
+        result[f"{namespace}/{name}"] = values(each)
+        hashed[f"{namespace}/{name}"] = fingerprint(namespace, name, values(each))
+    others = [place for place, expected in known["secrets"].items() if hashed.get(place) != expected]
     if others:
         raise Failure(f"Secrets of the backup are not those of its manifest: {', '.join(others[:MOST_NAMED])}")
     return result
@@ -165,7 +161,10 @@ def unsealed(found: Values, names: dict[str, list[str]], cluster: Cluster) -> in
 
 
 def hashes(etag: str, size: int) -> list[int]:
-    """Return the sizes of parts by which this ETag may have been made: MD5 of the content, or of the MD5 of its parts."""
+    """Return the sizes of parts by which this ETag may have been made.
+
+    It is the MD5 of the content, or that of the MD5 of its parts with their number.
+    """
     _digest, _dash, parts = etag.strip('"').partition("-")
     if not parts:
         return [max(size, 1)]
@@ -187,7 +186,7 @@ class Hash:
 
     def update(self, data: bytes) -> None:
         view = memoryview(data)
-        while len(view):
+        while view:
             piece = view[: self._left]
             self._current.update(piece)
             self._left -= len(piece)
@@ -300,10 +299,17 @@ def check(_arguments: list[str]) -> None:
 def told(record: dict[str, Any]) -> str:
     """Return what was checked, as a sentence."""
     objects = record["objects"]
+    counts = {
+        "rows": sum(record["rows"].values()),
+        "Secrets": record["secrets"],
+        "secrets of the AI gateway": record["gateway_secrets"],
+        "SealedSecrets": record["sealed_secrets"],
+        "objects": objects["there"],
+    }
+    found = ", ".join(f"{count} {name}" for name, count in counts.items())
     return (
-        f"Backup {record['backup']} was restored in {record['seconds']} s, and holds: {sum(record['rows'].values())} rows, "
-        f"{record['secrets']} Secrets, {record['gateway_secrets']} secrets of the AI gateway, "
-        f"{record['sealed_secrets']} SealedSecrets, {objects['there']} objects, of which {objects['read']} were read"
+        f"Backup {record['backup']} was restored in {record['seconds']} s, and holds: {found}, "
+        f"of which {objects['read']} were read"
     )
 
 
