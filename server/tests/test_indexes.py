@@ -1,4 +1,4 @@
-"""The index for searches of runs, in a real PostgreSQL."""
+"""The index for searches of runs, and how often tables are vacuumed, in a real PostgreSQL."""
 
 import pytest
 import sqlalchemy
@@ -51,3 +51,15 @@ def test_unfinished_index_is_created_again(engine):
         connection.execute(sqlalchemy.text(invalid), {"name": indexes.RUNS})
     assert indexes.ensure(engine) is True
     assert indexes.ensure(engine) is False
+
+
+def test_migration_has_large_tables_vacuumed_more_often_and_keeps_the_settings_of_others(engine):
+    options = sqlalchemy.text("SELECT reloptions FROM pg_class WHERE relname = 'metrics'")
+    with engine.connect() as connection:
+        assert "autovacuum_vacuum_insert_scale_factor=0.02" in connection.scalar(options)
+        known = connection.scalars(sqlalchemy.text("SELECT relname FROM pg_class WHERE relkind = 'r'")).all()
+    assert set(indexes.LARGE) <= set(known), "MLflow has renamed one"
+    assert indexes.vacuum_more_often(engine) == []
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("ALTER TABLE metrics RESET (autovacuum_analyze_scale_factor)"))
+    assert indexes.vacuum_more_often(engine) == []

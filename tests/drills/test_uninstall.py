@@ -65,6 +65,13 @@ def test_data_is_deleted(deployed):
 
     deployed.whole = False
     words = (UNINSTALL, "-e", "platform_delete_data=true")
+    refused = deployed.run(*words)
+    assert refused.code != 0
+    assert "- volume postgres/postgres-data, " in refused.output
+    assert "Confirm it by -e platform_confirm=kind" in refused.output
+    assert refused.count("changed") == 0
+    deployed.look(run, stack.environment["MLFLOW_TRACKING_PASSWORD"])
+    words = (*words, "-e", "platform_confirm=kind")
     removed = deployed.run(*words).expect_success("uninstall.yml with platform_delete_data")
     deployed.say(f"  uninstall.yml with platform_delete_data: {removed.seconds:.0f} s")
     there = {each.metadata.name for each in stack.core.list_namespace().items}

@@ -42,6 +42,7 @@ def migrate_tracking() -> None:
         _initialize_tables(engine)
     encryption.ensure(engine)
     indexes.ensure(engine)
+    indexes.vacuum_more_often(engine)
     engine.dispose()
 
 
