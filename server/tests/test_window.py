@@ -1,5 +1,6 @@
 """A window in which a migration changes the schema: calls wait, and none is lost."""
 
+import asyncio
 import contextlib
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from mlops_mlflow_server import databases, holds, window
 
 OTHER = "mlflow=0 mlflow-oidc-auth=0 mlops-mlflow-server=0"
 ROWS = f"SELECT versions, until = 'infinity' FROM {window.TABLE}"
+SETTLED = f"SELECT settled FROM {window.TABLE}"
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def engine(found):
 def opened(found, before="before", after="after", wanted="after"):
     """A window whose body seems to change the schemas from `before` to `after`."""
     said = iter([before, after])
-    return window.opened(engine(found), lambda: next(said), wanted)
+    return window.opened(engine(found), said.__next__, wanted)
 
 
 def looks(found):
@@ -124,29 +126,73 @@ def test_a_failure_is_undone_only_if_nothing_has_changed(found, after, kept):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_killed_migration_holds_nobody_for_long_and_is_taken_up(found, other, monkeypatch):
+def test_one_that_is_killed_before_it_begins_holds_nobody_for_long(found, monkeypatch):
     monkeypatch.setattr(window, "LEASE_SECONDS", 1)
     with monkeypatch.context() as patch:
         patch.setattr(window, "versions", lambda: OTHER)
-        row = window._Opened(engine(found))
+        row = window._Opened(engine(found), "before")
         window.prepare(engine(found))
         row.begin()
     time.sleep(1.5)
     assert looks(found) is not None, "it is renewed while the migration runs"
-    # Which ends without a word.
-    row._ended.set()
-    row._thread.join()
+    row.stop()
     time.sleep(1.2)
     assert looks(found) is None
-    other()
-    # The schema was changed before it was killed.
-    with opened(found, "after", "after", "after"):
-        pass
-    assert rows(found) == [(OTHER, True)]
+
+
+def killed(found, monkeypatch):
+    """A migration to another version that was killed after it had begun; return when calls were held."""
+    monkeypatch.setattr(window, "LEASE_SECONDS", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(window, "versions", lambda: OTHER)
+        row = window._Opened(engine(found), "before")
+        window.prepare(engine(found))
+        row.begin()
+        row.settle()
+    time.sleep(1.2)
+    assert looks(found)[0].status == 429, "a schema may have been changed"
+    return found.server.execute(SETTLED, found.tracking)
 
 
 @pytest.mark.usefixtures("quick")
-def test_transactions_end_before(found):
+@pytest.mark.parametrize(
+    ("attempts", "end"),
+    [
+        ([("before", "after")], [(OTHER, True)]),
+        ([("after", "after")], [(OTHER, True)]),
+        ([("half", "half"), ("half", "after")], [(OTHER, True)]),
+        ([("half", "half"), ("half", "half")], [(OTHER, True)]),
+        ([("half", "before")], []),
+        ([("before", "before")], []),
+    ],
+)
+def test_one_that_is_killed_is_taken_up(found, other, monkeypatch, attempts, end):
+    """Calls stay held in between, for longer than one attempt, and the time to go back to stays."""
+    settled = killed(found, monkeypatch)
+    other()
+    for before, after in attempts:
+        with contextlib.suppress(KeyError), opened(found, before, after):
+            assert found.server.execute(SETTLED, found.tracking) == settled
+            if after != "after":
+                raise KeyError
+    assert rows(found) == end
+    if end:
+        assert found.server.execute(SETTLED, found.tracking) == settled
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_that_ended_long_ago_is_not_taken_up(found, other):
+    """A change of the login mode opens a window for the same version again."""
+    other()
+    with opened(found):
+        pass
+    settled = found.server.execute(SETTLED, found.tracking)
+    with opened(found, "after", "another", "another"):
+        assert found.server.execute(SETTLED, found.tracking) != settled
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_runs_ends_before(found):
     slow = found.server.connect(found.tracking)
     with slow.cursor() as cursor:
         cursor.execute("BEGIN; SELECT 1")
@@ -163,18 +209,76 @@ def test_transactions_end_before(found):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_transaction_that_does_not_end_is_said(found, monkeypatch):
-    monkeypatch.setattr(window, "LONGEST_WAIT", 1)
+def test_calls_that_run_end_before(found, monkeypatch):
+    """Also those that have not begun a transaction yet, such as one whose body is still on its way."""
+    monkeypatch.setattr(window, "STALE_SECONDS", 1)
+    server = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    server.running = 1
+    server.begin()
+    ended = []
+
+    def end():
+        ended.append(time.monotonic())
+        server.running = 0
+
+    threading.Timer(4, end).start()
+    with monkeypatch.context() as patch:
+        patch.setattr(window, "versions", lambda: OTHER)
+        row = window._Opened(engine(found), "before")
+        patch.undo()
+        row.begin()
+        row.settle()
+    assert ended, "a call was still running"
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_does_not_end_is_said(found, monkeypatch):
+    monkeypatch.setattr(window, "LONGEST_SETTLE", 1)
     slow = found.server.connect(found.tracking)
     with slow.cursor() as cursor:
         cursor.execute("SET application_name = 'a notebook'; BEGIN; SELECT 1")
     with (
         contextlib.closing(slow),
-        pytest.raises(databases.Failure, match="A transaction of 'a notebook' has not ended"),
+        pytest.raises(databases.Failure, match="a transaction of a notebook did not end for 1 s"),
         opened(found, "before", "before", "after"),
     ):
         pass
     assert rows(found) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_long_transaction_is_waited_for_while_calls_are_served(found, monkeypatch):
+    monkeypatch.setattr(window, "LONG_SECONDS", 0.5)
+    slow = found.server.connect(found.tracking)
+    with slow.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT 1")
+    time.sleep(0.6)
+    threading.Timer(1.5, slow.close).start()
+    began = time.monotonic()
+    with opened(found):
+        pass
+    ((held,),) = found.server.execute(f"SELECT extract(epoch FROM settled - begun) FROM {window.TABLE}", found.tracking)
+    assert time.monotonic() - began > 1.4
+    assert held < 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_served_is_written_down_before(found, other, monkeypatch):
+    served = f"SELECT served IS NOT NULL FROM {window.TABLE}"
+    with monkeypatch.context() as patch:
+        patch.setattr(window, "versions", lambda: OTHER)
+        with opened(found):
+            pass
+    former = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    assert asyncio.run(former.serve())
+    assert found.server.execute(served, found.tracking) == [(False,)], "by another version"
+    other()
+    newer = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    found.server.execute(f"ALTER TABLE {window.TABLE} RENAME TO gone", found.tracking)
+    assert not asyncio.run(newer.serve()), "it can't be written down"
+    found.server.execute(f"ALTER TABLE gone RENAME TO {window.TABLE}", found.tracking)
+    assert asyncio.run(newer.serve())
+    assert found.server.execute(served, found.tracking) == [(True,)]
 
 
 @pytest.mark.usefixtures("quick")
@@ -190,6 +294,7 @@ def test_nothing_is_deleted_meanwhile(found):
 def test_who_cannot_look_takes_no_calls(found, monkeypatch):
     monkeypatch.setattr(window, "STALE_SECONDS", 0.2)
     seen = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    assert seen.refusal()[0].status == 503, "it has not looked yet"
     seen.look()
     assert seen.refusal() is None
     found.server.execute(f"ALTER TABLE {window.TABLE} RENAME TO gone", found.tracking)
@@ -202,6 +307,7 @@ def test_who_cannot_look_takes_no_calls(found, monkeypatch):
 @pytest.mark.parametrize(("open_for", "seconds"), [(0.0, 5), (3.0, 5), (42.2, 43), (9999.0, 120)])
 def test_clients_wait_longer_the_longer_it_takes(found, open_for, seconds):
     seen = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    seen.look()
     seen._open_for = open_for
     assert dict(seen.refusal()[1])[b"retry-after"] == str(seconds).encode()
 

@@ -48,7 +48,7 @@ _TOO_MANY = answers.busy("The server has too many requests at once. Try again in
 _TOO_MANY_BYTES = answers.busy("The server has too many large requests at once. Try again in a moment.")
 _SEARCH = re.compile(r"/(search[a-z-]*|graphql)/?$")
 # Probes count nowhere: a busy server is not a broken one.
-_PROBES = frozenset({"/health", "/health/live", "/health/ready", "/health/startup"})
+PROBES = frozenset({"/health", "/health/live", "/health/ready", "/health/startup"})
 
 
 def is_upload(scope: dict) -> bool:
@@ -196,7 +196,7 @@ class Bounds:
             if length is not None and length > largest:
                 await self._refuse(scope, receive, send, too_large(largest))
                 return
-        if scope["path"] in _PROBES:
+        if scope["path"] in PROBES:
             await self._bounded(scope, receive, send, length)
             return
         address = scope[ADDRESS] = client_address(scope)

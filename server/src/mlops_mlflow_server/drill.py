@@ -102,7 +102,7 @@ def databases(known: dict[str, Any]) -> dict[str, int]:
     for name, backed_up in known["databases"].items():
         with connected(name) as cursor:
             found = described(cursor)
-        problems += [f"{name}: {each}" for each in restore.differences(backed_up, found, exact_rows=True)]
+        problems += [f"{name}: {each}" for each in restore.differences(backed_up, found)]
         rows[name] = restore.total(found)
     if problems:
         raise Failure(f"The databases are not those of the backup: {'; '.join(problems[:MOST_NAMED])}")
@@ -154,6 +154,8 @@ def unsealed(found: Values, names: dict[str, list[str]], cluster: Cluster) -> in
             for key, text in one["spec"]["encryptedData"].items():
                 if sealed.opened(sealing, text, sealed.label(one)) is None:
                     raise Failure(f"No sealing key of the backup opens {key} of the SealedSecret {namespace}/{name}")
+    if not count:
+        raise Failure("The cluster has none of the stack's SealedSecrets")
     return count
 
 

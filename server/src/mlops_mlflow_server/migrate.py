@@ -41,8 +41,17 @@ def migrate_tracking() -> None:
     else:
         _initialize_tables(engine)
     encryption.ensure(engine)
+    engine.dispose()
+
+
+def tune_tracking() -> None:
+    """Make what MLflow's own tables lack, while readers and writers go on."""
+    engine = engine_of("MLFLOW_BACKEND_STORE_URI")
     indexes.ensure(engine)
-    indexes.vacuum_more_often(engine)
+    try:
+        indexes.vacuum_more_often(engine)
+    except sqlalchemy.exc.OperationalError as error:
+        say(f"WARNING: the next migration sets how often tables are vacuumed: {because(error)}")
     engine.dispose()
 
 
@@ -225,6 +234,7 @@ def main() -> int:
                     place = where(engine_of(variable).url)
                     raise Failure(f"The migration of the {title} database {place} failed: {because(error)}") from error
                 say(f"The {title} database {where(engine_of(variable).url)} has the schema of this version")
+        tune_tracking()
         record()
     except (Failure, accounts.TakenError, parts.MisfitError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)

@@ -10,8 +10,8 @@
 - `secrets`: creates the Secrets of the backup that the cluster lacks, in the namespaces of the configuration.
 - `objects`: copies the objects of the backup that the bucket lacks. With TIME, also those of the backup before, which
   rows may name at that time, and which were permanently deleted before the backup.
-- `verify`: compares schemas and numbers of rows of the restored databases with the manifest's. With TIME, the numbers
-  may be others.
+- `verify`: compares schemas and numbers of rows of the restored databases with the manifest's. With TIME, both may be
+  others, since a migration may have been in between.
 
 What `list` and `look` print for the playbook is the last line of the log. Configuration and environment are those of
 `mlops_mlflow_server.backup`.
@@ -181,21 +181,19 @@ def objects(arguments: list[str]) -> None:
         raise Failure(f"{len(missing)} objects of {arguments[0]} are not at its destination: {missing[:SHOWN]}")
 
 
-def differences(backed_up: dict[str, Any], found: dict[str, Any], *, exact_rows: bool) -> list[str]:
+def differences(backed_up: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """Return what a restored database lacks of that in a manifest, in words."""
     lacks = [
         f"{table} is at {found['heads'].get(table)} instead of {heads}"
         for table, heads in backed_up["heads"].items()
         if found["heads"].get(table) != heads
     ]
-    if exact_rows:
-        # Rows that were added while the others were counted are there too.
-        lacks += [
-            f"{table} has {found['rows'].get(table, 'no')} rows instead of {rows}"
-            for table, rows in backed_up["rows"].items()
-            if rows is not None and (now := found["rows"].get(table, 0)) is not None and now < rows
-        ]
-    return lacks
+    # Rows that were added while the others were counted are there too.
+    return lacks + [
+        f"{table} has {found['rows'].get(table, 'no')} rows instead of {rows}"
+        for table, rows in backed_up["rows"].items()
+        if rows is not None and (now := found["rows"].get(table, 0)) is not None and now < rows
+    ]
 
 
 def total(described_database: dict[str, Any]) -> int:
@@ -211,7 +209,10 @@ def verify(arguments: list[str]) -> None:
     for name, backed_up in known["databases"].items():
         with connected(name) as cursor:
             found = described(cursor)
-        problems += [f"{name}: {each}" for each in differences(backed_up, found, exact_rows=len(arguments) == 1)]
+        if len(arguments) == 1:
+            problems += [f"{name}: {each}" for each in differences(backed_up, found)]
+        elif not found["heads"]:
+            problems.append(f"{name} has no schema")
         say(f"{name}: {found['heads']}, {total(found)} rows, in the backup {total(backed_up)}")
     if problems:
         raise Failure(f"The databases are not those of the backup {arguments[0]}: {'; '.join(problems)}")

@@ -9,95 +9,132 @@ such a row every second. They answer calls with 429 and `Retry-After`, which MLf
 again, so that nothing is lost. The servers for which the databases were migrated serve again; those of the former
 version hold their calls until they are gone.
 
-A migration that is killed stops renewing its row, which then counts no longer: PostgreSQL has undone what it began.
+Until the migration begins, the row counts only while it is renewed. From then on it counts until the schemas are seen
+to be those from before, or those of the new version: who was killed in between may have changed one. `settled` is the
+time at which all that was acknowledged had been written. Up to the time in `served`, at which a server of the new
+version took its first call, the databases can be restored to it without a loss.
 """
 
+import asyncio
 import contextlib
 import logging
 import math
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import sqlalchemy
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_mlflow_server import answers, holds, outage
+from mlops_mlflow_server.bounds import PROBES
 from mlops_mlflow_server.databases import MIGRATED, Failure, say, versions
 from mlops_mlflow_server.settings import login
 
 _logger = logging.getLogger("mlflow.mlops")
 
+# What is answered in any case.
+_OPEN_PATHS = PROBES | {"/version"}
+_ARTIFACTS = "/mlflow-artifacts/artifacts"
+
 TABLE = "mlops_windows"
+# Servers whose calls still run.
+BUSY = "mlops_busy_servers"
 # A server that could not look for so long takes no calls, so that after this time none does.
 STALE_SECONDS = 5.0
 LOOK_SECONDS = 1.0
-# For how long a row counts, and how often it is renewed.
+# For how long a row counts before the migration begins, and how often it is renewed.
 LEASE_SECONDS = 60
 BEAT_SECONDS = 10.0
-# What a migration waits for transactions that run when it begins, and for backups and deletions.
+# What a migration waits before it holds calls, for backups, deletions and long transactions; and what it then waits for
+# calls that run, before it gives up.
 LONGEST_WAIT = 3600
+LONGEST_SETTLE = 120
+# A transaction is long after so many seconds.
+LONG_SECONDS = 10
 # A client tries 7 times again, by default. It waits longer the longer the window is open: 4 minutes in all.
 RETRY_SECONDS = (5.0, 120.0)
 HOLDER = "migration"
 
-_CREATE = f"""
-CREATE TABLE IF NOT EXISTS {TABLE} (
-  versions text PRIMARY KEY, begun timestamptz NOT NULL, until timestamptz NOT NULL, settled timestamptz)
-"""
+_CREATE = (
+    f"CREATE TABLE IF NOT EXISTS {TABLE} (versions text PRIMARY KEY, former text NOT NULL, begun timestamptz NOT NULL, "
+    "until timestamptz NOT NULL, settled timestamptz, served timestamptz)",
+    f"CREATE TABLE IF NOT EXISTS {BUSY} (server text PRIMARY KEY, until timestamptz NOT NULL)",
+)
 _OPEN = f"""
-INSERT INTO {TABLE} VALUES (:versions, clock_timestamp(), clock_timestamp() + make_interval(secs => :lease))
-ON CONFLICT (versions) DO UPDATE SET begun = excluded.begun, until = excluded.until, settled = NULL
+INSERT INTO {TABLE} VALUES (:versions, :former, clock_timestamp(), clock_timestamp() + make_interval(secs => :lease))
+ON CONFLICT (versions) DO UPDATE
+SET former = excluded.former, begun = excluded.begun, until = excluded.until, settled = NULL, served = NULL
 """  # noqa: S608  (a constant)
 _RENEW = f"""
-UPDATE {TABLE} SET until = clock_timestamp() + make_interval(secs => :lease) WHERE versions = :versions
+UPDATE {TABLE} SET until = clock_timestamp() + make_interval(secs => :lease)
+WHERE versions = :versions AND settled IS NULL
 """  # noqa: S608  (a constant)
-# All that was acknowledged was written by then: who goes back restores the databases to this time.
-_SETTLE = f"UPDATE {TABLE} SET settled = clock_timestamp() WHERE versions = :versions"  # noqa: S608  (a constant)
-_CLOSE = (f"DELETE FROM {TABLE} WHERE versions = :versions",)  # noqa: S608  (a constant)
-_LEFT = f"SELECT count(*) FROM {TABLE} WHERE versions = :versions AND until <> 'infinity'"  # noqa: S608  (a constant)
+_SETTLE = f"""
+UPDATE {TABLE} SET settled = clock_timestamp(), until = 'infinity' WHERE versions = :versions RETURNING settled
+"""  # noqa: S608  (a constant)
+_CLOSE = f"DELETE FROM {TABLE} WHERE versions = :versions"  # noqa: S608  (a constant)
 # Servers of all former versions are held by one row.
-_KEEP = (
-    f"UPDATE {TABLE} SET until = 'infinity' WHERE versions = :versions",  # noqa: S608  (a constant)
-    f"DELETE FROM {TABLE} WHERE versions <> :versions",  # noqa: S608  (a constant)
-)
+_ALONE = f"DELETE FROM {TABLE} WHERE versions <> :versions"  # noqa: S608  (a constant)
+# Of a migration that was killed after it had begun.
+_LEFT = f"SELECT former FROM {TABLE} WHERE versions = :versions AND settled IS NOT NULL AND former <> ''"  # noqa: S608  (a constant)
+_DONE = f"UPDATE {TABLE} SET former = '' WHERE versions = :versions"  # noqa: S608  (a constant)
 # A window holds those for which no migration has ended since it was opened.
 _LOOK = f"""
-SELECT extract(epoch FROM clock_timestamp() - begun), until = 'infinity' FROM {TABLE}
+SELECT extract(epoch FROM clock_timestamp() - begun) FROM {TABLE}
 WHERE until > clock_timestamp() AND begun > coalesce(
   (SELECT migrated_at FROM {MIGRATED} WHERE versions = :versions AND login = :login), '-infinity')
 ORDER BY begun LIMIT 1
 """  # noqa: S608  (a constant)
-_RUNNING = """
-SELECT application_name, extract(epoch FROM clock_timestamp() - xact_start)::int FROM pg_stat_activity
-WHERE usename = current_user AND pid <> pg_backend_pid() AND xact_start < :since ORDER BY xact_start LIMIT 1
-"""
-
-_PROBES = ("/health", "/version")
+_SERVE = f"UPDATE {TABLE} SET served = clock_timestamp() WHERE versions = :versions AND served IS NULL"  # noqa: S608  (a constant)
+_STAY = f"""
+INSERT INTO {BUSY} VALUES (:server, clock_timestamp() + make_interval(secs => :stale))
+ON CONFLICT (server) DO UPDATE SET until = excluded.until
+"""  # noqa: S608  (a constant)
+_RUNNING = f"""
+SELECT * FROM (
+  SELECT 'calls of ' || server, 0 FROM {BUSY} WHERE until > clock_timestamp()
+  UNION ALL
+  SELECT 'a transaction of ' || coalesce(nullif(application_name, ''), 'no name'),
+    extract(epoch FROM clock_timestamp() - xact_start)::int FROM pg_stat_activity
+  WHERE usename = current_user AND pid <> pg_backend_pid() AND xact_start < :since
+) AS running (name, seconds) ORDER BY seconds DESC LIMIT 1
+"""  # noqa: S608  (a constant)
 
 
 # --- the migration ----------------------------------------------------------------------------------------------------
 
 
 def prepare(engine: sqlalchemy.Engine) -> None:
-    """Create the table that servers look at."""
+    """Create the tables that servers look at."""
     with engine.begin() as connection:
-        connection.execute(sqlalchemy.text(_CREATE))
+        for statement in _CREATE:
+            connection.execute(sqlalchemy.text(statement))
 
 
 class _Opened:
-    """The row of a window, which a thread renews."""
+    """The row of a window, which a thread renews until the migration begins.
 
-    def __init__(self, engine: sqlalchemy.Engine):
+    Args:
+        engine: MLflow's own database.
+        former: what the schemas were.
+    """
+
+    def __init__(self, engine: sqlalchemy.Engine, former: str):
         self._engine = engine
-        self._known = {"versions": versions(), "lease": LEASE_SECONDS}
+        self._known = {"versions": versions(), "former": former, "lease": LEASE_SECONDS}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="mlops-window", daemon=True)
 
-    def write(self, *statements: str) -> None:
+    def write(self, *statements: str) -> Any:
+        """Execute them in one transaction; return what the last one returns, if anything."""
         with self._engine.begin() as connection:
             for statement in statements:
-                connection.execute(sqlalchemy.text(statement), self._known)
+                done = connection.execute(sqlalchemy.text(statement), self._known)
+            return done.scalar() if done.returns_rows else None
 
     def begin(self) -> None:
         self.write(_OPEN)
@@ -109,32 +146,48 @@ class _Opened:
             with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
                 self.write(_RENEW)
 
-    def end(self, *statements: str) -> None:
+    def stop(self) -> None:
+        """Renew it no more."""
         self._ended.set()
-        self._thread.join()
-        self.write(*statements)
+        if self._thread.is_alive():
+            self._thread.join()
 
     def settle(self) -> None:
-        """Return when no server takes calls, and the transactions that ran then have ended.
+        """Return when no server takes calls, and what ran then has ended.
 
         Raises:
-            Failure: one did not end.
+            Failure: it did not end.
         """
         time.sleep(STALE_SECONDS + LOOK_SECONDS)
-        end = time.monotonic() + LONGEST_WAIT
-        next_line = time.monotonic() + 5
-        with self._engine.connect() as connection:
-            since = connection.scalar(sqlalchemy.text("SELECT clock_timestamp()"))
+        wait_for_others(self._engine, LONGEST_SETTLE, 0)
+        settled = self.write(_SETTLE)
+        self.stop()
+        say(f"Calls are held, and all that was acknowledged was written before {settled}")
+
+
+def wait_for_others(engine: sqlalchemy.Engine, limit: float, age: float) -> None:
+    """Return when no transaction runs that began `age` seconds ago, or earlier, and no call.
+
+    Raises:
+        Failure: one runs after `limit` seconds.
+    """
+    end = time.monotonic() + limit
+    next_line = time.monotonic() + 5
+    with engine.connect() as connection:
+        ago = sqlalchemy.text("SELECT clock_timestamp() - make_interval(secs => :age)")
+        since = connection.scalar(ago, {"age": age})
+        connection.rollback()
+        while running := connection.execute(sqlalchemy.text(_RUNNING), {"since": since}).first():
             connection.rollback()
-            while running := connection.execute(sqlalchemy.text(_RUNNING), {"since": since}).first():
-                connection.rollback()
-                name, seconds = running
-                if time.monotonic() >= end:
-                    raise Failure(f"A transaction of '{name}' has not ended for {seconds} s")
-                if time.monotonic() >= next_line:
-                    next_line = time.monotonic() + 10
-                    say(f"Waiting for a transaction of '{name}', which runs for {seconds} s")
-                time.sleep(0.2)
+            name, seconds = running
+            if time.monotonic() >= end:
+                raise Failure(f"The migration can't begin: {name} did not end for {limit:g} s")
+            if time.monotonic() >= next_line:
+                next_line = time.monotonic() + 10
+                say(f"Waiting for {name}" + (f", which runs for {seconds} s" if seconds else ""))
+            time.sleep(0.2)
+            since = since if not age else connection.scalar(ago, {"age": age})
+            connection.rollback()
 
 
 def _held(engine: sqlalchemy.Engine, act: Callable[..., None], *arguments: object) -> None:
@@ -148,44 +201,44 @@ def _held(engine: sqlalchemy.Engine, act: Callable[..., None], *arguments: objec
         connection.close()
 
 
-def _is_left(engine: sqlalchemy.Engine) -> bool:
-    """Return whether a migration to this version was killed, maybe after it had changed a schema."""
-    with engine.connect() as connection:
-        return bool(connection.scalar(sqlalchemy.text(_LEFT), {"versions": versions()}))
-
-
 @contextlib.contextmanager
 def opened(engine: sqlalchemy.Engine, schemas: Callable[[], Hashable], wanted: Hashable) -> Iterator[None]:
     """Hold calls, and deletions of artifacts, while the body of the `with` statement migrates.
 
     Args:
         engine: MLflow's own database, which has tables.
-        schemas: returns what a migration changes. If it is the same after a failure, servers of the former version
+        schemas: returns what a migration changes. If that is as before after a failure, servers of the former version
             serve again.
         wanted: what `schemas` returns for this version. If it is that already, nothing is held.
 
     Raises:
-        Failure: a deletion or a transaction did not end within an hour.
+        Failure: a deletion, a transaction or a call did not end.
     """
     prepare(engine)
-    before = schemas()
-    if before == wanted and not _is_left(engine):
+    now = str(schemas())
+    left = _Opened(engine, "").write(_LEFT)
+    row = _Opened(engine, left or now)
+    if now == str(wanted):
         yield
+        if left:
+            row.write(_ALONE, _DONE)
         return
-    row = _Opened(engine)
-    _held(engine, holds.hold, 24 * LONGEST_WAIT)
+    _held(engine, holds.hold, 2 * LONGEST_WAIT)
     try:
         began = time.monotonic()
-        row.begin()
-        say("Calls are held: clients wait, and try again")
         try:
-            row.settle()
-            row.write(_SETTLE)
+            if not left:
+                wait_for_others(engine, LONGEST_WAIT, LONG_SECONDS)
+                row.begin()
+                say("Calls are held: clients wait, and try again")
+                row.settle()
             yield
         except BaseException:
-            row.end(*(_CLOSE if schemas() == before != wanted else _KEEP))
+            row.stop()
+            if str(schemas()) == (left or now):
+                row.write(_CLOSE)
             raise
-        row.end(*_KEEP)
+        row.write(_ALONE, _DONE)
         say(f"The schemas have changed. Calls were held for {time.monotonic() - began:.0f} s")
     finally:
         _held(engine, holds.release)
@@ -204,30 +257,36 @@ class Window:
     def __init__(self, uri: str):
         self._engine = sqlalchemy.create_engine(uri, pool_size=1, max_overflow=0, pool_pre_ping=True)
         self._looks = self._engine.dialect.name == "postgresql"
-        self._seen = time.monotonic()
+        self._server = f"{socket.gethostname()}/{os.getpid()}"
+        self._seen = -math.inf
         self._open_for: float | None = None
+        self._has_served = not self._looks
+        # Calls that this process serves now.
+        self.running = 0
 
     def begin(self) -> None:
-        """Start to look."""
+        """Look, and go on looking."""
         if self._looks:
+            with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
+                self.look()
             threading.Thread(target=self._forever, name="mlops-window", daemon=True).start()
 
     def _forever(self) -> None:
         while True:
+            time.sleep(LOOK_SECONDS)
             with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
                 self.look()
-            time.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
-        """Ask the database."""
+        """Ask the database; while calls are held, tell it of those that still run."""
         began = time.monotonic()
-        with self._engine.connect() as connection:
-            found = connection.execute(sqlalchemy.text(_LOOK), {"versions": versions(), "login": login()}).first()
-        was_open, self._open_for = self._open_for is not None, None
-        if found:
-            # Afterwards it only takes until another server is ready.
-            self._open_for = 0.0 if found[1] else float(found[0])
-        if was_open != (self._open_for is not None):
+        with self._engine.begin() as connection:
+            known = {"versions": versions(), "login": login()}
+            found = connection.execute(sqlalchemy.text(_LOOK), known).first()
+            was_open, self._open_for = self._open_for is not None, float(found[0]) if found else None
+            if found and self.running:
+                connection.execute(sqlalchemy.text(_STAY), {"server": self._server, "stale": STALE_SECONDS})
+        if was_open != bool(found):
             _logger.warning("Calls are %s", "held: the databases are migrated" if found else "no longer held")
         self._seen = began
 
@@ -237,13 +296,28 @@ class Window:
             return None
         if time.monotonic() - self._seen > STALE_SECONDS:
             return outage.AWAY, [answers.retry_after(outage.RETRY_AFTER_SECONDS)]
-        if self._open_for is None:
+        open_for = self._open_for
+        if open_for is None:
             return None
         least, most = RETRY_SECONDS
-        seconds = math.ceil(min(max(self._open_for, least), most))
+        seconds = math.ceil(min(max(open_for, least), most))
         refusal = answers.busy(f"MLflow is being upgraded. Try again in {seconds} s.")
         # Its next call may reach a server of the new version.
         return refusal, [answers.retry_after(seconds), (b"connection", b"close")]
+
+    async def serve(self) -> bool:
+        """Write down, before the first call, that a server of this version takes calls; return whether it may."""
+        if not self._has_served:
+            try:
+                await asyncio.to_thread(self._serve)
+            except sqlalchemy.exc.SQLAlchemyError:
+                return False
+            self._has_served = True
+        return True
+
+    def _serve(self) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(sqlalchemy.text(_SERVE), {"versions": versions()})
 
 
 class Held:
@@ -254,10 +328,20 @@ class Held:
         self._window = window
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = None
-        if scope["type"] == "http" and not scope["path"].startswith(_PROBES):
-            refusal = self._window.refusal()
-        if refusal is None:
+        if scope["type"] != "http" or scope["path"] in _OPEN_PATHS:
             await self._application(scope, receive, send)
-        else:
+            return
+        # Artifacts are not in the databases, and may take hours.
+        counted = 0 if _ARTIFACTS in scope["path"] else 1
+        # Counted before it is asked, so that a look between the two does not miss it.
+        self._window.running += counted
+        try:
+            refusal = self._window.refusal()
+            if refusal is None and not await self._window.serve():
+                refusal = outage.AWAY, [answers.retry_after(outage.RETRY_AFTER_SECONDS)]
+            if refusal is None:
+                await self._application(scope, receive, send)
+        finally:
+            self._window.running -= counted
+        if refusal is not None:
             await answers.refuse(send, *refusal)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Prints what an upgrade has to know of the databases, as a line of JSON: sizes in bytes, until when a migration of MLflow
-# that changed a schema left all as it was, and how many changes Keycloak's schema has.
+# that may have changed a schema left all as it was, whether MLflow has served since, and how many changes Keycloak's schema
+# has. Fails if any of them can't be told.
 set -eu
 mlflow="$1" keycloak="$2"
 
@@ -8,14 +9,16 @@ ask() {
   psql --no-psqlrc --quiet --tuples-only --no-align --username=postgres --dbname="$1" --command="$2"
 }
 
-settled=
-if [ -n "$(ask "$mlflow" "SELECT to_regclass('mlops_windows')")" ]; then
+settled='' served=false changes=0
+table="$(ask "$mlflow" "SELECT to_regclass('mlops_windows')")"
+if [ -n "$table" ]; then
   settled="$(ask "$mlflow" "SELECT max(settled) FROM mlops_windows WHERE until = 'infinity'")"
+  served="$(ask "$mlflow" "SELECT coalesce(to_json(bool_or(served IS NOT NULL)), 'false') FROM mlops_windows WHERE until = 'infinity'")"
 fi
-changes=0
-if [ -n "$keycloak" ] && [ -n "$(ask "$keycloak" "SELECT to_regclass('databasechangelog')")" ]; then
-  changes="$(ask "$keycloak" "SELECT count(*) FROM databasechangelog")"
+if [ -n "$keycloak" ]; then
+  table="$(ask "$keycloak" "SELECT to_regclass('databasechangelog')")"
+  if [ -n "$table" ]; then changes="$(ask "$keycloak" "SELECT count(*) FROM databasechangelog")"; fi
 fi
 size="$(ask postgres "SELECT sum(pg_database_size(oid)) FROM pg_database")"
 free="$(df --output=avail --block-size=1 "$PGDATA" | tail -n 1 | tr -d ' ')"
-printf '{"settled": "%s", "changes": %s, "size": %s, "free": %s}\n' "$settled" "$changes" "$size" "$free"
+printf '{"settled": "%s", "served": %s, "changes": %s, "size": %s, "free": %s}\n' "$settled" "$served" "$changes" "$size" "$free"
