@@ -1,0 +1,47 @@
+"""How a failed upgrade is undone: never at the price of what was acknowledged."""
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.filter.upgrade import upgrade_back
+
+FORMER = {"mlflow": "mlflow:1", "keycloak": "keycloak:1", "postgres": "postgres:1"}
+WANTED = {"mlflow": "mlflow:2", "keycloak": "keycloak:2", "postgres": "postgres:2"}
+KNOWN = {"settled": "", "served": False, "changes": 150, "size": 1, "free": 9}
+MIGRATED = KNOWN | {"settled": "2026-11-30 09:41:00+00"}
+
+
+def back(now, *, before=KNOWN, own_database=True, backup=True, images=FORMER):
+    return upgrade_back({"images": images, "databases": before}, now, WANTED, own_database, backup)
+
+
+def test_without_a_migration_only_images_go_back():
+    assert back(KNOWN) == {"images": FORMER, "time": "", "why_not": ""}
+    # Of an earlier upgrade, since which MLflow has served.
+    assert back(MIGRATED | {"served": True}, before=MIGRATED)["time"] == ""
+    assert back(MIGRATED | {"served": True}, before=MIGRATED)["why_not"] == ""
+
+
+def test_after_a_migration_databases_go_back_to_when_calls_were_held():
+    assert back(MIGRATED) == {"images": FORMER, "time": MIGRATED["settled"], "why_not": ""}
+
+
+@pytest.mark.parametrize(
+    ("now", "options", "why"),
+    [
+        (MIGRATED | {"served": True}, {}, "would lose what was written"),
+        (MIGRATED, {"backup": False}, "migrated after 2026-11-30 09:41:00+00, and the stack has no backup"),
+        ({}, {}, "PostgreSQL does not answer"),
+        ({}, {"own_database": False, "before": {}}, "the database is not the stack's own"),
+    ],
+)
+def test_nothing_is_undone_that_may_lose_something(now, options, why):
+    assert why in back(now, **options)["why_not"]
+
+
+def test_without_a_backup_images_go_back_if_nothing_was_migrated():
+    assert back(KNOWN, backup=False) == {"images": FORMER, "time": "", "why_not": ""}
+
+
+@pytest.mark.parametrize("changes", [151, None])
+def test_keycloak_stays_on_tables_that_it_has_changed_or_may_have(changes):
+    assert back(KNOWN | {"changes": changes})["images"] == FORMER | {"keycloak": "keycloak:2"}
+    assert "keycloak" not in back(KNOWN | {"changes": changes}, images={"mlflow": "mlflow:1"})["images"]
