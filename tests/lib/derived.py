@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from typing import IO
 
 from tests.lib.drill import Drill
 
@@ -12,8 +13,8 @@ from tests.lib.drill import Drill
 PACKAGES = "/opt/mlflow/lib/python3*/site-packages"
 
 
-def _run(*words: str | pathlib.Path, **options: object) -> str:
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]  # the options of one call each
+def _run(*words: str | pathlib.Path, stdin: IO[bytes] | None = None) -> str:
+    done = subprocess.run(list(map(str, words)), stdin=stdin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words[:3]}: {done.stderr[-2000:]}"
     return done.stdout
 

@@ -9,8 +9,9 @@ KNOWN = {"settled": "", "served": False, "changes": 150, "size": 1, "free": 9}
 MIGRATED = KNOWN | {"settled": "2026-11-30 09:41:00+00"}
 
 
-def back(now, *, before=KNOWN, own_database=True, backup=True, images=FORMER):
-    return upgrade_back({"images": images, "databases": before}, now, WANTED, own_database, backup)
+def back(now, *, before=None, own_database=True, backup=True, images=None):
+    known = {"images": images or FORMER, "databases": KNOWN if before is None else before}
+    return upgrade_back(known, now, WANTED, own_database, backup)
 
 
 def test_without_a_migration_only_images_go_back():
