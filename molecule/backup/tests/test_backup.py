@@ -142,7 +142,7 @@ def test_a_drill_restores_it_and_leaves_nothing(drill):
     before = left(stack)
     done = drill.run(PRACTISE).expect_success("the drill")
     said = re.search(r"was restored in (\d+) s, and holds: (\d+) rows, (\d+) Secrets", done.output)
-    assert int(said[2]) > 100
+    assert int(said[2]) > 20
     assert int(said[3]) >= len({name.rpartition("/")[0] for name in KNOWN})
     drill.say(f"  the drill took {done.seconds:.0f} s, of which {said[1]} s in its pod")
     assert left(stack) == before
