@@ -41,9 +41,10 @@ def upgrade_back(
         )
     else:
         why_not = ""
-    images = dict(before["images"])
+    # What was not deployed before has the new image.
+    images = {**{name: image for name, image in wanted.items() if image}, **before["images"]}
     # Keycloak's former image would not start on tables that the newer one has changed.
-    if "keycloak" in images and (not now or now["changes"] is None or now["changes"] != known["changes"]):
+    if "keycloak" in before["images"] and (not now or now["changes"] is None or now["changes"] != known["changes"]):
         images["keycloak"] = wanted["keycloak"]
     return {"images": images, "time": now["settled"] if migrated else "", "why_not": why_not}
 

@@ -192,6 +192,36 @@ def test_one_that_ended_long_ago_is_not_taken_up(found, other):
 
 
 @pytest.mark.usefixtures("quick")
+def test_one_that_was_given_up_is_not_taken_up_later(found, other, monkeypatch):
+    """The former version was deployed again, so that calls were served since."""
+    killed(found, monkeypatch)
+    with opened(found, "before", "before", "before"):
+        pass
+    databases.record_migration(engine(found))
+    assert rows(found) == []
+    assert looks(found) is None
+    settled = killed(found, monkeypatch)
+    databases.record_migration(engine(found))
+    other()
+    with opened(found):
+        assert found.server.execute(SETTLED, found.tracking) != settled
+
+
+@pytest.mark.usefixtures("quick")
+def test_there_is_one_at_a_time(found, monkeypatch):
+    monkeypatch.setattr(window, "LONGEST_WAIT", 1)
+    with (
+        window.only_one(engine(found)),
+        pytest.raises(databases.Failure, match="Another migration has not ended"),
+        window.only_one(engine(found)),
+    ):
+        pass
+    # It is no transaction that the migration waits for.
+    with window.only_one(engine(found)), opened(found):
+        pass
+
+
+@pytest.mark.usefixtures("quick")
 def test_what_runs_ends_before(found):
     slow = found.server.connect(found.tracking)
     with slow.cursor() as cursor:
@@ -334,6 +364,16 @@ def test_a_former_schema_is_migrated_within_a_window(migrated):
     again = found.migrate("oidc")
     assert again.returncode == 0
     assert "Calls are held" not in again.stdout
+
+
+def test_an_older_version_is_refused(migrated):
+    """And holds nobody."""
+    found = migrated("oidc").copy()
+    found.server.execute("UPDATE alembic_version SET version_num = 'of the future'", found.tracking)
+    done = found.migrate("oidc")
+    assert done.returncode == 1
+    assert "has the schema of the future of a newer version of MLflow than 3." in done.stderr
+    assert rows(found) == []
 
 
 @pytest.mark.usefixtures("quick")

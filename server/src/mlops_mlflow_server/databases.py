@@ -13,6 +13,10 @@ from mlops_mlflow_server.settings import login
 
 # Table in MLflow's own database: for which versions `migrate` has run, and how people logged in then.
 MIGRATED = "mlops_migrations"
+CREATE_MIGRATED = (
+    f"CREATE TABLE IF NOT EXISTS {MIGRATED} (versions text PRIMARY KEY, login text NOT NULL, "
+    "migrated_at timestamptz NOT NULL DEFAULT now())"
+)
 
 
 class Failure(Exception):
@@ -108,12 +112,7 @@ def versions() -> str:
 def record_migration(engine: sqlalchemy.Engine) -> None:
     """Write in MLflow's database that this version's `migrate` has ended, and how people log in now."""
     with engine.begin() as connection:
-        connection.execute(
-            sqlalchemy.text(
-                f"CREATE TABLE IF NOT EXISTS {MIGRATED} (versions text PRIMARY KEY, login text NOT NULL, "
-                "migrated_at timestamptz NOT NULL DEFAULT now())"
-            )
-        )
+        connection.execute(sqlalchemy.text(CREATE_MIGRATED))
         connection.execute(
             sqlalchemy.text(
                 f"INSERT INTO {MIGRATED} (versions, login) VALUES (:versions, :login) "  # noqa: S608  (a constant)

@@ -14,7 +14,9 @@ or 1 with a one-sentence message.
 
 import contextlib
 import datetime
+import importlib.metadata
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from collections.abc import Iterator
 import sqlalchemy
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from mlflow.store.db.utils import _get_latest_schema_revision, _initialize_tables, _upgrade_db
+from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision, _initialize_tables, _upgrade_db
 from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
 from mlops_mlflow_server import accounts, basic_settings, carry, encryption, indexes, parts, window
@@ -47,11 +49,11 @@ def migrate_tracking() -> None:
 def tune_tracking() -> None:
     """Make what MLflow's own tables lack, while readers and writers go on."""
     engine = engine_of("MLFLOW_BACKEND_STORE_URI")
-    indexes.ensure(engine)
-    try:
-        indexes.vacuum_more_often(engine)
-    except sqlalchemy.exc.OperationalError as error:
-        say(f"WARNING: the next migration sets how often tables are vacuumed: {because(error)}")
+    for act in (indexes.ensure, indexes.vacuum_more_often):
+        try:
+            act(engine)
+        except sqlalchemy.exc.OperationalError as error:
+            say(f"WARNING: left to the next migration: {because(error)}")
     engine.dispose()
 
 
@@ -169,6 +171,21 @@ class Schemas:
         return *found, revision(own, "alembic_version_auth")
 
 
+def check_revision(engine: sqlalchemy.Engine) -> None:
+    """Check that this version of MLflow knows the schema.
+
+    Raises:
+        Failure: a newer one has changed it.
+    """
+    found = revision(engine)
+    scripts = ScriptDirectory.from_config(_get_alembic_config(""))
+    if found is not None and found not in {each.revision for each in scripts.walk_revisions()}:
+        raise Failure(
+            f"The tracking database {where(engine.url)} has the schema {found} of a newer version of MLflow than "
+            f"{importlib.metadata.version('mlflow')}: use that image, or restore a backup from before"
+        )
+
+
 def fill_in(engine: sqlalchemy.Engine) -> None:
     """Do what takes long in the migration to MLflow 3.17 while servers of the former version serve."""
     try:
@@ -191,6 +208,7 @@ def held(way: str) -> Iterator[None]:
     """Hold calls if the body changes schemas that servers may be using."""
     engine = engine_of("MLFLOW_BACKEND_STORE_URI")
     if sqlalchemy.inspect(engine).has_table(SqlExperiment.__tablename__):
+        check_revision(engine)
         fill_in(engine)
         schemas = Schemas(way, engine)
         with window.opened(engine, schemas, schemas.wanted):
@@ -226,16 +244,20 @@ def main() -> int:
             engine = engine_of(variable)
             wait_for(engine, limit)
             engine.dispose()
-        with held(way):
-            for title, variable, migrate in steps:
-                try:
-                    migrate()
-                except sqlalchemy.exc.SQLAlchemyError as error:
+        tracking = engine_of("MLFLOW_BACKEND_STORE_URI")
+        with window.only_one(tracking):
+            with held(way):
+                for title, variable, migrate in steps:
                     place = where(engine_of(variable).url)
-                    raise Failure(f"The migration of the {title} database {place} failed: {because(error)}") from error
-                say(f"The {title} database {where(engine_of(variable).url)} has the schema of this version")
-        tune_tracking()
-        record()
+                    try:
+                        migrate()
+                    except sqlalchemy.exc.SQLAlchemyError as error:
+                        raise Failure(
+                            f"The migration of the {title} database {place} failed: {because(error)}"
+                        ) from error
+                    say(f"The {title} database {place} has the schema of this version")
+                record()
+            tune_tracking()
     except (Failure, accounts.TakenError, parts.MisfitError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)
         return 1
@@ -247,4 +269,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # So that a window is closed.
+    signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(os.EX_TEMPFAIL))
     sys.exit(main())

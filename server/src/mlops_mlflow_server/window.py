@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_mlflow_server import answers, holds, outage
 from mlops_mlflow_server.bounds import PROBES
-from mlops_mlflow_server.databases import MIGRATED, Failure, say, versions
+from mlops_mlflow_server.databases import CREATE_MIGRATED, MIGRATED, Failure, say, versions
 from mlops_mlflow_server.settings import login
 
 _logger = logging.getLogger("mlflow.mlops")
@@ -58,11 +58,15 @@ LONG_SECONDS = 10
 # A client tries 7 times again, by default. It waits longer the longer the window is open: 4 minutes in all.
 RETRY_SECONDS = (5.0, 120.0)
 HOLDER = "migration"
+# https://www.postgresql.org/docs/17/explicit-locking.html#ADVISORY-LOCKS
+LOCK = 7163958
+ONLY = "mlflow-migrate-lock"
 
 _CREATE = (
     f"CREATE TABLE IF NOT EXISTS {TABLE} (versions text PRIMARY KEY, former text NOT NULL, begun timestamptz NOT NULL, "
     "until timestamptz NOT NULL, settled timestamptz, served timestamptz)",
     f"CREATE TABLE IF NOT EXISTS {BUSY} (server text PRIMARY KEY, until timestamptz NOT NULL)",
+    CREATE_MIGRATED,
 )
 _OPEN = f"""
 INSERT INTO {TABLE} VALUES (:versions, :former, clock_timestamp(), clock_timestamp() + make_interval(secs => :lease))
@@ -79,8 +83,13 @@ UPDATE {TABLE} SET settled = clock_timestamp(), until = 'infinity' WHERE version
 _CLOSE = f"DELETE FROM {TABLE} WHERE versions = :versions"  # noqa: S608  (a constant)
 # Servers of all former versions are held by one row.
 _ALONE = f"DELETE FROM {TABLE} WHERE versions <> :versions"  # noqa: S608  (a constant)
-# Of a migration that was killed after it had begun.
-_LEFT = f"SELECT former FROM {TABLE} WHERE versions = :versions AND settled IS NOT NULL AND former <> ''"  # noqa: S608  (a constant)
+# Of a migration that was killed after it had begun, and since which no other one has ended.
+_LEFT = f"""
+SELECT former FROM {TABLE} WHERE versions = :versions AND settled IS NOT NULL AND former <> ''
+AND NOT EXISTS (SELECT FROM {MIGRATED} WHERE migrated_at > begun)
+"""  # noqa: S608  (a constant)
+# Of another version, which has changed nothing.
+_VOID = f"DELETE FROM {TABLE} WHERE versions <> :versions AND former = :former"  # noqa: S608  (a constant)
 _DONE = f"UPDATE {TABLE} SET former = '' WHERE versions = :versions"  # noqa: S608  (a constant)
 # A window holds those for which no migration has ended since it was opened.
 _LOOK = f"""
@@ -100,12 +109,31 @@ SELECT * FROM (
   UNION ALL
   SELECT 'a transaction of ' || coalesce(nullif(application_name, ''), 'no name'),
     extract(epoch FROM clock_timestamp() - xact_start)::int FROM pg_stat_activity
-  WHERE usename = current_user AND pid <> pg_backend_pid() AND xact_start < :since
+  WHERE usename = current_user AND pid <> pg_backend_pid() AND xact_start < :since AND application_name <> '{ONLY}'
 ) AS running (name, seconds) ORDER BY seconds DESC LIMIT 1
 """  # noqa: S608  (a constant)
 
 
 # --- the migration ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def only_one(engine: sqlalchemy.Engine) -> Iterator[None]:
+    """Wait for another migration of this database; the next one waits for the body of the `with` statement.
+
+    Raises:
+        Failure: the other one did not end within an hour.
+    """
+    url = engine.url.update_query_dict({"application_name": ONLY})
+    alone = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    with alone.begin() as connection:
+        for name, value in (("lock_timeout", f"{LONGEST_WAIT}s"), ("idle_in_transaction_session_timeout", "0")):
+            connection.execute(sqlalchemy.text(f"SET LOCAL {name} = '{value}'"))
+        try:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        except sqlalchemy.exc.OperationalError:
+            raise Failure(f"Another migration has not ended for {LONGEST_WAIT} s") from None
+        yield
 
 
 def prepare(engine: sqlalchemy.Engine) -> None:
@@ -220,8 +248,7 @@ def opened(engine: sqlalchemy.Engine, schemas: Callable[[], Hashable], wanted: H
     row = _Opened(engine, left or now)
     if now == str(wanted):
         yield
-        if left:
-            row.write(_ALONE, _DONE)
+        row.write(*((_ALONE, _DONE) if left else (_VOID,)))
         return
     _held(engine, holds.hold, 2 * LONGEST_WAIT)
     try:
@@ -274,8 +301,11 @@ class Window:
     def _forever(self) -> None:
         while True:
             time.sleep(LOOK_SECONDS)
-            with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
+            try:
                 self.look()
+            except Exception as error:
+                # Whoever can't look takes no calls after 5 s.
+                _logger.debug("The look at migrations failed: %s", error)
 
     def look(self) -> None:
         """Ask the database; while calls are held, tell it of those that still run."""

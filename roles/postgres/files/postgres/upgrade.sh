@@ -12,8 +12,9 @@ ask() {
 settled='' served=false changes=null
 table="$(ask "$mlflow" "SELECT to_regclass('mlops_windows')")"
 if [ -n "$table" ]; then
-  settled="$(ask "$mlflow" "SELECT max(settled) FROM mlops_windows WHERE until = 'infinity'")"
-  served="$(ask "$mlflow" "SELECT coalesce(to_json(bool_or(served IS NOT NULL)), 'false') FROM mlops_windows WHERE until = 'infinity'")"
+  newest="FROM mlops_windows WHERE until = 'infinity' AND settled IS NOT NULL ORDER BY settled DESC LIMIT 1"
+  settled="$(ask "$mlflow" "SELECT settled $newest")"
+  if [ -n "$settled" ]; then served="$(ask "$mlflow" "SELECT to_json(served IS NOT NULL) $newest")"; fi
 fi
 if [ -n "$keycloak" ]; then
   table="$(ask "$keycloak" "SELECT to_regclass('databasechangelog')")"

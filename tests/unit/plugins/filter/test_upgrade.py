@@ -45,4 +45,7 @@ def test_without_a_backup_images_go_back_if_nothing_was_migrated():
 @pytest.mark.parametrize("changes", [151, None])
 def test_keycloak_stays_on_tables_that_it_has_changed_or_may_have(changes):
     assert back(KNOWN | {"changes": changes})["images"] == FORMER | {"keycloak": "keycloak:2"}
-    assert "keycloak" not in back(KNOWN | {"changes": changes}, images={"mlflow": "mlflow:1"})["images"]
+
+
+def test_what_is_new_keeps_its_image():
+    assert back(KNOWN, images={"mlflow": "mlflow:1"})["images"] == WANTED | {"mlflow": "mlflow:1"}
