@@ -388,8 +388,28 @@ def test_verify_compares_schemas_and_rows(stack, work, postgres, capsys):
     # At another time there may be fewer.
     assert restore.run(restore.STEPS, ["verify", "20261130T020000Z", "2026-11-30T02:00:00Z"]) == 0
     postgres.execute("UPDATE alembic_version SET version_num = '3b'", name)
-    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z", "2026-11-30T02:00:00Z"]) == 1
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z"]) == 1
     assert "is at ['3b'] instead of ['3a']" in capsys.readouterr().err
+    # A migration may have been in between.
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z", "2026-11-30T02:00:00Z"]) == 0
+    postgres.execute("DROP TABLE alembic_version", name)
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z", "2026-11-30T02:00:00Z"]) == 1
+    assert "has no schema" in capsys.readouterr().err
+
+
+def test_rows_that_are_deleted_while_others_are_counted_are_not_expected(stack, work, postgres, monkeypatch):
+    name = stack["databases"][0]
+    counted = backup.described
+
+    def described(cursor):
+        found = counted(cursor)
+        postgres.execute("DELETE FROM runs WHERE id = 1", name)
+        return found
+
+    monkeypatch.setattr(backup, "described", described)
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    monkeypatch.undo()
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z"]) == 0
 
 
 def manifest(day, timeline=1):
