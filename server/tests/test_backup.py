@@ -406,9 +406,9 @@ def test_rows_that_are_deleted_while_others_are_counted_are_not_expected(stack, 
         postgres.execute("DELETE FROM runs WHERE id = 1", name)
         return found
 
-    monkeypatch.setattr(backup, "described", described)
-    backed_up(work, "20261130T020000Z", "20261130-020000F")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "described", described)
+        backed_up(work, "20261130T020000Z", "20261130-020000F")
     assert restore.run(restore.STEPS, ["verify", "20261130T020000Z"]) == 0
 
 
