@@ -643,6 +643,16 @@ def of(name):
 
 
 @pytest.mark.usefixtures("drilled")
+@pytest.mark.parametrize("items", [[], [secret(LOGIN, username=b"postgres", password=b"of another stack")]])
+def test_keys_of_another_backup_fail(places, capsys, items):
+    """They open, and are not those of the manifest."""
+    other = vault_file.seal(json.dumps({"items": items}).encode(), PASSPHRASE)
+    put(places[1], **{of("keys.vault"): other.encode()})
+    assert drill.run(drill.STEPS, ["check"]) == 1
+    assert "Secrets of the backup are not those of its manifest: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("drilled")
 def test_former_versions_are_read_where_an_object_was_overwritten_later(places):
     put(places[1], **{"objects/small": b"another, later"})
     assert drill.run(drill.STEPS, ["check"]) == 0
