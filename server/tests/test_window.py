@@ -125,14 +125,20 @@ def test_a_failure_is_undone_only_if_nothing_has_changed(found, after, kept):
     assert [each[1] for each in rows(found)] == kept
 
 
-@pytest.mark.usefixtures("quick")
-def test_one_that_is_killed_before_it_begins_holds_nobody_for_long(found, monkeypatch):
+def opened_by_another(found, monkeypatch):
+    """The row of a migration to another version, which holds calls for a second at a time."""
     monkeypatch.setattr(window, "LEASE_SECONDS", 1)
     with monkeypatch.context() as patch:
         patch.setattr(window, "versions", lambda: OTHER)
         row = window._Opened(engine(found), "before")
-        window.prepare(engine(found))
-        row.begin()
+    window.prepare(engine(found))
+    row.begin()
+    return row
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_that_is_killed_before_it_begins_holds_nobody_for_long(found, monkeypatch):
+    row = opened_by_another(found, monkeypatch)
     time.sleep(1.5)
     assert looks(found) is not None, "it is renewed while the migration runs"
     row.stop()
@@ -142,13 +148,7 @@ def test_one_that_is_killed_before_it_begins_holds_nobody_for_long(found, monkey
 
 def killed(found, monkeypatch):
     """A migration to another version that was killed after it had begun; return when calls were held."""
-    monkeypatch.setattr(window, "LEASE_SECONDS", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(window, "versions", lambda: OTHER)
-        row = window._Opened(engine(found), "before")
-        window.prepare(engine(found))
-        row.begin()
-        row.settle()
+    opened_by_another(found, monkeypatch).settle()
     time.sleep(1.2)
     assert looks(found)[0].status == 429, "a schema may have been changed"
     return found.server.execute(SETTLED, found.tracking)
@@ -252,12 +252,7 @@ def test_calls_that_run_end_before(found, monkeypatch):
         server.running = 0
 
     threading.Timer(4, end).start()
-    with monkeypatch.context() as patch:
-        patch.setattr(window, "versions", lambda: OTHER)
-        row = window._Opened(engine(found), "before")
-        patch.undo()
-        row.begin()
-        row.settle()
+    opened_by_another(found, monkeypatch).settle()
     assert ended, "a call was still running"
 
 

@@ -38,7 +38,7 @@ from psycopg2 import sql
 
 from mlops_mlflow_server import buckets, holds, vault_file
 from mlops_mlflow_server.cluster import Cluster, fingerprint
-from mlops_mlflow_server.databases import Failure, say
+from mlops_mlflow_server.databases import BUSY, WINDOWS, Failure, say
 
 FORMAT = 1
 MANIFEST, KEYS, OBJECTS = "manifest.json", "keys.vault", "objects.json.gz"
@@ -47,7 +47,7 @@ SEALING_KEY = "sealedsecrets.bitnami.com/sealed-secrets-key"
 # Tables with more rows, by PostgreSQL's own estimate, are not counted, since that takes minutes.
 MOST_ROWS = 1_000_000
 # Rows of these come and go by themselves.
-FLEETING = ("auth_sessions", "auth_states", holds.TABLE, "mlops_windows", "mlops_busy_servers")
+FLEETING = ("auth_sessions", "auth_states", holds.TABLE, WINDOWS, BUSY)
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 MESSAGE = pathlib.Path("/dev/termination-log")
 

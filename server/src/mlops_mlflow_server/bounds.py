@@ -40,7 +40,7 @@ LEAST_RATE_OF_UPLOADS = 1024
 ADDRESS = "mlops.address"
 CLOSE = (b"connection", b"close")
 
-_UPLOAD = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/")
+ARTIFACTS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/")
 _LATE = Refusal(408, "DEADLINE_EXCEEDED", "The body of the request did not arrive in time.")
 _NO_BODY = Refusal(413, "INVALID_PARAMETER_VALUE", "This path takes no body.")
 _NO_ASSISTANT = Refusal(404, "ENDPOINT_NOT_FOUND", "This server has no assistant.")
@@ -53,7 +53,7 @@ PROBES = frozenset({"/health", "/health/live", "/health/ready", "/health/startup
 
 def is_upload(scope: dict) -> bool:
     """Return whether this request is the upload of an artifact, whose body passes through."""
-    return scope["method"] == "PUT" and _UPLOAD.search(scope["path"]) is not None
+    return scope["method"] == "PUT" and ARTIFACTS.search(scope["path"]) is not None
 
 
 def length_of_body(headers: list[tuple[bytes, bytes]]) -> int | None:

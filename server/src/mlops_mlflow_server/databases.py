@@ -13,6 +13,8 @@ from mlops_mlflow_server.settings import login
 
 # Table in MLflow's own database: for which versions `migrate` has run, and how people logged in then.
 MIGRATED = "mlops_migrations"
+# Tables there of `window`: migrations that hold calls, and servers whose calls still run.
+WINDOWS, BUSY = "mlops_windows", "mlops_busy_servers"
 CREATE_MIGRATED = (
     f"CREATE TABLE IF NOT EXISTS {MIGRATED} (versions text PRIMARY KEY, login text NOT NULL, "
     "migrated_at timestamptz NOT NULL DEFAULT now())"

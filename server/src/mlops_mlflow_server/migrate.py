@@ -69,6 +69,12 @@ def migrate_oidc(engine: sqlalchemy.Engine) -> None:
             connection.execute(sqlalchemy.delete(table).where(table.expires_at <= now))
 
 
+def basic_engine() -> sqlalchemy.Engine:
+    """Return an engine for the schema of basic-auth's tables."""
+    uri = basic_settings.schema_uri(os.environ["OIDC_USERS_DB_URI"])
+    return sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+
+
 def migrate_basic(engine: sqlalchemy.Engine) -> None:
     """Create or upgrade the tables of MLflow's basic-auth, in their own schema."""
     from mlflow.server.auth.db import utils  # noqa: PLC0415  (imports the whole server)
@@ -76,9 +82,7 @@ def migrate_basic(engine: sqlalchemy.Engine) -> None:
     with engine.begin() as connection:
         if basic_settings.SCHEMA not in sqlalchemy.inspect(connection).get_schema_names():
             connection.execute(sqlalchemy.schema.CreateSchema(basic_settings.SCHEMA))
-    own = sqlalchemy.create_engine(
-        basic_settings.schema_uri(os.environ["OIDC_USERS_DB_URI"]), poolclass=sqlalchemy.pool.NullPool
-    )
+    own = basic_engine()
     utils.migrate(own, "head")
     own.dispose()
 
@@ -161,14 +165,12 @@ class Schemas:
         found: tuple[str | None, ...] = (revision(self._tracking),)
         if self._way == "none":
             return found
-        uri = os.environ["OIDC_USERS_DB_URI"]
         users = engine_of("OIDC_USERS_DB_URI")
         with users.begin() as connection:
             found += (last_login(connection),)
         if self._way == "oidc":
             return *found, revision(users)
-        own = sqlalchemy.create_engine(basic_settings.schema_uri(uri), poolclass=sqlalchemy.pool.NullPool)
-        return *found, revision(own, "alembic_version_auth")
+        return *found, revision(basic_engine(), "alembic_version_auth")
 
 
 def check_revision(engine: sqlalchemy.Engine) -> None:

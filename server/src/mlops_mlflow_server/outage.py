@@ -32,7 +32,11 @@ _MASKED_STATUSES = frozenset({302, 303, 307, 401, 403, 404, 500})
 # Timeout of one query; the pods' probes allow a second more.
 PING_SECONDS = 4.0
 
-AWAY = answers.Refusal(503, "TEMPORARILY_UNAVAILABLE", "The database does not answer. Try again in a moment.")
+# For `answers.refuse`.
+AWAY = (
+    answers.Refusal(503, "TEMPORARILY_UNAVAILABLE", "The database does not answer. Try again in a moment."),
+    [answers.retry_after(RETRY_AFTER_SECONDS)],
+)
 
 
 class Watch:
@@ -142,7 +146,7 @@ class OutageAware:
             is_start = message["type"] == "http.response.start"
             if is_start and message["status"] in _MASKED_STATUSES and self._watch.last >= began:
                 replaced = True
-                await answers.refuse(send, AWAY, [answers.retry_after(RETRY_AFTER_SECONDS)])
+                await answers.refuse(send, *AWAY)
             elif not replaced:
                 await send(message)
 

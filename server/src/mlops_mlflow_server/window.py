@@ -30,19 +30,16 @@ import sqlalchemy
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_mlflow_server import answers, holds, outage
-from mlops_mlflow_server.bounds import PROBES
-from mlops_mlflow_server.databases import CREATE_MIGRATED, MIGRATED, Failure, say, versions
+from mlops_mlflow_server.bounds import ARTIFACTS, PROBES
+from mlops_mlflow_server.databases import BUSY, CREATE_MIGRATED, MIGRATED, WINDOWS, Failure, say, versions
 from mlops_mlflow_server.settings import login
 
 _logger = logging.getLogger("mlflow.mlops")
 
 # What is answered in any case.
 _OPEN_PATHS = PROBES | {"/version"}
-_ARTIFACTS = "/mlflow-artifacts/artifacts"
 
-TABLE = "mlops_windows"
-# Servers whose calls still run.
-BUSY = "mlops_busy_servers"
+TABLE = WINDOWS
 # A server that could not look for so long takes no calls, so that after this time none does.
 STALE_SECONDS = 5.0
 LOOK_SECONDS = 1.0
@@ -244,8 +241,8 @@ def opened(engine: sqlalchemy.Engine, schemas: Callable[[], Hashable], wanted: H
     """
     prepare(engine)
     now = str(schemas())
-    left = _Opened(engine, "").write(_LEFT)
-    row = _Opened(engine, left or now)
+    row = _Opened(engine, now)
+    left = row.write(_LEFT)
     if now == str(wanted):
         yield
         row.write(*((_ALONE, _DONE) if left else (_VOID,)))
@@ -284,6 +281,8 @@ class Window:
     def __init__(self, uri: str):
         self._engine = sqlalchemy.create_engine(uri, pool_size=1, max_overflow=0, pool_pre_ping=True)
         self._looks = self._engine.dialect.name == "postgresql"
+        # Neither changes while a process runs, and reading versions reads files.
+        self._known = {"versions": versions(), "login": login()} if self._looks else {}
         self._server = f"{socket.gethostname()}/{os.getpid()}"
         self._seen = -math.inf
         self._open_for: float | None = None
@@ -311,8 +310,7 @@ class Window:
         """Ask the database; while calls are held, tell it of those that still run."""
         began = time.monotonic()
         with self._engine.begin() as connection:
-            known = {"versions": versions(), "login": login()}
-            found = connection.execute(sqlalchemy.text(_LOOK), known).first()
+            found = connection.execute(sqlalchemy.text(_LOOK), self._known).first()
             was_open, self._open_for = self._open_for is not None, float(found[0]) if found else None
             if found and self.running:
                 connection.execute(sqlalchemy.text(_STAY), {"server": self._server, "stale": STALE_SECONDS})
@@ -325,7 +323,7 @@ class Window:
         if not self._looks:
             return None
         if time.monotonic() - self._seen > STALE_SECONDS:
-            return outage.AWAY, [answers.retry_after(outage.RETRY_AFTER_SECONDS)]
+            return outage.AWAY
         open_for = self._open_for
         if open_for is None:
             return None
@@ -347,7 +345,7 @@ class Window:
 
     def _serve(self) -> None:
         with self._engine.begin() as connection:
-            connection.execute(sqlalchemy.text(_SERVE), {"versions": versions()})
+            connection.execute(sqlalchemy.text(_SERVE), self._known)
 
 
 class Held:
@@ -362,13 +360,13 @@ class Held:
             await self._application(scope, receive, send)
             return
         # Artifacts are not in the databases, and may take hours.
-        counted = 0 if _ARTIFACTS in scope["path"] else 1
+        counted = 0 if ARTIFACTS.search(scope["path"]) else 1
         # Counted before it is asked, so that a look between the two does not miss it.
         self._window.running += counted
         try:
             refusal = self._window.refusal()
             if refusal is None and not await self._window.serve():
-                refusal = outage.AWAY, [answers.retry_after(outage.RETRY_AFTER_SECONDS)]
+                refusal = outage.AWAY
             if refusal is None:
                 await self._application(scope, receive, send)
         finally:

@@ -4,15 +4,10 @@ set -eu
 for directory in /usr/lib/postgresql/*/bin; do PATH="$directory:$PATH"; done
 . /work/target.sh
 export ARCHIVE=off PGBACKREST_CONFIG=/etc/backup/drill.conf
+# It leaves its configuration of PostgreSQL in /tmp, which the containers of this pod share.
 sh /etc/backup/restore.sh
 
 data=/var/lib/postgresql/data/pgdata
-cat >/tmp/postgresql.conf <<CONF
-listen_addresses = ''
-unix_socket_directories = '/tmp'
-archive_mode = off
-CONF
-echo "local all all peer" >/tmp/pg_hba.conf
 pg_ctl start --pgdata="$data" --silent --wait --log=/tmp/log --timeout=600 \
   --options="-c config_file=/tmp/postgresql.conf -c hba_file=/tmp/pg_hba.conf"
 code=0
