@@ -65,6 +65,7 @@ class ActionModule(LocalAction):
             },
         },
         "supplied": {"type": "dict", "default": {}, "no_log": True},
+        "rotate": {"type": "list", "elements": "str", "default": [], "no_log": False},
         "create_namespaces": {"type": "bool", "default": True},
         "namespace_labels": {"type": "dict", "default": {}},
         "backend": {"type": "str", "choices": ["kubernetes", "sealed_secrets", "vault"], "default": "kubernetes"},

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, ClassVar
 
+from ansible_collections.mlops.mlflow.plugins.module_utils.changes import Changes
+from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated import PREVIOUS
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
     Api,
     ApiError,
@@ -126,7 +128,7 @@ class ActionModule(LocalAction):
         admin = Admin(connection, another=lambda: ServiceConnection(Api(api.settings), **where), base=options["path"])
         reconciler = Reconciler(admin, options["realm"], reader.for_reconciler, check_mode)
         try:
-            log_in(admin, reader, {**options, "timeout": 0} if check_mode else options)
+            log_in(admin, reader, {**options, "timeout": 0} if check_mode else options, reconciler.changes)
             reconciler.run(declared(options))
             if options["master_settings"]:
                 master = Reconciler(admin, MASTER, reader.for_reconciler, check_mode)
@@ -153,6 +155,15 @@ class SecretReader(SecretValues):
             raise
         except KubeError as error:
             raise KeycloakError(str(error)) from None
+
+    def text_if_there(self, namespace: str, name: str, key: str) -> str | None:
+        """Give a value of a Secret; None where it has none."""
+        try:
+            return super().text(namespace, name, key, key)
+        except ApiError:
+            raise
+        except KubeError:
+            return None
 
     def for_reconciler(self, reference: dict[str, Any], purpose: str) -> str | None:
         """Give the value that a suboption of a client or user names."""
@@ -201,8 +212,8 @@ def declared(params: dict[str, Any]) -> dict[str, Any]:
     return {name: params[name] for name in ("settings", "groups", "clients", "exclusive")} | {"users": users}
 
 
-def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any]) -> None:
-    """Log the administrator in.
+def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any], changes: Changes) -> None:
+    """Log the administrator in; with the former password, where that was rotated in the Secret, and then set the new one.
 
     Raises:
         NotThereYet: in check mode, where the Secret is to come.
@@ -222,12 +233,29 @@ def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any]) -> None:
     except Refused as refused:
         if refused.status not in (400, 401):
             raise
+        former = reader.text_if_there(account["namespace"], account["name"], f"{account['password_key']}{PREVIOUS}")
+        if former and logs_in(admin, username, former):
+            if changes.note(f"administrator {username}", "password changed"):
+                admin.change_password(username, password)
+                admin.login(username, password)
+            return
         raise KeycloakError(
             f"Keycloak does not accept the administrator {username} of Secret {where} ({refused.reason}): it takes the "
             "password from there only at its first start on an empty database, so write the one it has into the "
             "Secret, or make another administrator by 'kc.sh bootstrap-admin user', as role keycloak's README shows "
             "(after many wrong passwords Keycloak refuses the right one too, for some minutes)"
         ) from None
+
+
+def logs_in(admin: Admin, username: str, password: str) -> bool:
+    """Log an administrator in; return whether Keycloak takes the password."""
+    try:
+        admin.login(username, password)
+    except Refused as refused:
+        if refused.status not in (400, 401):
+            raise
+        return False
+    return True
 
 
 def sentences(params: dict[str, Any]) -> list[str]:

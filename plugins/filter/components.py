@@ -132,15 +132,69 @@ def secrets_of_items(items: list[dict[str, Any]], keys: dict[str, Any]) -> list[
     Args:
         items: items with C(name), C(secret) and C(namespaces).
         keys: the keys of each Secret, as module C(credentials) takes them. A key whose value is C(name) holds the
-            item's name.
+            item's name, and one with C(account) that of its account, which rotations change between two.
     """
     return [
         {
             "name": item["secret"],
             "namespaces": item["namespaces"],
-            "keys": {key: {"value": item["name"]} if content == "name" else content for key, content in keys.items()},
+            "keys": {
+                key: {"name": {"value": item["name"]}, "account": account_names(item["name"])}[content]
+                if isinstance(content, str)
+                else content
+                for key, content in keys.items()
+            },
         }
         for item in items
+    ]
+
+
+def rotatable(secrets: list[dict[str, Any]], supplied: dict[str, Any], kept: list[str]) -> dict[str, list[str]]:
+    """Name the Secrets whose values are made here, so that they can be replaced by others.
+
+    Args:
+        secrets: Secrets as module C(credentials) takes them.
+        supplied: credentials that the inventory supplies, by the names of their Secrets.
+        kept: names of Secrets that are left out.
+
+    Returns:
+        C(secrets) with generated keys, C(certificates) that the stack's own CA issues, and C(authorities), that CA.
+    """
+    own = [each for each in secrets if not _exists(each) and each["name"] not in (*supplied, *kept)]
+    certificates = [each for each in own if (each.get("certificate") or {}).get("authority")]
+    return {
+        "secrets": sorted(
+            {each["name"] for each in own for key in (each.get("keys") or {}).values() if (key or {}).get("generate")}
+        ),
+        "certificates": sorted({each["name"] for each in certificates if not each["certificate"].get("issuer")}),
+        "authorities": sorted({each["name"] for each in own if (each.get("certificate") or {}).get("ca")}),
+    }
+
+
+def account_names(name: str) -> dict[str, str]:
+    """Give the names between which rotations change an account, as module C(credentials) takes them."""
+    return {"value": name, "alternate": f"{name}_2"}
+
+
+def environment_of_keys(keys: dict[str, str], secret: str) -> list[dict[str, Any]]:
+    """List environment variables with keys of a Secret that rotate with an overlap.
+
+    Args:
+        keys: names of keys by the names of variables.
+        secret: name of the Secret.
+
+    Returns:
+        For each variable, itself and those that the server takes the keys before and after it from, which a Secret of
+        others need not have.
+    """
+    return [
+        {"name": before + variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key + after, **optional}}}
+        for variable, key in keys.items()
+        for before, after, optional in (
+            ("", "", {}),
+            ("MLOPS_PREVIOUS_", "-previous", {"optional": True}),
+            ("MLOPS_NEXT_", "-next", {"optional": True}),
+        )
     ]
 
 
@@ -278,6 +332,8 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Give the filters of this file by name."""
         return {
+            "account_names": account_names,
+            "environment_of_keys": environment_of_keys,
             "fill_in": fill_in,
             "given": given,
             "hashes_of": hashes_of,
@@ -286,6 +342,7 @@ class FilterModule:
             "places_of_secrets": places_of_secrets,
             "program_clients": program_clients,
             "references": references,
+            "rotatable": rotatable,
             "removals": removals,
             "seconds_of_duration": seconds_of_duration,
             "secrets_of_components": secrets_of_components,

@@ -14,7 +14,7 @@ author: mlops.mlflow maintainers (@mlops-mlflow)
 description:
   - Ensures several Secrets at once, each in one namespace or with the same values in several.
   - A key's value is the one that was supplied, or else the literal one, or else the one that is already there, or else
-    a generated one. An existing key is never generated again.
+    a generated one. An existing key is generated again with O(rotate) only.
   - Runs on the control node, in Ansible's own process, which is faster than a module; the connection has to be local.
   - Values stay within that process. It returns names, never values, in messages and differences too.
   - Keys, labels and annotations of a Secret that are not named are kept.
@@ -60,10 +60,16 @@ options:
       keys:
         description:
           - Keys by name. Each is a dictionary with V(value), a literal that is not secret, or V(generate), or empty.
+          - V(alternate) stands beside V(value). The key holds one of the two, at first V(value), and O(rotate) changes
+            it to the other one. So an account changes its name with its password, and the former one is valid until
+            nothing uses it any more.
           - V(generate) is V(password) (letters and digits), V(hex) (hexadecimal digits), or V(fernet) (a key of the
             Python library cryptography).
           - V(length) is the number of characters, from 8 to 1024; by default 32 for V(password) and 64 for V(hex). A
             V(fernet) key has 44.
+          - V(overlap), beside V(generate), is whether the Secret has two more keys, C(KEY-previous) and C(KEY-next), for
+            what is verified or decrypted. With O(rotate) each value moves on by one place, so that those who have read
+            the Secret before and those who read it afterwards know one another's.
           - An empty dictionary means that the value must be supplied or already be there.
           - A Secret has these or O(secrets[].certificate).
         type: dict
@@ -131,6 +137,14 @@ options:
         that failed.
     type: dict
     default: {}
+  rotate:
+    description:
+      - Names of Secrets whose generated values are replaced by others, and whose certificates are issued again.
+      - They have to be in O(secrets), and be neither supplied nor O(secrets[].existing=true).
+      - The task is not idempotent then. Each call rotates once.
+    type: list
+    elements: str
+    default: []
   create_namespaces:
     description: Whether to create namespaces that are missing.
     type: bool

@@ -79,7 +79,10 @@ options:
         type: str
         default: username
       password_key:
-        description: The key of the password.
+        description:
+          - The key of the password.
+          - Where Keycloak does not take it, and takes that of the key with C(-previous) behind its name, as the module
+            C(credentials) keeps it after a rotation, the password is set in Keycloak.
         type: str
         default: password
   realm:

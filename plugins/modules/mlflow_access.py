@@ -169,6 +169,12 @@ options:
     type: list
     elements: str
     default: []
+  issued_after:
+    description:
+      - A time, such as V(2026-12-01T09:30:00Z). Tokens that were issued before are renewed, as if they were about to end.
+      - Without it they are renewed when they are about to end.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -241,7 +247,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.client import 
     argument_spec,
     run,
 )
-from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tokens import default_instance
+from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tokens import default_instance, moment
 from ansible_collections.mlops.mlflow.plugins.module_utils.mlflow.tree import (
     ACCESS,
     CLIENTS,
@@ -270,6 +276,7 @@ ARGUMENT_SPEC = argument_spec(
     tracking_uri={"type": "str"},
     instance={"type": "str"},
     former_instances={"type": "list", "elements": "str", "default": []},
+    issued_after={"type": "str", "default": ""},
 )
 SURROUNDINGS = ("auth", "people", "groups", "admin_group", "claim", "namespaces", "exclusive")
 
@@ -289,6 +296,11 @@ def read(params: dict[str, Any]) -> Declaration:
     wanted = declaration(tree, clients, around, users_secret=params["users_secret"], tracking_uri=uri)
     wanted.instance = params["instance"] or default_instance(params)
     wanted.former_instances = params["former_instances"]
+    if params["issued_after"]:
+        after = moment(params["issued_after"])
+        if after is None:
+            raise MlflowError(f"issued_after is '{params['issued_after']}', and must be a time such as 2026-12-01T09:30:00Z")
+        wanted.clients.issued_after = wanted.tokens.issued_after = after
     if params["auth_plugin"] == "auto":
         params["auth_plugin"] = around.plugin
     return wanted

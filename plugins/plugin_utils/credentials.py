@@ -22,6 +22,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.generated
     KEY,
     NAME,
     NAMESPACE,
+    NEXT,
+    PREVIOUS,
     generate,
     read_generate,
 )
@@ -47,13 +49,20 @@ class Key:
     name: str
     supplied: bytes | None = field(default=None, repr=False)
     literal: bytes | None = None
+    alternate: bytes | None = None  # the other literal, which a rotation changes to and fro
     generate: str = ""
     length: int = 0
+    successor: str = ""  # the key whose value this one takes in a rotation
 
-    @property
-    def declared(self) -> bytes | None:
-        """The value that replaces the existing one; None where that stays."""
-        return self.literal if self.supplied is None else self.supplied
+    def declared(self, there: bytes | None) -> bytes | None:
+        """Give the value that replaces the existing one; None where that stays.
+
+        Args:
+            there: The existing value.
+        """
+        if self.supplied is not None:
+            return self.supplied
+        return there if self.alternate is not None and there == self.alternate else self.literal
 
 
 @dataclass
@@ -68,6 +77,7 @@ class SecretRequest:
     variable: str
     keys: list[Key]
     certificate: Certificate | None = None
+    rotate: bool = False
 
     @property
     def issued(self) -> bool:
@@ -127,8 +137,8 @@ def read_all_supplied(supplied: dict[str, Any]) -> dict[str, dict[str, bytes]]:
     return values
 
 
-def parse_key(secret: str, name: str, given: Any) -> Key:
-    """Read one entry of a Secret's keys.
+def parse_key(secret: str, name: str, given: Any) -> list[Key]:
+    """Read one entry of a Secret's keys; with overlap there are three.
 
     Raises:
         WrongInputError: It is not as documented.
@@ -137,18 +147,28 @@ def parse_key(secret: str, name: str, given: Any) -> Key:
     if not KEY.fullmatch(name):
         raise WrongInputError(f"{where}: a key's name has letters, digits, '-', '_' and '.' only")
     given = {} if given is None else given
-    if not isinstance(given, dict) or set(given) - {"value", "generate", "length"}:
-        raise WrongInputError(f"{where} must be a dictionary with value, or with generate and length, or an empty one")
+    if not isinstance(given, dict) or set(given) - {"value", "alternate", "generate", "length", "overlap"}:
+        raise WrongInputError(
+            f"{where} must be a dictionary with value and alternate, or with generate, length and overlap, or an empty one"
+        )
     if "value" in given:
-        if not isinstance(given["value"], str) or not given["value"] or len(given) > 1:
-            raise WrongInputError(f"{where}: value must be a string that is not empty, and stands alone")
-        return Key(name, literal=given["value"].encode())
+        texts = [given[each] for each in ("value", "alternate") if each in given]
+        if not all(isinstance(text, str) and text for text in texts) or len(given) > len(texts):
+            raise WrongInputError(f"{where}: value must be a string that is not empty, and stands alone or with alternate")
+        value, alternate = (*(text.encode() for text in texts), None)[:2]
+        return [Key(name, literal=value, alternate=alternate)]
     if "generate" not in given:
         if given:
-            raise WrongInputError(f"{where}: length needs generate")
-        return Key(name)
+            raise WrongInputError(f"{where}: {min(given)} needs {'value' if 'alternate' in given else 'generate'}")
+        return [Key(name)]
     kind, length = read_generate(where, given)
-    return Key(name, generate=kind, length=length)
+    if not given.get("overlap"):
+        return [Key(name, generate=kind, length=length)]
+    former, following = f"{name}{PREVIOUS}", f"{name}{NEXT}"
+    return [
+        Key(each, generate=kind, length=length, successor=successor)
+        for each, successor in ((name, following), (former, name), (following, ""))
+    ]
 
 
 def parse(params: dict[str, Any]) -> list[SecretRequest]:
@@ -176,8 +196,10 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
         certificate = parse_certificate(name, each, given)
         if not each["keys"] and certificate is None:
             raise WrongInputError(f"Secret {name} needs at least one key")
-        keys = [parse_key(name, key, given) for key, given in each["keys"].items()]
-        keys += [Key(key) for key in certificate.keys] if certificate else []
+        keys = [key for named, how in each["keys"].items() for key in parse_key(name, named, how)]
+        # Who supplies a CA supplies no other one.
+        own = [certificates.CERTIFICATE, certificates.KEY] if given else certificate.keys if certificate else []
+        keys += [Key(key) for key in own] if certificate else []
         if given and each["existing"]:
             raise WrongInputError(
                 f"platform_credentials.{name} supplies values of a Secret that is declared as an existing one"
@@ -202,6 +224,7 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
                 certificate=certificate,
             )
         )
+    mark_rotated(wanted, params.get("rotate") or [])
     places = {place_of(each) for each in wanted if each.certificate and each.certificate.ca}
     for each in wanted:
         if each.issued and each.certificate and each.certificate.authority not in {"", *places}:
@@ -210,6 +233,37 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
                 "namespace and name of a Secret of the same call with the certificate of a CA"
             )
     return wanted
+
+
+def mark_rotated(wanted: list[SecretRequest], names: list[str]) -> None:
+    """Mark the Secrets that are rotated.
+
+    Raises:
+        WrongInputError: One of them is not requested, or its values are not made here.
+    """
+    for name in names:
+        marked = [each for each in wanted if each.name == name]
+        if not marked:
+            known = ", ".join(sorted({each.name for each in wanted if not why_not_rotated(each)}))
+            raise WrongInputError(f"platform_rotate has '{name}', and may have {known}")
+        reason = why_not_rotated(marked[0])
+        if reason:
+            raise WrongInputError(f"platform_rotate has '{name}': {reason}")
+        # Where it is requested with other keys too, the values are there by then.
+        marked[0].rotate = True
+
+
+def why_not_rotated(wanted: SecretRequest) -> str:
+    """Say why a Secret cannot be rotated here; nothing where it can."""
+    if wanted.existing:
+        return "that Secret is not made here, so change it where it is made, and then run site.yml"
+    if any(key.supplied is not None for key in wanted.keys):
+        return "platform_credentials supplies that Secret, so supply another value, and then run site.yml"
+    if wanted.issuer:
+        return "cert-manager makes that Secret: renew it with cmctl"
+    if not wanted.issued and not any(key.generate for key in wanted.keys):
+        return "none of its values is generated"
+    return ""
 
 
 def parse_certificate(name: str, secret: dict[str, Any], supplied: dict[str, bytes]) -> Certificate | None:
@@ -384,7 +438,7 @@ class Ensurer:
             return
         try:
             if wanted.issued and certificate:
-                values, fresh = self._issued(certificate, central, stored, generated)
+                values, fresh = self._issued(certificate, central, stored, generated, again=wanted.rotate)
             else:
                 values, fresh = self._values(wanted, central, stored, generated)
                 if certificate:
@@ -406,7 +460,7 @@ class Ensurer:
             self.fingerprints[f"{namespace}/{wanted.name}"] = digest
         if certificate and certificate.ca:
             self.authorities[place_of(wanted)] = values
-            self.certificates[place_of(wanted)] = "" if unknown else values[certificates.CERTIFICATE].decode()
+            self.certificates[place_of(wanted)] = "" if unknown else certificates.trusted(values).decode()
 
     def _read(self, wanted: SecretRequest, outcome: EnsuredSecret) -> Secret | None:
         """Read the Secret of one namespace; bring it back if the store can."""
@@ -506,13 +560,20 @@ class Ensurer:
         """
         values: dict[str, bytes] = {}
         fresh: set[str] = set()
+        found = [central, *(one.data for one in stored.values() if one is not None)]
+        there = {
+            key.name: next((values[key.name] for values in found if values.get(key.name)), None) for key in wanted.keys
+        }
+        if wanted.rotate and not generated:
+            generated.update(rotated(wanted, there))
         for key in wanted.keys:
-            there = [central[key.name]] if central.get(key.name) else []
-            there += [one.data[key.name] for one in stored.values() if one is not None and one.data.get(key.name)]
-            if key.declared is not None:
-                values[key.name] = key.declared
-            elif there:
-                values[key.name] = there[0]
+            declared = key.declared(there[key.name])
+            if wanted.rotate and key.name in generated:
+                values[key.name] = generated[key.name]
+            elif declared is not None:
+                values[key.name] = declared
+            elif there[key.name]:
+                values[key.name] = there[key.name]
             elif key.generate:
                 generated[key.name] = generated.get(key.name) or generate(key.generate, key.length)
                 values[key.name] = generated[key.name]
@@ -531,25 +592,36 @@ class Ensurer:
         central: dict[str, bytes],
         stored: dict[str, Secret | None],
         generated: dict[str, bytes],
+        *,
+        again: bool,
     ) -> tuple[dict[str, bytes], set[str]]:
         """Decide on a certificate of our CA, or on the CA's own: what is there stays until it has to be renewed.
 
         Args:
             central: Values that win over those in the cluster.
             generated: What was issued in earlier attempts, and is used again.
+            again: Whether another one is issued in any case.
         """
         at = certificates.now()
         there = [central] if central else []
         there += [one.data for one in stored.values() if one is not None]
-        for values in there:
-            if certificates.stays(values, wanted, self.authorities.get(wanted.authority, values), at):
-                kept = {key: values[key] for key in wanted.keys}
+        if wanted.ca:
+            valid = (values for values in there if certificates.stays(values, wanted, values, at))
+            former = next(valid, there[0] if there else {})
+            if not (again and generated):
+                # Of an attempt that came second, only the pairs of a certificate and its key may be used.
+                made = {key: value for key, value in generated.items() if key != certificates.PREVIOUS_CERTIFICATE}
+                known = former if again else {**made, **former}
+                generated.update(certificates.ensure_authority(wanted, at, known, rotate=again))
+            return dict(generated), {key for key in generated if generated[key] != former.get(key)}
+        authority = self.authorities[wanted.authority]
+        for values in there if not again else ():
+            if certificates.stays(values, wanted, authority, at):
+                kept = {key: values[key] for key in wanted.keys if key in values}
+                kept[certificates.AUTHORITY] = certificates.trusted(authority)
                 return kept, {key for key in kept if generated.get(key) == kept[key]}
         if not generated:
-            if wanted.ca:
-                generated.update(certificates.issue_authority(wanted, at, next(iter(there), None)))
-            else:
-                generated.update(certificates.issue(wanted, self.authorities[wanted.authority], at))
+            generated.update(certificates.issue(wanted, authority, at))
         return dict(generated), set(generated)
 
     def _check(
@@ -620,6 +692,22 @@ class Ensurer:
                 self._store.create_namespace(namespace, self._namespace_labels)
             self.namespaces_created.append(namespace)
         self._namespaces.add(namespace)
+
+
+def rotated(wanted: SecretRequest, there: dict[str, bytes | None]) -> dict[str, bytes]:
+    """Give the values that a Secret has after a rotation, of those keys that change.
+
+    Args:
+        there: The values so far, by key; None where there is none.
+    """
+    values = {}
+    for key in wanted.keys:
+        if key.alternate is not None and key.literal is not None:
+            values[key.name] = key.alternate if there[key.name] == key.literal else key.literal
+        elif key.generate:
+            following = there.get(key.successor) if there[key.name] else None
+            values[key.name] = following or generate(key.generate, key.length)
+    return values
 
 
 def changes_of(ensurer: Ensurer, outcomes: list[EnsuredSecret]) -> Changes:

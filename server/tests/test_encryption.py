@@ -249,6 +249,72 @@ def test_another_key_is_taken_where_no_webhook_has_a_secret(engine, use, registr
     assert [each.secret for each in registry.list_webhooks()] == ["s3cret"]
 
 
+# --- rotations ---
+
+KEYS = [Fernet.generate_key().decode() for _unused in range(4)]
+PASSPHRASES = [f"the passphrase number {number} of the stack" for number in range(4)]
+
+
+@pytest.fixture
+def turn(use, monkeypatch):
+    """A function that configures the keys as they are after a number of rotations."""
+    monkeypatch.setattr(crypto, "unwrap_dek", crypto.unwrap_dek)
+
+    def turn(number):
+        use(PASSPHRASES[number], KEYS[number])
+        for variable, values in (
+            ("MLFLOW_CRYPTO_KEK_PASSPHRASE", PASSPHRASES),
+            ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", KEYS),
+        ):
+            monkeypatch.setenv(f"MLOPS_PREVIOUS_{variable}", values[number - 1])
+            monkeypatch.setenv(f"MLOPS_NEXT_{variable}", values[number + 1])
+        assert encryption.accept()
+
+    return turn
+
+
+def test_a_rotation_encrypts_again_what_the_previous_keys_opened(engine, store, registry, turn, use, capsys):
+    turn(1)
+    made = store.create_gateway_secret("key", {"api_key": "sk"})
+    add(registry, "hook")
+    encryption.ensure(engine)
+    turn(2)
+    encryption.ensure(engine)
+    said = capsys.readouterr().out
+    assert "1 secrets of the AI gateway are now encrypted" in said
+    assert "1 secrets of webhooks are now encrypted" in said
+    # Without the previous keys.
+    use(PASSPHRASES[2], KEYS[2])
+    assert store._get_decrypted_secret(made.secret_id) == {"api_key": "sk"}
+    assert [(each.status, each.secret) for each in registry.list_webhooks()] == [("ACTIVE", "s3cret")]
+    turn(2)
+    before = rows(engine), rows(engine, "webhooks"), rows(engine, "mlops_encryption")
+    encryption.ensure(engine)
+    assert (rows(engine), rows(engine, "webhooks"), rows(engine, "mlops_encryption")) == before
+
+
+def test_both_sides_of_a_rotation_read_what_the_other_wrote(engine, store, registry, turn):
+    for writer, reader in ((1, 2), (2, 1)):
+        turn(writer)
+        made = store.create_gateway_secret(f"key-{writer}", {"api_key": "sk"})
+        hook = add(registry, f"hook-{writer}")
+        turn(reader)
+        assert store._get_decrypted_secret(made.secret_id) == {"api_key": "sk"}
+        assert registry.get_webhook(hook.webhook_id).secret == "s3cret"
+
+
+def test_a_process_of_before_a_rotation_leaves_what_is_written_after_it(engine, store, registry, turn, capsys):
+    turn(2)
+    store.create_gateway_secret("key", {"api_key": "sk"})
+    add(registry, "hook")
+    encryption.ensure(engine)
+    before = rows(engine), rows(engine, "webhooks"), rows(engine, "mlops_encryption")
+    turn(1)
+    encryption.ensure(engine)
+    assert (rows(engine), rows(engine, "webhooks"), rows(engine, "mlops_encryption")) == before
+    assert "gateway" not in capsys.readouterr().out
+
+
 # --- the migration and the server as they run in the cluster ---
 
 

@@ -6,6 +6,9 @@
 Keys are on the curve P-256. Where a certificate of the CA is renewed, its key and its name stay, so that what it has
 signed is verified by the old certificate and by the new one. Keys stay in the process, and no error of this file holds
 one.
+
+A CA is rotated to the next one, which is there beforehand. Clients trust the previous one, the current one and the next
+one, so a rotation ends no connection: those that have not read the new ones yet know the next one already.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.credentials.supplied 
 
 TYPE = "kubernetes.io/tls"
 CERTIFICATE, KEY, AUTHORITY = "tls.crt", "tls.key", "ca.crt"
+NEXT_CERTIFICATE, NEXT_KEY, PREVIOUS_CERTIFICATE = "next.crt", "next.key", "previous.crt"
 DAY = datetime.timedelta(days=1)
 SKEW = datetime.timedelta(hours=1)  # by which a node's clock may be late
 LONGEST_NAME = 64  # characters of a common name
@@ -60,6 +64,8 @@ class Certificate:
     @property
     def keys(self) -> list[str]:
         """The keys of its Secret. That of the CA is one that cert-manager's issuers read too."""
+        if self.ca:
+            return [CERTIFICATE, KEY, NEXT_CERTIFICATE, NEXT_KEY, PREVIOUS_CERTIFICATE]
         return [AUTHORITY, CERTIFICATE, KEY] if self.authority else [CERTIFICATE, KEY]
 
 
@@ -166,8 +172,7 @@ def stays(values: Mapping[str, bytes], wanted: Certificate, authority: Bundle, a
         return False
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     asked = wanted.ca or (
-        values.get(AUTHORITY, b"").strip() == authority[CERTIFICATE].strip()
-        and set(_hosts(certificate)) == {host.strip("[]") for host in wanted.hosts}
+        set(_hosts(certificate)) == {host.strip("[]") for host in wanted.hosts}
         and _common_name(certificate) == wanted.name[:LONGEST_NAME]
     )
     # Also where fewer days are requested than are left.
@@ -245,6 +250,12 @@ def _covers(name: str, host: str) -> bool:
     return name == host or (name.startswith("*.") and name[2:] == host.partition(".")[2])
 
 
+def trusted(authority: Bundle) -> bytes:
+    """Give the certificates that clients of a CA trust, in PEM form: the current one, the next one, and the previous one."""
+    found = [authority.get(name, b"").strip() for name in (CERTIFICATE, NEXT_CERTIFICATE, PREVIOUS_CERTIFICATE)]
+    return b"".join(each + b"\n" for each in dict.fromkeys(found) if each)
+
+
 # --- what is issued ---------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +283,37 @@ def issue_authority(wanted: Certificate, at: datetime.datetime, former: Mapping[
     return {CERTIFICATE: _pem(builder.sign(key, library.hashes.SHA256())), KEY: _private_pem(key)}
 
 
+def ensure_authority(wanted: Certificate, at: datetime.datetime, former: Mapping[str, bytes], *, rotate: bool) -> Bundle:
+    """Give a CA with the next one: what is there stays until it has to be renewed.
+
+    Args:
+        former: The CA so far, which may be empty.
+        rotate: Whether the next one becomes the current one.
+
+    Raises:
+        CertificateError: There is no next one.
+    """
+    current = {name: former[name] for name in (CERTIFICATE, KEY) if former.get(name)}
+    coming = {
+        own: former[name] for own, name in ((CERTIFICATE, NEXT_CERTIFICATE), (KEY, NEXT_KEY)) if former.get(name)
+    }
+    previous = former.get(PREVIOUS_CERTIFICATE)
+    if rotate and current:
+        if not coming:
+            raise CertificateError("has no next CA yet: run site.yml first, so that all pods know it")
+        previous, current, coming = current[CERTIFICATE], coming, {}
+    current, coming = (
+        each if each and stays(each, wanted, each, at) else issue_authority(wanted, at, each)
+        for each in (current, coming)
+    )
+    return {
+        **current,
+        NEXT_CERTIFICATE: coming[CERTIFICATE],
+        NEXT_KEY: coming[KEY],
+        PREVIOUS_CERTIFICATE: previous or current[CERTIFICATE],
+    }
+
+
 def issue(wanted: Certificate, authority: Bundle, at: datetime.datetime) -> Bundle:
     """Issue a certificate with a new key. It ends with that of the CA at the latest.
 
@@ -297,7 +339,7 @@ def issue(wanted: Certificate, authority: Bundle, at: datetime.datetime) -> Bund
         # https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.6
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not wanted.name)
     signed = builder.sign(signer, library.hashes.SHA256())
-    return {AUTHORITY: authority[CERTIFICATE], CERTIFICATE: _pem(signed), KEY: _private_pem(key)}
+    return {AUTHORITY: trusted(authority), CERTIFICATE: _pem(signed), KEY: _private_pem(key)}
 
 
 _USAGES = (

@@ -17,6 +17,8 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # a DNS subdomain
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label
 # https://kubernetes.io/docs/concepts/configuration/secret/#restriction-names-data
 KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+# What follows the name of a key that has an overlap, for the values before it and after it.
+PREVIOUS, NEXT = "-previous", "-next"
 DEFAULT_LENGTHS = {"password": 32, "hex": 64, "fernet": 44}
 SHORTEST = 8  # characters of a generated value
 LONGEST = 1024

@@ -113,6 +113,19 @@ class Admin(Client):
                     raise
             time.sleep(1)
 
+    def change_password(self, username: str, password: str) -> None:
+        """Set the password of a user of the administrators' realm.
+
+        Raises:
+            KeycloakError: there is no such user, or Keycloak refuses.
+        """
+        realm = f"/{quote(self._token_realm, safe='')}/users"
+        found = self.get(f"read the administrator {username}", realm, username=username, exact=True)
+        if not found:
+            raise KeycloakError(f"Keycloak has no administrator {username} by now")
+        body = {"type": "password", "value": password, "temporary": False}
+        self.put(f"set the password of the administrator {username}", f"{realm}/{found[0]['id']}/reset-password", body)
+
     def _renew(self) -> None:
         form = urlencode({"grant_type": "password", "client_id": "admin-cli", **self._account})
         headers = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -160,7 +160,8 @@ def _digest(value: str) -> str:
     return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 
-def _time(text: str) -> datetime | None:
+def moment(text: str) -> datetime | None:
+    """Read a time in the form of ISO 8601, in UTC where it names no zone; None where it is none."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -214,6 +215,7 @@ class Wanted:
         revoked: accounts and names of tokens that are to be revoked wherever they are.
         exclusive: whether the Secrets of others go.
         remove_accounts: whether an account is removed with its last Secret.
+        issued_after: what was issued before is renewed.
     """
 
     kind: str
@@ -223,6 +225,7 @@ class Wanted:
     revoked: list[tuple[str, str]] = field(default_factory=list)
     exclusive: bool = False
     remove_accounts: bool = False
+    issued_after: datetime | None = None
 
     def sentences(self) -> list[str]:
         """Give what would be issued where MLflow does not run yet."""
@@ -328,6 +331,7 @@ class Tokens:
         kind: which Secrets are read.
         instance: which MLflow it is, as the Secrets' label has it.
         former: what that label was before, for Secrets that are taken over where they are declared.
+        issued_after: what was issued before is renewed.
         now: gives the time; for tests.
     """
 
@@ -338,6 +342,7 @@ class Tokens:
         *,
         instance: str,
         former: Iterable[str] = (),
+        issued_after: datetime | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if not LABEL.fullmatch(instance):
@@ -347,6 +352,7 @@ class Tokens:
         self._accounts = accounts
         self._labels = {MANAGED_BY: FIELD_MANAGER, KIND: kind, INSTANCE: instance}
         self._instances = [instance, *(each for each in former if LABEL.fullmatch(each) and each != instance)]
+        self._issued_after = issued_after
         self._now = now
         self._ours: dict[str, IssuedSecret] = {}
         self._seen: dict[str, IssuedSecret | None] = {}
@@ -500,6 +506,9 @@ class Tokens:
             return f"it ends on {_day(expires)}" if left > timedelta(0) else f"it ended on {_day(expires)}"
         if left > timedelta(days=want.lifetime + 1):
             return f"it would live until {_day(expires)}"
+        issued = moment(kept.annotations.get(ISSUED, ""))
+        if self._issued_after and (issued is None or issued < self._issued_after):
+            return f"it was issued on {_day(issued)}" if issued else "it is not known when it was issued"
         return ""
 
     def _ensure_token(self, want: Delivery, kept: IssuedSecret | None) -> dict[str, Any]:
@@ -507,11 +516,11 @@ class Tokens:
         prefix = PREFIX.fullmatch(value)
         rows = self._tokens(want.user, want.token) if self._accounts.find(want.user) else []
         current = next((row for row in rows if prefix and row["token_prefix"] == prefix[1]), None)
-        expires = _time(current["expires_at"]) if current else None
+        expires = moment(current["expires_at"]) if current else None
         why = self._why(want, kept, value, expires)
         if why:
             return self._renew_token(want, kept, expires, why)
-        issued = _time(current["created_at"]) if current else None
+        issued = moment(current["created_at"]) if current else None
         if kept:
             self._align(want, kept, issued, expires)
         if issued and self._now() - issued >= timedelta(days=want.grace):
@@ -629,7 +638,7 @@ class Tokens:
         """See that all Secrets of an account hold the one password that it has."""
         newest: tuple[datetime, str, datetime, IssuedSecret, Delivery] | None = None
         for want, kept in found:
-            issued = _time(kept.annotations.get(ISSUED, "")) if kept else None
+            issued = moment(kept.annotations.get(ISSUED, "")) if kept else None
             value = kept.text(want.password_key) if kept else ""
             if kept and issued and value and (newest is None or issued > newest[0]):
                 newest = (issued, value, issued + timedelta(days=want.lifetime), kept, want)
@@ -742,7 +751,7 @@ def ensure(accounts: Accounts, wanted: Wanted, *, instance: str, former: Iterabl
     Raises:
         MlflowError: a Secret was not made here, or MLflow refuses something.
     """
-    tokens = Tokens(accounts, wanted.kind, instance=instance, former=former)
+    tokens = Tokens(accounts, wanted.kind, instance=instance, former=former, issued_after=wanted.issued_after)
     tokens.look(wanted.deliveries, every=wanted.exclusive or wanted.absent, owners=wanted.owners)
     places = {each.where for each in wanted.deliveries}
     gone = tokens.undeclared(places, None if wanted.exclusive else wanted.owners)
@@ -794,7 +803,7 @@ def run_deliveries(module: Any, option: str, read: Callable[[dict[str, Any]], Wa
         changes = Changes(module.check_mode)
         instance = params["instance"] or default_instance(params)
         former = params.get("former_instances") or ()
-        found = ensure(Accounts(api, changes), read(params), instance=instance, former=former)
+        found = ensure(Accounts(api, changes), read(params), instance=instance, former=former, issued_after=issued_after)
         return {**changes.result(), option: found}
 
     def nothing_yet() -> dict[str, Any]:

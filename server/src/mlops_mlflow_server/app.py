@@ -39,6 +39,8 @@ with parts.readable():
 
 # At the start instead of at the first request; raises MLflow's message if the schema has another version.
 _handlers.initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_BACKEND_STORE_URI"])
+_ROTATION = "calls would fail while the encryption keys are rotated"
+parts.start([Part("encryption keys", parts.MLFLOW, _encryption.accept, _ROTATION, required=False)])
 try:
     _encryption.ensure(engine_of("MLFLOW_BACKEND_STORE_URI"))
 except Failure as error:

@@ -10,7 +10,7 @@ password.
 
 Environment:
 
-- `MLOPS_BRIDGE_PASSWORD`: the bridge password, at least 24 characters.
+- `MLOPS_BRIDGE_PASSWORD`: the bridge password, at least 24 characters; with those before and after it (`ring`).
 - `MLOPS_BRIDGE_RESERVED` (comma-separated) and `MLOPS_ADMIN_ACCOUNT`: accounts that the proxy must not use, such as
   those of programs and of the playbooks.
 """
@@ -26,6 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import auth
 from werkzeug.datastructures import Authorization
 
+from mlops_mlflow_server import ring
 from mlops_mlflow_server.names import is_stable
 
 _logger = logging.getLogger("mlflow.mlops")
@@ -41,11 +42,11 @@ GATEWAY_HEADER = "X-MLflow-Authorization"
 _UNFIT = re.compile(r"[\x00-\x1f\x7f:,]")
 
 
-def _shared_password() -> bytes:
-    password = os.environ.get("MLOPS_BRIDGE_PASSWORD", "")
-    if len(password) < SHORTEST:
+def _shared_passwords() -> list[bytes]:
+    passwords = [os.environ.get("MLOPS_BRIDGE_PASSWORD", ""), *ring.others("MLOPS_BRIDGE_PASSWORD")]
+    if any(len(password) < SHORTEST for password in passwords):
         raise ValueError(f"MLOPS_BRIDGE_PASSWORD must have at least {SHORTEST} characters")
-    return password.encode()
+    return [password.encode() for password in passwords]
 
 
 def _reserved_names() -> frozenset[str]:
@@ -53,7 +54,7 @@ def _reserved_names() -> frozenset[str]:
     return frozenset(name.strip().lower() for name in names if name.strip())
 
 
-_PASSWORD = _shared_password()
+_PASSWORDS = _shared_passwords()
 _RESERVED = _reserved_names()
 
 
@@ -76,7 +77,7 @@ def _credentials() -> Authorization | None:
 def _authenticate(given: Authorization | None) -> Authorization | Response:
     if given is None or given.type != "basic" or given.username is None or given.password is None:
         return auth.make_basic_auth_response()
-    if hmac.compare_digest(given.password.encode(), _PASSWORD):
+    if any([hmac.compare_digest(given.password.encode(), password) for password in _PASSWORDS]):
         return _person(given.username)
     if auth._authenticate_cached(given.username, given.password):
         return given

@@ -11,15 +11,18 @@ are wrapped with the configured one, in one transaction. The workers do so too s
 have added a secret after `migrate`. A key that does not fit what is stored ends the start before anything is changed.
 """
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterable
 
 import sqlalchemy
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from mlflow.environment_variables import MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlWebhook
 from mlflow.store.tracking.dbmodels.models import SqlGatewaySecret
+from mlflow.utils import crypto
 from mlflow.utils.crypto import (
     CRYPTO_KEK_PASSPHRASE_ENV_VAR,
     DEFAULT_KEK_PASSPHRASE,
@@ -29,6 +32,7 @@ from mlflow.utils.crypto import (
 )
 from sqlalchemy import orm
 
+from mlops_mlflow_server import ring
 from mlops_mlflow_server.databases import Failure, say
 
 # Table in MLflow's own database with a text that was encrypted with the key of the webhooks.
@@ -54,11 +58,36 @@ def ensure(engine: sqlalchemy.Engine) -> None:
     if not os.environ.get(WEBHOOK_KEY):
         raise Failure(f"{WEBHOOK_KEY} is not set: each process would encrypt with a key of its own")
     wrap_gateway_secrets(engine)
-    check_webhooks(engine, Fernet(os.environ[WEBHOOK_KEY]))
+    check_webhooks(engine, os.environ[WEBHOOK_KEY], ring.previous(WEBHOOK_KEY), ring.others(WEBHOOK_KEY))
+
+
+def accept() -> bool:
+    """Let MLflow read what the previous and the next keys encrypted; return whether this version has what that takes."""
+    column = SqlWebhook.__table__.c.secret.type
+    if not hasattr(column, "cipher") or not hasattr(crypto, "unwrap_dek"):
+        return False
+    if os.environ.get(WEBHOOK_KEY):
+        column.cipher = MultiFernet([Fernet(key) for key in (os.environ[WEBHOOK_KEY], *ring.others(WEBHOOK_KEY))])
+
+    @functools.cache
+    def keys() -> list[bytes]:
+        return [KEKManager(passphrase).get_kek() for passphrase in ring.others(CRYPTO_KEK_PASSPHRASE_ENV_VAR)]
+
+    def unwrap(wrapped_dek: bytes, kek: bytes) -> bytes:
+        try:
+            return unwrap_dek(wrapped_dek, kek)
+        except MlflowException:
+            for key in keys():
+                with contextlib.suppress(MlflowException):
+                    return unwrap_dek(wrapped_dek, key)
+            raise
+
+    crypto.unwrap_dek = unwrap
+    return True
 
 
 def wrap_gateway_secrets(engine: sqlalchemy.Engine) -> None:
-    """Wrap secrets of the AI gateway with the configured passphrase that are wrapped with the published one.
+    """Wrap secrets of the AI gateway with the configured passphrase that the previous or the published one opens.
 
     Raises:
         Failure: the passphrase opens none of the secrets, and the published one not all of them.
@@ -71,7 +100,14 @@ def wrap_gateway_secrets(engine: sqlalchemy.Engine) -> None:
         current = manager()
         others = [each for each in secrets if not _opens(each, current)]
         # Whose version differs was wrapped before MLFLOW_CRYPTO_KEK_VERSION was changed.
-        passphrases = (DEFAULT_KEK_PASSPHRASE, os.environ[CRYPTO_KEK_PASSPHRASE_ENV_VAR])
+        passphrases = (
+            DEFAULT_KEK_PASSPHRASE,
+            os.environ[CRYPTO_KEK_PASSPHRASE_ENV_VAR],
+            *ring.previous(CRYPTO_KEK_PASSPHRASE_ENV_VAR),
+        )
+        # A process of after a rotation has wrapped these.
+        for key in ring.following(CRYPTO_KEK_PASSPHRASE_ENV_VAR) if others else ():
+            others = [each for each in others if not _opens(each, manager(key))]
         former = {
             each.secret_id: candidate
             for each in others
@@ -106,15 +142,23 @@ def _opens(secret: SqlGatewaySecret, manager: KEKManager) -> bool:
     return True
 
 
-def check_webhooks(engine: sqlalchemy.Engine, key: Fernet) -> None:
-    """Disable webhooks whose secret no process can read any more; they would break every list of webhooks.
+def check_webhooks(engine: sqlalchemy.Engine, current: str, previous: Iterable[str], others: Iterable[str]) -> None:
+    """Encrypt secrets of webhooks with the current key that the previous one opens, and disable what none opens.
 
-    Their secrets were encrypted with the key of a process that has ended. Without its secret a webhook's calls would be
-    unsigned, so it is disabled until an administrator sets another secret.
+    Their secrets were encrypted with the key of a process that has ended. They would break every list of webhooks, and
+    without its secret a webhook's calls would be unsigned, so it is disabled until an administrator sets another secret.
+
+    Args:
+        engine: engine of MLflow's own database.
+        current: the key that encrypts.
+        previous: keys whose texts are encrypted again.
+        others: all keys that decrypt as well.
 
     Raises:
-        Failure: the secrets were encrypted with another key than this one.
+        Failure: the secrets were encrypted with another key than these.
     """
+    own, former = Fernet(current), [Fernet(key) for key in previous]
+    known = MultiFernet([own, *(Fernet(key) for key in others)])
     with engine.begin() as connection:
         if not sqlalchemy.inspect(connection).has_table(SAMPLES.name):
             connection.execute(
@@ -122,29 +166,35 @@ def check_webhooks(engine: sqlalchemy.Engine, key: Fernet) -> None:
             )
         is_webhooks = SAMPLES.c.name == SqlWebhook.__tablename__
         sample = connection.scalar(sqlalchemy.select(SAMPLES.c.sample).where(is_webhooks))
-        fits = sample is not None and _decrypts(key, sample)
+        fits = sample is not None and _decrypts(known, sample)
         rows = connection.execute(sqlalchemy.select(WEBHOOKS).where(WEBHOOKS.c.secret.is_not(None))).all()
-        unreadable = [row for row in rows if not _decrypts(key, row.secret)]
+        unreadable = [row for row in rows if not _decrypts(known, row.secret)]
         if unreadable and sample is not None and not fits:
             raise Failure(
                 f"{WEBHOOK_KEY} is not the key that the secrets of the webhooks were encrypted with "
                 f"({', '.join(sorted(row.name for row in unreadable))}): set the former key, or delete these webhooks"
             )
+        update = sqlalchemy.update(WEBHOOKS)
         for row in unreadable:
             connection.execute(
-                sqlalchemy.update(WEBHOOKS)
-                .where(WEBHOOKS.c.webhook_id == row.webhook_id)
-                .values(secret=None, status="DISABLED")
+                update.where(WEBHOOKS.c.webhook_id == row.webhook_id).values(secret=None, status="DISABLED")
             )
             say(f"The webhook {row.name} is disabled, since the key of its secret is lost: set a secret and enable it")
-        if not fits:
+        rotated = [row for row in rows if any(_decrypts(key, row.secret) for key in former)]
+        for row in rotated:
+            # Not where a user has set another secret meanwhile.
+            same = sqlalchemy.and_(WEBHOOKS.c.webhook_id == row.webhook_id, WEBHOOKS.c.secret == row.secret)
+            connection.execute(update.where(same).values(secret=known.rotate(row.secret.encode()).decode()))
+        if rotated:
+            say(f"{len(rotated)} secrets of webhooks are now encrypted with {WEBHOOK_KEY}")
+        if not fits or any(_decrypts(key, sample) for key in former):
             connection.execute(sqlalchemy.delete(SAMPLES).where(is_webhooks))
             connection.execute(
-                sqlalchemy.insert(SAMPLES).values(name=SqlWebhook.__tablename__, sample=key.encrypt(b"mlops").decode())
+                sqlalchemy.insert(SAMPLES).values(name=SqlWebhook.__tablename__, sample=own.encrypt(b"mlops").decode())
             )
 
 
-def _decrypts(key: Fernet, text: str) -> bool:
+def _decrypts(key: Fernet | MultiFernet, text: str) -> bool:
     """Return whether a text was encrypted with this key."""
     try:
         key.decrypt(text.encode())

@@ -15,16 +15,18 @@ parses them, and a search by run returns no token.
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from mlflow.exceptions import MlflowException
 from mlflow.utils.search_utils import SearchLoggedModelsPaginationToken as LoggedModelsToken
 from mlflow.utils.search_utils import SearchModelVersionUtils, SearchUtils
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.graphql import middleware as graphql
 from mlflow_oidc_auth.hooks import after_request
+
+from mlops_mlflow_server import ring
 
 # Rows of the first fetch after a page, which mostly only looks for one more visible row, and of those after it.
 FIRST_ROWS = 20
@@ -92,11 +94,12 @@ class Tokens:
 
     Args:
         secret: what the key is derived from.
+        others: what keys are derived from that decrypt as well.
     """
 
-    def __init__(self, secret: str):
-        key = hashlib.sha256(b"mlops page tokens:" + secret.encode()).digest()
-        self._cipher = Fernet(base64.urlsafe_b64encode(key))
+    def __init__(self, secret: str, others: Iterable[str] = ()):
+        keys = [hashlib.sha256(b"mlops page tokens:" + each.encode()).digest() for each in (secret, *others)]
+        self._cipher = MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in keys])
 
     def seal(self, text: str) -> str:
         """Return `text` encrypted."""
@@ -160,7 +163,7 @@ def _install_tokens() -> bool:
     )
     if not all(hasattr(owner, name) for owner, name in needed):
         return False
-    tokens = Tokens(config.SECRET_KEY)
+    tokens = Tokens(config.SECRET_KEY, ring.others("SECRET_KEY"))
     encode, decode = LoggedModelsToken.encode, LoggedModelsToken.decode
     SearchUtils.create_page_token = classmethod(lambda _class, offset: tokens.create(offset))
     SearchUtils.parse_start_offset_from_page_token = classmethod(lambda _class, token: tokens.offset(token))

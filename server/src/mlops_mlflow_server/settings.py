@@ -45,6 +45,8 @@ Variable (unit, default):
 - `MLOPS_KUBERNETES_NAMESPACES` (names, none): namespaces whose service account tokens are accepted.
 - `MLOPS_KUBERNETES_AUDIENCE` (name, none): the required audience of these tokens.
 - `MLFLOW_CRYPTO_KEK_PASSPHRASE`, `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`: required, of MLflow.
+- `MLOPS_PREVIOUS_<variable>`, `MLOPS_NEXT_<variable>` (none): the keys before and after the current one (`ring`), of
+  `SECRET_KEY`, `OIDC_CLIENT_SECRET` and the two variables above.
 - `MLOPS_TOP_LEVEL_GROUPS` (names with slashes between them, none): with oidc, groups that count at the top level only.
 - `MLOPS_VERIFIED_EMAIL` (false): with oidc, whether an address must be verified to be a user's name.
 - `MLOPS_DATABASE_WAIT` (s, 120): how long `migrate` waits for each database, and `wait` for the migration.

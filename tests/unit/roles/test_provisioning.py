@@ -1,5 +1,6 @@
 """What the Jobs of PostgreSQL and MinIO make, against real servers where their programs are installed."""
 
+import contextlib
 import glob
 import os
 import pathlib
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -64,9 +66,30 @@ class Postgres:
         file.write_text(script)
         self._run(self._programs / "psql", "-X", "-q", "-d", "postgres", "-f", file, **passwords)
 
-    def query(self, statement: str) -> list[str]:
+    def query(self, statement: str, database: str = "postgres", user: str = SUPERUSER) -> list[str]:
         """The rows of an answer."""
-        return self._run(self._programs / "psql", "-X", "-At", "-d", "postgres", "-c", statement).splitlines()
+        return self._run(
+            self._programs / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, PGUSER=user
+        ).splitlines()
+
+    @contextlib.contextmanager
+    def session(self, database: str, user: str) -> Iterator[subprocess.Popen]:
+        """A session that has begun, as the process that holds it."""
+        process = subprocess.Popen(
+            [self._programs / "psql", "-X", "-d", database, "-c", "SELECT pg_sleep(60)"],
+            env={**self._environment, "PGUSER": user},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **self._options,
+        )
+        try:
+            asked = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}'"
+            while self.query(asked) == ["0"]:
+                assert process.poll() is None
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
@@ -82,17 +105,47 @@ def postgres():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_database_role_that_is_no_longer_declared_may_not_log_in(postgres):
-    role = rendering.Role("postgres")
+@pytest.fixture
+def provision(postgres):
+    """A function that makes roles, with the names of their logins; it returns who may log in."""
 
-    def provision(*names):
-        options = {"postgres_roles": [{"name": name} for name in names]}
-        (config,) = role.render("postgres-provision.configmap.yaml.j2", options)
+    def provision(*names, rotating=False, **logins):
+        options = {
+            "postgres_roles": [{"name": name, "databases": [f"of-{name}"]} for name in names],
+            "platform_rotating": rotating,
+        }
+        (config,) = rendering.Role("postgres").render("postgres-provision.configmap.yaml.j2", options)
         # The setting of an extension that this server has not loaded.
         script = config["data"]["provision.sql"].replace("SET pg_stat_statements.track_utility = off;", "")
-        postgres.provision(script, **{f"ROLE_PASSWORD_{n}": "a 'password'" for n in range(1, len(names) + 1)})
-        query = "SELECT rolname FROM pg_roles WHERE rolcanlogin ORDER BY 1"
-        return postgres.query(query)
+        environment = {f"ROLE_PASSWORD_{n}": "a 'password'" for n in range(1, len(names) + 1)}
+        environment |= {f"ROLE_LOGIN_{n}": logins.get(name, name) for n, name in enumerate(names, 1)}
+        postgres.provision(script, **environment)
+        return postgres.query("SELECT rolname FROM pg_roles WHERE rolcanlogin ORDER BY 1")
+
+    return provision
+
+
+def test_both_names_of_a_role_log_in_until_its_rotation_ends(postgres, provision):
+    assert provision("mlflow", "other") == ["mlflow", "other", "postgres"]
+    postgres.query("CREATE TABLE first (id int)", "of-mlflow", "mlflow")
+    assert provision("mlflow", "other", rotating=True, mlflow="mlflow_2") == ["mlflow", "mlflow_2", "other", "postgres"]
+    postgres.query("INSERT INTO first VALUES (1)", "of-mlflow", "mlflow")
+    # What the second name makes is the first one's, and the other way round.
+    postgres.query("ALTER TABLE first ADD word text; CREATE TABLE second (id int)", "of-mlflow", "mlflow_2")
+    postgres.query("ALTER TABLE second ADD word text", "of-mlflow", "mlflow")
+    with postgres.session("of-mlflow", "mlflow") as former:
+        assert provision("mlflow", "other", mlflow="mlflow_2") == ["mlflow_2", "other", "postgres"]
+        assert former.wait(10) != 0, "a session of the former name goes on"
+    owners = postgres.query("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'", "of-mlflow")
+    assert owners == ["mlflow"]
+    # And back, with the former name that may log in until the end.
+    assert provision("mlflow", "other", rotating=True) == ["mlflow", "mlflow_2", "other", "postgres"]
+    assert provision("mlflow", "other") == ["mlflow", "other", "postgres"]
+    postgres.query("SELECT * FROM second", "of-mlflow", "mlflow")
+    assert provision("other") == ["other", "postgres"]
+
+
+def test_a_database_role_that_is_no_longer_declared_may_not_log_in(postgres, provision):
 
     postgres.query("CREATE ROLE by_hand LOGIN")
     postgres.query("CREATE ROLE noted LOGIN; COMMENT ON ROLE noted IS 'the backup'")
@@ -145,7 +198,7 @@ class Minio:
         self._process.kill()
         self._process.wait()
 
-    def provision(self, *buckets: tuple[str, str, str]) -> str:
+    def provision(self, *buckets: tuple[str, str, str], rotating: str = "false") -> str:
         """Run the Job's script for buckets with their keys and passwords; return its output."""
         places = self._folder / "job"
         shutil.rmtree(places, ignore_errors=True)
@@ -165,7 +218,7 @@ class Minio:
         script = SCRIPT.read_text().replace("/credentials/", f"{places}/credentials/")
         script = script.replace("/etc/provision/", f"{places}/etc/provision/")
         done = subprocess.run(
-            ["sh", "-c", script], env=self._environment, capture_output=True, text=True, timeout=300, check=False
+            ["sh", "-c", script], env=self._environment | {"ROTATING": rotating}, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -212,3 +265,18 @@ def test_a_key_of_a_bucket_makes_no_further_keys_and_ends_when_it_is_no_longer_d
     assert not minio.call("other", password, "ls", "own/other")
     minio.provision()
     assert not minio.call("mlflow", password, *put)
+
+
+def test_both_names_of_a_key_are_valid_until_its_rotation_ends(minio):
+    former, following = "a-password-of-a-bucket", "another-password-of-it"
+    minio.provision(("mlflow", "mlflow", former))
+    minio.provision(("mlflow", "mlflow_2", following), rotating="true")
+    assert minio.call("mlflow", former, "ls", "own/mlflow")
+    assert minio.call("mlflow_2", following, "ls", "own/mlflow")
+    minio.provision(("mlflow", "mlflow_2", following))
+    assert not minio.call("mlflow", former, "ls", "own/mlflow")
+    assert minio.call("mlflow_2", following, "ls", "own/mlflow")
+    minio.provision(("mlflow", "mlflow", "a-third-password-of-it"), rotating="true")
+    assert not minio.call("mlflow", former, "ls", "own/mlflow")
+    assert minio.call("mlflow", "a-third-password-of-it", "ls", "own/mlflow")
+    assert minio.call("mlflow_2", following, "ls", "own/mlflow")

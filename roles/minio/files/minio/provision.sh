@@ -69,6 +69,8 @@ while read -r number bucket versioning <&3; do
   fi
   mc --quiet admin group add minio "$group" "$key" >/dev/null
   declared="$declared$key,"
+  # Until all pods have the new one of the two names.
+  if [ "$ROTATING" = true ]; then declared="$declared$bucket,${bucket}_2,"; fi
 done 3</etc/provision/buckets
 
 # A key that was declared before would stay valid for ever. MinIO allows no comma in a key.

@@ -34,6 +34,7 @@ SERVER = {
         "hosts": ["postgres.postgres.svc", "*.peers.svc", "127.0.0.1"],
     },
 }
+ASKED = {"common_name": "", "hosts": [], "days": 90, "authority": "", "ca": False, "client": False, "issuer": ""}
 DAY = datetime.timedelta(days=1)
 
 
@@ -66,10 +67,10 @@ def test_a_certificate_is_verified_by_the_ca(cluster, run, tmp_path, name):
     result = run("credentials", secrets=[changed(SERVER, common_name=name), CA])
     assert result.get("failed") is None, result
     ca, server = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
-    assert sorted(ca) == ["tls.crt", "tls.key"]
+    assert sorted(ca) == ["next.crt", "next.key", "previous.crt", "tls.crt", "tls.key"]
     assert sorted(server) == ["ca.crt", "tls.crt", "tls.key"]
-    assert server["ca.crt"] == ca["tls.crt"]
-    assert result["certificates"] == {"mlflow/mlflow-ca": ca["tls.crt"].decode()}
+    assert server["ca.crt"] == ca["tls.crt"] + ca["next.crt"]
+    assert result["certificates"] == {"mlflow/mlflow-ca": server["ca.crt"].decode()}
     assert cluster.objects["/api/v1/namespaces/postgres/secrets/postgres-server-tls"]["type"] == "kubernetes.io/tls"
     key = serialization.load_pem_private_key(server["tls.key"], None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
@@ -152,8 +153,8 @@ def test_a_renewed_ca_verifies_what_it_signed_before(cluster, run, later):
     new_ca, new_server = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
     assert new_ca["tls.key"] == ca["tls.key"]
     assert new_ca["tls.crt"] != ca["tls.crt"]
-    assert new_server["ca.crt"] == new_ca["tls.crt"]
-    assert result["certificates"]["mlflow/mlflow-ca"] == new_ca["tls.crt"].decode()
+    assert new_server["ca.crt"] == new_ca["tls.crt"] + new_ca["next.crt"] + ca["tls.crt"]
+    assert result["certificates"]["mlflow/mlflow-ca"] == new_server["ca.crt"].decode()
     for old_or_new in (ca, new_ca):
         for signed in (server, new_server):
             read(signed["tls.crt"]).verify_directly_issued_by(read(old_or_new["tls.crt"]))
@@ -172,7 +173,7 @@ def test_what_is_damaged_is_issued_again(cluster, run, broken):
     assert run("credentials", secrets=[CA, SERVER])["changed"] is True
     now = cluster.values("postgres/postgres-server-tls")
     read(now["tls.crt"]).verify_directly_issued_by(read(cluster.values("mlflow/mlflow-ca")["tls.crt"]))
-    assert now["ca.crt"] == cluster.values("mlflow/mlflow-ca")["tls.crt"]
+    assert now["ca.crt"] == certificates.trusted(cluster.values("mlflow/mlflow-ca"))
 
 
 def test_two_runs_at_once_agree_on_one_ca(cluster, run):
@@ -186,8 +187,45 @@ def test_two_runs_at_once_agree_on_one_ca(cluster, run):
 
     cluster.before = write_meanwhile
     run("credentials", secrets=[CA, SERVER])
+    ca = cluster.values("mlflow/mlflow-ca")
+    assert {name: ca[name] for name in theirs} == theirs
+    assert cluster.values("postgres/postgres-server-tls")["ca.crt"] == theirs["tls.crt"] + ca["next.crt"]
+
+
+def test_a_ca_of_before_gets_a_next_one_and_its_certificates_stay(cluster, run):
+    theirs = certificates.issue_authority(Certificate("mlflow", ca=True, days=3650), certificates.now())
+    cluster.secret("mlflow/mlflow-ca", theirs, type="kubernetes.io/tls")
+    signed = certificates.issue(certificates.read_certificate("x", {**ASKED, **SERVER["certificate"]}), theirs, certificates.now())
+    cluster.secret("postgres/postgres-server-tls", signed, type="kubernetes.io/tls")
+    run("credentials", secrets=[CA, SERVER])
+    ca, server = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
+    assert {name: ca[name] for name in theirs} == theirs
+    assert server == {**signed, "ca.crt": theirs["tls.crt"] + ca["next.crt"]}
+
+
+def test_a_rotated_ca_is_trusted_by_who_has_read_the_former_ones(cluster, run):
+    run("credentials", secrets=[CA, SERVER])
+    for _turn in range(2):
+        before, trusted = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
+        run("credentials", secrets=[CA, SERVER], rotate=["mlflow-ca"])
+        ca, server = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
+        assert (ca["tls.crt"], ca["tls.key"]) == (before["next.crt"], before["next.key"])
+        assert ca["previous.crt"] == before["tls.crt"]
+        assert ca["next.crt"] not in before.values()
+        # What is signed now is trusted by who knows the former bundle, and the other way round.
+        assert read(server["tls.crt"]).issuer == read(ca["tls.crt"]).subject
+        read(server["tls.crt"]).verify_directly_issued_by(read(ca["tls.crt"]))
+        assert ca["tls.crt"] in trusted["ca.crt"]
+        assert before["tls.crt"] in server["ca.crt"]
+        assert run("credentials", secrets=[CA, SERVER])["changed"] is False
+
+
+def test_a_ca_that_has_no_next_one_is_not_rotated(cluster, run):
+    theirs = certificates.issue_authority(Certificate("mlflow", ca=True, days=3650), certificates.now())
+    cluster.secret("mlflow/mlflow-ca", theirs, type="kubernetes.io/tls")
+    result = run("credentials", secrets=[CA, SERVER], rotate=["mlflow-ca"])
+    assert result["msg"].endswith("Secret mlflow/mlflow-ca has no next CA yet: run site.yml first, so that all pods know it")
     assert cluster.values("mlflow/mlflow-ca") == theirs
-    assert cluster.values("postgres/postgres-server-tls")["ca.crt"] == theirs["tls.crt"]
 
 
 # --- what cert-manager makes ------------------------------------------------------------------------------------------
