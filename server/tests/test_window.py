@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import secrets
 import threading
 import time
 
@@ -236,6 +237,36 @@ def test_what_runs_ends_before(found):
     with opened(found):
         assert ended, "a transaction was still running"
         assert found.server.execute(f"SELECT settled > begun FROM {window.TABLE}", found.tracking) == [(True,)]
+
+
+def test_transactions_of_both_names_of_the_account_count(found):
+    """A rotation of the password changes between two roles, of which one is a member of the other and acts as it."""
+    mark = secrets.token_hex(4)
+    owner, other, stranger = (f"{name}_{mark}" for name in ("owner", "other", "stranger"))
+    window.prepare(engine(found))
+    for statement in (
+        f"CREATE ROLE {owner} LOGIN",
+        f"CREATE ROLE {other} LOGIN IN ROLE {owner}",
+        f"ALTER ROLE {other} SET role = {owner}",
+        f"CREATE ROLE {stranger} LOGIN",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {owner}",
+    ):
+        found.server.execute(statement, found.tracking)
+    url = sqlalchemy.make_url(found.variables["MLFLOW_BACKEND_STORE_URI"])
+
+    def runs(mine, theirs):
+        looking, busy = (
+            sqlalchemy.create_engine(url.set(username=name), poolclass=sqlalchemy.pool.NullPool) for name in (mine, theirs)
+        )
+        with looking.connect() as connection, busy.begin() as transaction:
+            transaction.execute(sqlalchemy.text("SELECT 1"))
+            since = connection.scalar(sqlalchemy.text("SELECT clock_timestamp()"))
+            connection.rollback()
+            return window._running(connection, since) is not None
+
+    names = (owner, other)
+    assert [runs(mine, theirs) for mine in names for theirs in names] == [True] * 4
+    assert [runs(mine, stranger) for mine in names] == [False, False]
 
 
 @pytest.mark.usefixtures("quick")
