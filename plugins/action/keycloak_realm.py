@@ -213,7 +213,7 @@ def declared(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any], changes: Changes) -> None:
-    """Log the administrator in; with the former password, where that was rotated in the Secret, and then set the new one.
+    """Log the administrator in; where the Secret was rotated, with the former password, and then set the new one.
 
     Raises:
         NotThereYet: in check mode, where the Secret is to come.

@@ -67,8 +67,8 @@ options:
             Python library cryptography).
           - V(length) is the number of characters, from 8 to 1024; by default 32 for V(password) and 64 for V(hex). A
             V(fernet) key has 44.
-          - V(overlap), beside V(generate), is whether the Secret has two more keys, C(KEY-previous) and C(KEY-next), for
-            what is verified or decrypted. With O(rotate) each value moves on by one place, so that those who have read
+          - V(overlap), beside V(generate), is whether the Secret has two more keys, C(KEY-previous) and C(KEY-next), by
+            which is verified or decrypted. With O(rotate) each value moves on by one place, so that those who have read
             the Secret before and those who read it afterwards know one another's.
           - An empty dictionary means that the value must be supplied or already be there.
           - A Secret has these or O(secrets[].certificate).

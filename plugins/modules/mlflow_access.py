@@ -171,7 +171,7 @@ options:
     default: []
   issued_after:
     description:
-      - A time, such as V(2026-12-01T09:30:00Z). Tokens that were issued before are renewed, as if they were about to end.
+      - A time, such as V(2026-12-01T09:30:00Z). Tokens that were issued before are renewed, as if they ended soon.
       - Without it they are renewed when they are about to end.
     type: str
     default: ""
@@ -299,7 +299,9 @@ def read(params: dict[str, Any]) -> Declaration:
     if params["issued_after"]:
         after = moment(params["issued_after"])
         if after is None:
-            raise MlflowError(f"issued_after is '{params['issued_after']}', and must be a time such as 2026-12-01T09:30:00Z")
+            raise MlflowError(
+                f"issued_after is '{params['issued_after']}', and must be a time such as 2026-12-01T09:30:00Z"
+            )
         wanted.clients.issued_after = wanted.tokens.issued_after = after
     if params["auth_plugin"] == "auto":
         params["auth_plugin"] = around.plugin

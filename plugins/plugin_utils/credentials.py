@@ -149,12 +149,15 @@ def parse_key(secret: str, name: str, given: Any) -> list[Key]:
     given = {} if given is None else given
     if not isinstance(given, dict) or set(given) - {"value", "alternate", "generate", "length", "overlap"}:
         raise WrongInputError(
-            f"{where} must be a dictionary with value and alternate, or with generate, length and overlap, or an empty one"
+            f"{where} must be a dictionary with value and alternate, or with generate, length and overlap, "
+            "or an empty one"
         )
     if "value" in given:
         texts = [given[each] for each in ("value", "alternate") if each in given]
         if not all(isinstance(text, str) and text for text in texts) or len(given) > len(texts):
-            raise WrongInputError(f"{where}: value must be a string that is not empty, and stands alone or with alternate")
+            raise WrongInputError(
+                f"{where}: value must be a string that is not empty, and stands alone or with alternate"
+            )
         value, alternate = (*(text.encode() for text in texts), None)[:2]
         return [Key(name, literal=value, alternate=alternate)]
     if "generate" not in given:
@@ -567,13 +570,14 @@ class Ensurer:
         if wanted.rotate and not generated:
             generated.update(rotated(wanted, there))
         for key in wanted.keys:
-            declared = key.declared(there[key.name])
+            existing = there[key.name]
+            declared = key.declared(existing)
             if wanted.rotate and key.name in generated:
                 values[key.name] = generated[key.name]
             elif declared is not None:
                 values[key.name] = declared
-            elif there[key.name]:
-                values[key.name] = there[key.name]
+            elif existing:
+                values[key.name] = existing
             elif key.generate:
                 generated[key.name] = generated.get(key.name) or generate(key.generate, key.length)
                 values[key.name] = generated[key.name]

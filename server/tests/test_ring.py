@@ -60,7 +60,7 @@ def is_logged_in(server: process.Server, cookies: Mapping[str, str]) -> bool:
 @pytest.mark.parametrize("secret", [provider.SECRET, "another secret"])
 @pytest.mark.parametrize(("first", "second"), [("before", "after"), ("after", "before")])
 def test_a_login_at_one_side_is_one_at_the_other(sides, idp, first, second, secret):
-    """Whichever client secret the provider takes, and with a refresh token that the one encrypted and the other uses."""
+    """Whichever client secret the provider takes, and with a refresh token that the other one encrypted."""
     idp.secret, idp.expires_in = secret, 2
     with getattr(sides, first).client() as client:
         assert provider.log_in(client).status_code == 302

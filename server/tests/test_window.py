@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
+import secrets
 import subprocess
 import sys
-import secrets
 import threading
 import time
 
@@ -256,7 +256,8 @@ def test_transactions_of_both_names_of_the_account_count(found):
 
     def runs(mine, theirs):
         looking, busy = (
-            sqlalchemy.create_engine(url.set(username=name), poolclass=sqlalchemy.pool.NullPool) for name in (mine, theirs)
+            sqlalchemy.create_engine(url.set(username=name), poolclass=sqlalchemy.pool.NullPool)
+            for name in (mine, theirs)
         )
         with looking.connect() as connection, busy.begin() as transaction:
             transaction.execute(sqlalchemy.text("SELECT 1"))

@@ -290,7 +290,12 @@ def test_check_mode_names_what_would_be_rotated_and_changes_nothing(deployed):
         ([], "platform_rotate is empty: give -e platform_rotate=all, or some of "),
         (["-e", "platform_rotate=mlflow-db"], "platform_rotate has mlflow-db: give all, or some of "),
         (
-            ["-e", "platform_rotate=minio-root", "-e", '{"platform_credentials": {"minio-root": {"password": {"env": "HOME"}}}}'],
+            [
+                "-e",
+                "platform_rotate=minio-root",
+                "-e",
+                '{"platform_credentials": {"minio-root": {"password": {"env": "HOME"}}}}',
+            ],
             "platform_rotate has minio-root: give all, or some of ",
         ),
     ],

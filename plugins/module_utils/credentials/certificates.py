@@ -251,7 +251,7 @@ def _covers(name: str, host: str) -> bool:
 
 
 def trusted(authority: Bundle) -> bytes:
-    """Give the certificates that clients of a CA trust, in PEM form: the current one, the next one, and the previous one."""
+    """Give the certificates that clients of a CA trust, in PEM form: the current, the next, and the previous one."""
     found = [authority.get(name, b"").strip() for name in (CERTIFICATE, NEXT_CERTIFICATE, PREVIOUS_CERTIFICATE)]
     return b"".join(each + b"\n" for each in dict.fromkeys(found) if each)
 
@@ -283,7 +283,9 @@ def issue_authority(wanted: Certificate, at: datetime.datetime, former: Mapping[
     return {CERTIFICATE: _pem(builder.sign(key, library.hashes.SHA256())), KEY: _private_pem(key)}
 
 
-def ensure_authority(wanted: Certificate, at: datetime.datetime, former: Mapping[str, bytes], *, rotate: bool) -> Bundle:
+def ensure_authority(
+    wanted: Certificate, at: datetime.datetime, former: Mapping[str, bytes], *, rotate: bool
+) -> Bundle:
     """Give a CA with the next one: what is there stays until it has to be renewed.
 
     Args:
@@ -294,9 +296,7 @@ def ensure_authority(wanted: Certificate, at: datetime.datetime, former: Mapping
         CertificateError: There is no next one.
     """
     current = {name: former[name] for name in (CERTIFICATE, KEY) if former.get(name)}
-    coming = {
-        own: former[name] for own, name in ((CERTIFICATE, NEXT_CERTIFICATE), (KEY, NEXT_KEY)) if former.get(name)
-    }
+    coming = {own: former[name] for own, name in ((CERTIFICATE, NEXT_CERTIFICATE), (KEY, NEXT_KEY)) if former.get(name)}
     previous = former.get(PREVIOUS_CERTIFICATE)
     if rotate and current:
         if not coming:

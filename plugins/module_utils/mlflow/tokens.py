@@ -501,15 +501,16 @@ class Tokens:
             return "it was changed by another writer"
         if expires is None:
             return "MLflow no longer has it"
-        left = expires - self._now()
-        if left <= timedelta(days=want.renew_before):
-            return f"it ends on {_day(expires)}" if left > timedelta(0) else f"it ended on {_day(expires)}"
-        if left > timedelta(days=want.lifetime + 1):
-            return f"it would live until {_day(expires)}"
+        left, ends = expires - self._now(), _day(expires)
         issued = moment(kept.annotations.get(ISSUED, ""))
-        if self._issued_after and (issued is None or issued < self._issued_after):
-            return f"it was issued on {_day(issued)}" if issued else "it is not known when it was issued"
-        return ""
+        why = ""
+        if left <= timedelta(days=want.renew_before):
+            why = f"it ends on {ends}" if left > timedelta(0) else f"it ended on {ends}"
+        elif left > timedelta(days=want.lifetime + 1):
+            why = f"it would live until {ends}"
+        elif self._issued_after and (issued is None or issued < self._issued_after):
+            why = f"it was issued on {_day(issued)}" if issued else "it is not known when it was issued"
+        return why
 
     def _ensure_token(self, want: Delivery, kept: IssuedSecret | None) -> dict[str, Any]:
         value = kept.text(want.password_key) if kept else ""
@@ -803,7 +804,7 @@ def run_deliveries(module: Any, option: str, read: Callable[[dict[str, Any]], Wa
         changes = Changes(module.check_mode)
         instance = params["instance"] or default_instance(params)
         former = params.get("former_instances") or ()
-        found = ensure(Accounts(api, changes), read(params), instance=instance, former=former, issued_after=issued_after)
+        found = ensure(Accounts(api, changes), read(params), instance=instance, former=former)
         return {**changes.result(), option: found}
 
     def nothing_yet() -> dict[str, Any]:

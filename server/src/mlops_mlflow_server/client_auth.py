@@ -32,7 +32,7 @@ def basic(client: ClientAuth, _method: str, uri: str, headers: dict, body: str) 
     return uri, headers, body
 
 
-def flow(client: Any, request: Any) -> Generator:
+def flow(client: Any, request: Any) -> Generator[Any, Any, None]:
     """Send `request` with the client's secret, and again with another one where it is refused; httpx' `auth_flow`."""
     for secret in (client.client_secret, *(ring.others("OIDC_CLIENT_SECRET") if client.client_secret else ())):
         client.client_secret = secret

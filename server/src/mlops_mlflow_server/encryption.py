@@ -62,7 +62,7 @@ def ensure(engine: sqlalchemy.Engine) -> None:
 
 
 def accept() -> bool:
-    """Let MLflow read what the previous and the next keys encrypted; return whether this version has what that takes."""
+    """Let MLflow read what the previous and the next keys encrypted; return whether this version fits."""
     column = SqlWebhook.__table__.c.secret.type
     if not hasattr(column, "cipher") or not hasattr(crypto, "unwrap_dek"):
         return False
@@ -145,8 +145,8 @@ def _opens(secret: SqlGatewaySecret, manager: KEKManager) -> bool:
 def check_webhooks(engine: sqlalchemy.Engine, current: str, previous: Iterable[str], others: Iterable[str]) -> None:
     """Encrypt secrets of webhooks with the current key that the previous one opens, and disable what none opens.
 
-    Their secrets were encrypted with the key of a process that has ended. They would break every list of webhooks, and
-    without its secret a webhook's calls would be unsigned, so it is disabled until an administrator sets another secret.
+    Their secrets were encrypted with the key of a process that has ended. They would break every list of webhooks.
+    Without its secret a webhook's calls would be unsigned, so it is disabled until an administrator sets another one.
 
     Args:
         engine: engine of MLflow's own database.

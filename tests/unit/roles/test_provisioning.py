@@ -69,7 +69,17 @@ class Postgres:
     def query(self, statement: str, database: str = "postgres", user: str = SUPERUSER) -> list[str]:
         """The rows of an answer."""
         return self._run(
-            self._programs / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, PGUSER=user
+            self._programs / "psql",
+            "-X",
+            "-q",
+            "-At",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            database,
+            "-c",
+            statement,
+            PGUSER=user,
         ).splitlines()
 
     @contextlib.contextmanager
@@ -218,7 +228,12 @@ class Minio:
         script = SCRIPT.read_text().replace("/credentials/", f"{places}/credentials/")
         script = script.replace("/etc/provision/", f"{places}/etc/provision/")
         done = subprocess.run(
-            ["sh", "-c", script], env=self._environment | {"ROTATING": rotating}, capture_output=True, text=True, timeout=300, check=False
+            ["sh", "-c", script],
+            env=self._environment | {"ROTATING": rotating},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -7,6 +7,8 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.mlops.mlflow.plugins.filter.components import (
     FilterModule,
+    account_names,
+    environment_of_keys,
     fill_in,
     given,
     hashes_of,
@@ -16,6 +18,7 @@ from ansible_collections.mlops.mlflow.plugins.filter.components import (
     program_clients,
     references,
     removals,
+    rotatable,
     seconds_of_duration,
     secrets_of_components,
     secrets_of_dependencies,
@@ -91,6 +94,44 @@ def test_secrets_of_items():
             "keys": {"username": {"value": "etl"}, "password": PASSWORD},
         }
     ]
+
+
+def test_accounts_have_two_names():
+    items = fill_in([[{"name": "etl"}]], "home", "{name}-login")
+    (found,) = secrets_of_items(items, {"username": "account", "password": PASSWORD})
+    assert found["keys"] == {"username": {"value": "etl", "alternate": "etl_2"}, "password": PASSWORD}
+    assert account_names("etl") == found["keys"]["username"]
+
+
+def test_environment_of_keys():
+    found = environment_of_keys({"SECRET_KEY": "secret-key"}, "keys")
+    assert [(each["name"], each["valueFrom"]["secretKeyRef"]) for each in found] == [
+        ("SECRET_KEY", {"name": "keys", "key": "secret-key"}),
+        ("MLOPS_PREVIOUS_SECRET_KEY", {"name": "keys", "key": "secret-key-previous", "optional": True}),
+        ("MLOPS_NEXT_SECRET_KEY", {"name": "keys", "key": "secret-key-next", "optional": True}),
+    ]
+
+
+def test_what_is_made_here_may_be_rotated():
+    def certificate(name, **more):
+        return {"name": name, "namespaces": ["one"], "certificate": {"authority": "one/ca", **more}}
+
+    secrets = [
+        secret("made", "one"),
+        secret("there", "one", existing=True),
+        secret("given", "one"),
+        secret("kept", "one"),
+        secret("literal", "one", keys={"url": {"value": "http://x"}, "ca.crt": {}, "other": None}),
+        certificate("tls"),
+        certificate("of-cert-manager", issuer="x"),
+        certificate("of-others", authority=""),
+        certificate("ca", authority="", ca=True),
+    ]
+    assert rotatable(secrets, {"given": {}}, ["kept"]) == {
+        "secrets": ["made"],
+        "certificates": ["tls"],
+        "authorities": ["ca"],
+    }
 
 
 def test_secrets_of_dependencies():

@@ -195,7 +195,9 @@ def test_two_runs_at_once_agree_on_one_ca(cluster, run):
 def test_a_ca_of_before_gets_a_next_one_and_its_certificates_stay(cluster, run):
     theirs = certificates.issue_authority(Certificate("mlflow", ca=True, days=3650), certificates.now())
     cluster.secret("mlflow/mlflow-ca", theirs, type="kubernetes.io/tls")
-    signed = certificates.issue(certificates.read_certificate("x", {**ASKED, **SERVER["certificate"]}), theirs, certificates.now())
+    signed = certificates.issue(
+        certificates.read_certificate("x", {**ASKED, **SERVER["certificate"]}), theirs, certificates.now()
+    )
     cluster.secret("postgres/postgres-server-tls", signed, type="kubernetes.io/tls")
     run("credentials", secrets=[CA, SERVER])
     ca, server = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
@@ -224,7 +226,9 @@ def test_a_ca_that_has_no_next_one_is_not_rotated(cluster, run):
     theirs = certificates.issue_authority(Certificate("mlflow", ca=True, days=3650), certificates.now())
     cluster.secret("mlflow/mlflow-ca", theirs, type="kubernetes.io/tls")
     result = run("credentials", secrets=[CA, SERVER], rotate=["mlflow-ca"])
-    assert result["msg"].endswith("Secret mlflow/mlflow-ca has no next CA yet: run site.yml first, so that all pods know it")
+    assert result["msg"].endswith(
+        "Secret mlflow/mlflow-ca has no next CA yet: run site.yml first, so that all pods know it"
+    )
     assert cluster.values("mlflow/mlflow-ca") == theirs
 
 

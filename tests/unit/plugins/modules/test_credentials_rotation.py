@@ -51,7 +51,9 @@ def test_an_account_changes_between_its_names_and_nothing_else_changes(cluster, 
         assert values == cluster.values("two/login")
         assert values["username"] == name
         assert values["password"] not in [each["password"] for each in seen]
-        assert [each["updated"] for each in result["secrets"] if each["name"] == "login"] == [["password", "username"]] * 2
+        assert [each["updated"] for each in result["secrets"] if each["name"] == "login"] == [
+            ["password", "username"]
+        ] * 2
         seen.append(copy.deepcopy(values))
         # An ordinary run keeps the name.
         assert run("credentials", secrets=ALL)["changed"] is False
@@ -113,8 +115,16 @@ def test_check_mode_names_what_would_change_and_changes_nothing(cluster, run):
     ("secret", "supplied", "message"),
     [
         ({**LOGIN, "existing": True}, {}, "platform_rotate has 'login': that Secret is not made here"),
-        (LOGIN, {"login": {"password": {"value": "x" * 20}}}, "platform_rotate has 'login': platform_credentials supplies"),
-        ({**LOGIN, "keys": {"url": {"value": "x"}}}, {}, "platform_rotate has 'login': none of its values is generated"),
+        (
+            LOGIN,
+            {"login": {"password": {"value": "x" * 20}}},
+            "platform_rotate has 'login': platform_credentials supplies",
+        ),
+        (
+            {**LOGIN, "keys": {"url": {"value": "x"}}},
+            {},
+            "platform_rotate has 'login': none of its values is generated",
+        ),
         ({**LOGIN, "name": "other"}, {}, "platform_rotate has 'login', and may have other"),
         (
             {**LOGIN, "keys": {"name": {"alternate": "x"}}},
