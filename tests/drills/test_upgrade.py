@@ -98,3 +98,12 @@ def test_upgrade_under_traffic(drill):
     drill.run(SITE).expect_no_change("the second run of this version")
     assert pods(stack) == pods_after, "the second run restarted PostgreSQL or MinIO"
     drill.use("after the upgrade")
+
+
+def test_an_upgrade_without_backups_has_to_be_asked_for(deployed):
+    """The drills' stack has none."""
+    refused = deployed.run("playbooks/upgrade.yml")
+    assert refused.code != 0
+    assert "platform_upgrade_without_backup=true" in " ".join(refused.output.split())
+    asked = deployed.run("playbooks/upgrade.yml", "-e", "platform_upgrade_without_backup=true")
+    asked.expect_success("upgrade.yml where nothing is to be upgraded")

@@ -77,3 +77,17 @@ def test_users_of_the_images_are_those_of_the_pods(image, templates):
     text = "".join(path.read_text() for path in (ROOT / "roles").glob(templates))
     pods = re.findall(r"'runAsUser': (\d+)(?:, 'runAsGroup': (\d+))?", text)
     assert set(pods) == {user}
+
+
+@pytest.mark.parametrize("page", ["backup", "upgrade", "rotation"])
+def test_playbooks_of_a_page_are_run_by_tests(page):
+    """With the variables of their commands; what a test gives as a word counts."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    commands = re.findall(r"\$ ansible-playbook [^\n|]*?\bmlops\.mlflow\.(\w+)([^\n#|]*)", text)
+    tests = "".join(
+        path.read_text() for folder in ("molecule", "tests/drills", "tests/lib") for path in (ROOT / folder).rglob("*.py")
+    )
+    wanted = {f"playbooks/{name}.yml" for name, _words in commands}
+    wanted |= {variable for _name, words in commands for variable in re.findall(r"-e (\w+)=", words)}
+    assert wanted
+    assert sorted(each for each in wanted if each not in tests) == []
