@@ -65,7 +65,7 @@ class ActionModule(LocalAction):
             },
         },
         "supplied": {"type": "dict", "default": {}, "no_log": True},
-        "rotate": {"type": "list", "elements": "str", "default": [], "no_log": False},
+        "rotate": {"type": "dict", "default": {}, "no_log": False},
         "create_namespaces": {"type": "bool", "default": True},
         "namespace_labels": {"type": "dict", "default": {}},
         "backend": {"type": "str", "choices": ["kubernetes", "sealed_secrets", "vault"], "default": "kubernetes"},
@@ -166,6 +166,7 @@ class ActionModule(LocalAction):
             "namespaces_created": ensurer.namespaces_created,
             "fingerprints": ensurer.fingerprints,
             "certificates": ensurer.certificates,
+            "versions": ensurer.versions,
             "warnings": warnings_of(wanted),
         }
 

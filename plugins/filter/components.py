@@ -173,7 +173,8 @@ def rotatable(secrets: list[dict[str, Any]], supplied: dict[str, Any], kept: lis
 
 def account_names(name: str) -> dict[str, str]:
     """Give the names between which rotations change an account, as module C(credentials) takes them."""
-    return {"value": name, "alternate": f"{name}_2"}
+    # PostgreSQL cuts names off at 63 bytes.
+    return {"value": name, "alternate": f"{name[:61]}_2"}
 
 
 def environment_of_keys(keys: dict[str, str], secret: str) -> list[dict[str, Any]]:

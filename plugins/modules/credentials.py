@@ -139,12 +139,12 @@ options:
     default: {}
   rotate:
     description:
-      - Names of Secrets whose generated values are replaced by others, and whose certificates are issued again.
+      - By the names of Secrets, which values are replaced by others. Certificates are issued again.
+      - Each is the entry of RV(versions) that a call before has returned. A Secret with another version has been rotated
+        by then, and stays. With an empty one, it is rotated in any case.
       - They have to be in O(secrets), and be neither supplied nor O(secrets[].existing=true).
-      - The task is not idempotent then. Each call rotates once.
-    type: list
-    elements: str
-    default: []
+    type: dict
+    default: {}
   create_namespaces:
     description: Whether to create namespaces that are missing.
     type: bool
@@ -367,4 +367,11 @@ certificates:
   returned: success
   type: dict
   sample: {"mlflow/mlflow-ca": "-----BEGIN CERTIFICATE----- ..."}
+versions:
+  description:
+    - A salted, slow hash of what O(rotate) replaces, by the names of the Secrets that can be rotated.
+    - Empty in check mode, where that would be generated.
+  returned: success
+  type: dict
+  sample: {"mlflow-db-credentials": 91c4c6b1f0de8a37}
 """

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -77,7 +77,7 @@ class SecretRequest:
     variable: str
     keys: list[Key]
     certificate: Certificate | None = None
-    rotate: bool = False
+    rotate: str | None = None  # the version that is to be replaced; empty for any
 
     @property
     def issued(self) -> bool:
@@ -227,7 +227,7 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
                 certificate=certificate,
             )
         )
-    mark_rotated(wanted, params.get("rotate") or [])
+    mark_rotated(wanted, params.get("rotate") or {})
     places = {place_of(each) for each in wanted if each.certificate and each.certificate.ca}
     for each in wanted:
         if each.issued and each.certificate and each.certificate.authority not in {"", *places}:
@@ -238,22 +238,25 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
     return wanted
 
 
-def mark_rotated(wanted: list[SecretRequest], names: list[str]) -> None:
+def mark_rotated(wanted: list[SecretRequest], versions: dict[str, str]) -> None:
     """Mark the Secrets that are rotated.
+
+    Args:
+        versions: by name, which values are replaced.
 
     Raises:
         WrongInputError: One of them is not requested, or its values are not made here.
     """
-    for name in names:
+    for name, version in versions.items():
         marked = [each for each in wanted if each.name == name]
         if not marked:
             known = ", ".join(sorted({each.name for each in wanted if not why_not_rotated(each)}))
-            raise WrongInputError(f"platform_rotate has '{name}', and may have {known}")
+            raise WrongInputError(f"rotate has '{name}', and may have {known}")
         reason = why_not_rotated(marked[0])
         if reason:
-            raise WrongInputError(f"platform_rotate has '{name}': {reason}")
+            raise WrongInputError(f"rotate has '{name}': {reason}")
         # Where it is requested with other keys too, the values are there by then.
-        marked[0].rotate = True
+        marked[0].rotate = str(version or "")
 
 
 def why_not_rotated(wanted: SecretRequest) -> str:
@@ -359,6 +362,7 @@ class Ensurer:
         # cannot tell.
         self.authorities: dict[str, dict[str, bytes]] = {}
         self.certificates: dict[str, str] = {}
+        self.versions: dict[str, str] = {}  # by name, of what can be rotated
 
     def another(self) -> Ensurer:
         """Give one for a further thread, with a store of its own and a common record."""
@@ -441,7 +445,7 @@ class Ensurer:
             return
         try:
             if wanted.issued and certificate:
-                values, fresh = self._issued(certificate, central, stored, generated, again=wanted.rotate)
+                values, fresh = self._issued(wanted, certificate, central, stored, generated)
             else:
                 values, fresh = self._values(wanted, central, stored, generated)
                 if certificate:
@@ -457,6 +461,8 @@ class Ensurer:
         for namespace in wanted.namespaces:
             self._write(wanted, stored[namespace], values, fresh, outcomes[namespace])
         unknown = bool(self._check_mode and fresh)
+        if not why_not_rotated(wanted):
+            self.versions[wanted.name] = "" if unknown else version_of(wanted, values)
         # Pods take up a renewed certificate by themselves.
         for namespace in wanted.namespaces if certificate is None else ():
             digest = "" if unknown else fingerprint(namespace, wanted.name, values)
@@ -567,12 +573,13 @@ class Ensurer:
         there = {
             key.name: next((values[key.name] for values in found if values.get(key.name)), None) for key in wanted.keys
         }
-        if wanted.rotate and not generated:
+        due = wanted.rotate is not None and wanted.rotate in ("", version_of(wanted, there))
+        if due and not generated:
             generated.update(rotated(wanted, there))
         for key in wanted.keys:
             existing = there[key.name]
             declared = key.declared(existing)
-            if wanted.rotate and key.name in generated:
+            if wanted.rotate is not None and generated.get(key.name):
                 values[key.name] = generated[key.name]
             elif declared is not None:
                 values[key.name] = declared
@@ -592,38 +599,41 @@ class Ensurer:
 
     def _issued(
         self,
+        request: SecretRequest,
         wanted: Certificate,
         central: dict[str, bytes],
         stored: dict[str, Secret | None],
         generated: dict[str, bytes],
-        *,
-        again: bool,
     ) -> tuple[dict[str, bytes], set[str]]:
         """Decide on a certificate of our CA, or on the CA's own: what is there stays until it has to be renewed.
 
         Args:
             central: Values that win over those in the cluster.
             generated: What was issued in earlier attempts, and is used again.
-            again: Whether another one is issued in any case.
         """
         at = certificates.now()
         there = [central] if central else []
         there += [one.data for one in stored.values() if one is not None]
+        authority = {} if wanted.ca else self.authorities[wanted.authority]
+
+        def stays(values: dict[str, bytes]) -> bool:
+            return certificates.stays(values, wanted, authority or values, at)
+
+        former = next(filter(stays, there), there[0] if there else {})
+        again = request.rotate is not None and request.rotate in ("", version_of(request, former))
         if wanted.ca:
-            valid = (values for values in there if certificates.stays(values, wanted, values, at))
-            former = next(valid, there[0] if there else {})
             if not (again and generated):
                 # Of an attempt that came second, only the pairs of a certificate and its key may be used.
                 made = {key: value for key, value in generated.items() if key != certificates.PREVIOUS_CERTIFICATE}
+                # In check mode, a CA that has no next one yet would have one by then.
+                rotate = again and not (self._check_mode and not former.get(certificates.NEXT_CERTIFICATE))
                 known = former if again else {**made, **former}
-                generated.update(certificates.ensure_authority(wanted, at, known, rotate=again))
+                generated.update(certificates.ensure_authority(wanted, at, known, rotate=rotate))
             return dict(generated), {key for key in generated if generated[key] != former.get(key)}
-        authority = self.authorities[wanted.authority]
-        for values in there if not again else ():
-            if certificates.stays(values, wanted, authority, at):
-                kept = {key: values[key] for key in wanted.keys if key in values}
-                kept[certificates.AUTHORITY] = certificates.trusted(authority)
-                return kept, {key for key in kept if generated.get(key) == kept[key]}
+        if former and stays(former) and not again:
+            kept = {key: former[key] for key in wanted.keys if key in former}
+            kept[certificates.AUTHORITY] = certificates.trusted(authority)
+            return kept, {key for key in kept if generated.get(key) == kept[key]}
         if not generated:
             generated.update(certificates.issue(wanted, authority, at))
         return dict(generated), set(generated)
@@ -696,6 +706,13 @@ class Ensurer:
                 self._store.create_namespace(namespace, self._namespace_labels)
             self.namespaces_created.append(namespace)
         self._namespaces.add(namespace)
+
+
+def version_of(wanted: SecretRequest, values: Mapping[str, bytes | None]) -> str:
+    """Give a hash of what a rotation replaces in a Secret; empty where it has nothing of that."""
+    name = next((key.name for key in wanted.keys if key.generate), certificates.KEY if wanted.issued else "")
+    value = values.get(name)
+    return fingerprint(wanted.namespaces[0], wanted.name, {name: value}) if value else ""
 
 
 def rotated(wanted: SecretRequest, there: dict[str, bytes | None]) -> dict[str, bytes]:

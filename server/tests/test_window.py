@@ -242,7 +242,7 @@ def test_what_runs_ends_before(found):
 def test_transactions_of_both_names_of_the_account_count(found):
     """A rotation of the password changes between two roles, of which one is a member of the other and acts as it."""
     mark = secrets.token_hex(4)
-    owner, other, stranger = (f"{name}_{mark}" for name in ("owner", "other", "stranger"))
+    owner, other, stranger = (f"{name}_{mark}{end}" for name, end in (("own", ""), ("own", "_2"), ("stranger", "")))
     window.prepare(engine(found))
     for statement in (
         f"CREATE ROLE {owner} LOGIN",

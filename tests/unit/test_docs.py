@@ -85,7 +85,9 @@ def test_playbooks_of_a_page_are_run_by_tests(page):
     text = (ROOT / "docs" / f"{page}.md").read_text()
     commands = re.findall(r"\$ ansible-playbook [^\n|]*?\bmlops\.mlflow\.(\w+)([^\n#|]*)", text)
     tests = "".join(
-        path.read_text() for folder in ("molecule", "tests/drills", "tests/lib") for path in (ROOT / folder).rglob("*.py")
+        path.read_text()
+        for folder in ("molecule", "tests/drills", "tests/lib")
+        for path in (ROOT / folder).rglob("*.py")
     )
     wanted = {f"playbooks/{name}.yml" for name, _words in commands}
     wanted |= {variable for _name, words in commands for variable in re.findall(r"-e (\w+)=", words)}

@@ -123,8 +123,9 @@ class Admin(Client):
         found = self.get(f"read the administrator {username}", realm, username=username, exact=True)
         if not found:
             raise KeycloakError(f"Keycloak has no administrator {username} by now")
-        body = {"type": "password", "value": password, "temporary": False}
-        self.put(f"set the password of the administrator {username}", f"{realm}/{found[0]['id']}/reset-password", body)
+        body, user = {"type": "password", "value": password, "temporary": False}, f"{realm}/{found[0]['id']}"
+        self.put(f"set the password of the administrator {username}", f"{user}/reset-password", body)
+        self.call(f"end the sessions of the administrator {username}", "POST", f"{user}/logout")
 
     def _renew(self) -> None:
         form = urlencode({"grant_type": "password", "client_id": "admin-cli", **self._account})

@@ -188,10 +188,12 @@ def check_webhooks(engine: sqlalchemy.Engine, current: str, previous: Iterable[s
         if rotated:
             say(f"{len(rotated)} secrets of webhooks are now encrypted with {WEBHOOK_KEY}")
         if not fits or any(_decrypts(key, sample) for key in former):
-            connection.execute(sqlalchemy.delete(SAMPLES).where(is_webhooks))
-            connection.execute(
-                sqlalchemy.insert(SAMPLES).values(name=SqlWebhook.__tablename__, sample=own.encrypt(b"mlops").decode())
+            # Workers of several pods may do so at once.
+            write = sqlalchemy.text(
+                f"INSERT INTO {SAMPLES.name} VALUES (:name, :sample) ON CONFLICT (name) DO UPDATE SET sample = :sample"
             )
+            written = own.encrypt(b"mlops").decode()
+            connection.execute(write, {"name": SqlWebhook.__tablename__, "sample": written})
 
 
 def _decrypts(key: Fernet | MultiFernet, text: str) -> bool:

@@ -49,7 +49,6 @@ from mlflow.protos.databricks_pb2 import (
     PERMISSION_DENIED,
     RESOURCE_DOES_NOT_EXIST,
     TEMPORARILY_UNAVAILABLE,
-    UNAUTHENTICATED,
 )
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
@@ -66,8 +65,9 @@ _ERROR_CODES = {
     "NoSuchBucket": RESOURCE_DOES_NOT_EXIST,
     "NoSuchKey": RESOURCE_DOES_NOT_EXIST,
     "404": RESOURCE_DOES_NOT_EXIST,
-    "InvalidAccessKeyId": UNAUTHENTICATED,
-    "SignatureDoesNotMatch": UNAUTHENTICATED,
+    # The server's key and not the client's: it may be a moment old, as in a rotation.
+    "InvalidAccessKeyId": TEMPORARILY_UNAVAILABLE,
+    "SignatureDoesNotMatch": TEMPORARILY_UNAVAILABLE,
     "InternalError": TEMPORARILY_UNAVAILABLE,
     "ServiceUnavailable": TEMPORARILY_UNAVAILABLE,
     "SlowDown": TEMPORARILY_UNAVAILABLE,

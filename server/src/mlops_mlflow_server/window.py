@@ -101,8 +101,8 @@ _STAY = f"""
 INSERT INTO {BUSY} VALUES (:server, clock_timestamp() + make_interval(secs => :stale))
 ON CONFLICT (server) DO UPDATE SET until = excluded.until
 """  # noqa: S608  (a constant)
-# MLflow logs in as the role that owns its tables, or as a member of it: rotations change between the two. A member sees
-# the sessions of both. What is not shown counts as something that runs.
+# MLflow logs in as the role that owns its tables, or as the other name of it: rotations change between the two. That one
+# is a member, and sees the sessions of both. What is not shown counts as something that runs.
 _RUNNING = f"""
 SELECT * FROM (
   SELECT 'calls of ' || server, 0 FROM {BUSY} WHERE until > clock_timestamp()
@@ -110,8 +110,7 @@ SELECT * FROM (
   SELECT 'a transaction of ' || coalesce(nullif(application_name, ''), 'no name'),
     extract(epoch FROM clock_timestamp() - xact_start)::int FROM pg_stat_activity
   WHERE pid <> pg_backend_pid() AND application_name <> '{ONLY}'
-    AND (usename = :role OR usename IN
-      (SELECT rolname FROM pg_roles WHERE NOT rolsuper AND pg_has_role(oid, :role, 'MEMBER')))
+    AND usename IN (:role, left(:role, 61) || '_2')
     AND (xact_start < :since OR query = '<insufficient privilege>')
 ) AS running (name, seconds) ORDER BY seconds DESC LIMIT 1
 """  # noqa: S608  (a constant)

@@ -41,7 +41,7 @@ done
 # Marks the users of this script, as members of a group without a policy.
 group=mlops.mlflow
 declared=,
-while read -r number bucket versioning <&3; do
+while read -r number bucket versioning names <&3; do
   echo "bucket $bucket"
   mc --quiet mb --ignore-existing "minio/$bucket"
 
@@ -70,7 +70,7 @@ while read -r number bucket versioning <&3; do
   mc --quiet admin group add minio "$group" "$key" >/dev/null
   declared="$declared$key,"
   # Until all pods have the new one of the two names.
-  if [ "$ROTATING" = true ]; then declared="$declared$bucket,${bucket}_2,"; fi
+  if [ "$ROTATING" = true ]; then declared="$declared$names,"; fi
 done 3</etc/provision/buckets
 
 # A key that was declared before would stay valid for ever. MinIO allows no comma in a key.

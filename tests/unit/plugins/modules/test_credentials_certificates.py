@@ -209,7 +209,7 @@ def test_a_rotated_ca_is_trusted_by_who_has_read_the_former_ones(cluster, run):
     run("credentials", secrets=[CA, SERVER])
     for _turn in range(2):
         before, trusted = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
-        run("credentials", secrets=[CA, SERVER], rotate=["mlflow-ca"])
+        run("credentials", secrets=[CA, SERVER], rotate={"mlflow-ca": ""})
         ca, server = cluster.values("mlflow/mlflow-ca"), cluster.values("postgres/postgres-server-tls")
         assert (ca["tls.crt"], ca["tls.key"]) == (before["next.crt"], before["next.key"])
         assert ca["previous.crt"] == before["tls.crt"]
@@ -225,7 +225,7 @@ def test_a_rotated_ca_is_trusted_by_who_has_read_the_former_ones(cluster, run):
 def test_a_ca_that_has_no_next_one_is_not_rotated(cluster, run):
     theirs = certificates.issue_authority(Certificate("mlflow", ca=True, days=3650), certificates.now())
     cluster.secret("mlflow/mlflow-ca", theirs, type="kubernetes.io/tls")
-    result = run("credentials", secrets=[CA, SERVER], rotate=["mlflow-ca"])
+    result = run("credentials", secrets=[CA, SERVER], rotate={"mlflow-ca": ""})
     assert result["msg"].endswith(
         "Secret mlflow/mlflow-ca has no next CA yet: run site.yml first, so that all pods know it"
     )

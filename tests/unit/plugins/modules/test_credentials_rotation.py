@@ -46,7 +46,7 @@ def test_an_account_changes_between_its_names_and_nothing_else_changes(cluster, 
     seen = [copy.deepcopy(cluster.values("one/login"))]
     others = {place: cluster.values(place) for place in ("one/keys", "one/ca", "two/tls")}
     for name in (b"mlflow_2", b"mlflow"):
-        result = run("credentials", secrets=ALL, rotate=["login"])
+        result = run("credentials", secrets=ALL, rotate={"login": ""})
         values = cluster.values("one/login")
         assert values == cluster.values("two/login")
         assert values["username"] == name
@@ -65,7 +65,7 @@ def test_keys_move_on_by_one_place(cluster, run):
     before = cluster.values("one/keys")
     assert sorted(before) == ["signing", "signing-next", "signing-previous", "url"]
     assert len({before[name] for name in before}) == 4
-    run("credentials", secrets=[KEYS], rotate=["keys"])
+    run("credentials", secrets=[KEYS], rotate={"keys": ""})
     after = cluster.values("one/keys")
     assert (after["signing-previous"], after["signing"]) == (before["signing"], before["signing-next"])
     assert after["signing-next"] not in before.values()
@@ -81,7 +81,7 @@ def test_a_secret_of_before_gets_the_keys_around_its_own(cluster, run):
 
 
 def test_a_rotation_on_an_empty_cluster_is_the_first_generation(cluster, run):
-    run("credentials", secrets=[LOGIN, KEYS], rotate=["login", "keys"])
+    run("credentials", secrets=[LOGIN, KEYS], rotate={"login": "", "keys": ""})
     assert cluster.values("one/login")["username"] == b"mlflow"
     assert len(set(cluster.values("one/keys").values())) == 4
 
@@ -89,7 +89,7 @@ def test_a_rotation_on_an_empty_cluster_is_the_first_generation(cluster, run):
 def test_a_certificate_is_issued_again(cluster, run):
     run("credentials", secrets=ALL)
     before, ca = cluster.values("two/tls"), cluster.values("one/ca")
-    run("credentials", secrets=ALL, rotate=["tls"])
+    run("credentials", secrets=ALL, rotate={"tls": ""})
     after = cluster.values("two/tls")
     assert before["tls.key"] != after["tls.key"]
     assert before["tls.crt"] != after["tls.crt"]
@@ -99,7 +99,7 @@ def test_a_certificate_is_issued_again(cluster, run):
 def test_check_mode_names_what_would_change_and_changes_nothing(cluster, run):
     run("credentials", secrets=ALL)
     cluster.requests.clear()
-    result = run("credentials", secrets=ALL, rotate=["login", "keys", "tls"], check=True)
+    result = run("credentials", secrets=ALL, rotate={"login": "", "keys": "", "tls": ""}, check=True)
     assert cluster.writes() == []
     assert result["changed"] is True
     assert {each["name"]: each["updated"] for each in result["secrets"]} == {
@@ -114,18 +114,18 @@ def test_check_mode_names_what_would_change_and_changes_nothing(cluster, run):
 @pytest.mark.parametrize(
     ("secret", "supplied", "message"),
     [
-        ({**LOGIN, "existing": True}, {}, "platform_rotate has 'login': that Secret is not made here"),
+        ({**LOGIN, "existing": True}, {}, "rotate has 'login': that Secret is not made here"),
         (
             LOGIN,
             {"login": {"password": {"value": "x" * 20}}},
-            "platform_rotate has 'login': platform_credentials supplies",
+            "rotate has 'login': platform_credentials supplies",
         ),
         (
             {**LOGIN, "keys": {"url": {"value": "x"}}},
             {},
-            "platform_rotate has 'login': none of its values is generated",
+            "rotate has 'login': none of its values is generated",
         ),
-        ({**LOGIN, "name": "other"}, {}, "platform_rotate has 'login', and may have other"),
+        ({**LOGIN, "name": "other"}, {}, "rotate has 'login', and may have other"),
         (
             {**LOGIN, "keys": {"name": {"alternate": "x"}}},
             {},
@@ -140,7 +140,7 @@ def test_check_mode_names_what_would_change_and_changes_nothing(cluster, run):
     ],
 )
 def test_wrong_input_fails_in_a_sentence(cluster, run, secret, supplied, message):
-    result = run("credentials", secrets=[secret], supplied=supplied, rotate=["login"])
+    result = run("credentials", secrets=[secret], supplied=supplied, rotate={"login": ""})
     assert result["failed"] is True
     assert result["msg"].startswith(message)
     assert cluster.requests == []
@@ -159,7 +159,7 @@ def test_an_attempt_that_is_repeated_rotates_once(cluster):
             super().update(secret, data, labels)
 
     def ensure(*rotate: str) -> dict[str, bytes]:
-        wanted = credentials.parse({"secrets": [secret], "supplied": {}, "rotate": list(rotate)})
+        wanted = credentials.parse({"secrets": [secret], "supplied": {}, "rotate": dict.fromkeys(rotate, "")})
         store = Contested(Api(Settings(cluster.url, "the test")))
         credentials.Ensurer(store, check_mode=False, create_namespaces=True, namespace_labels={}).ensure_all(wanted)
         assert cluster.values("one/login") == cluster.values("two/login")
@@ -169,3 +169,18 @@ def test_an_attempt_that_is_repeated_rotates_once(cluster):
     assert writes == ["one", "two", "two"]
     assert (before["username"], after["username"]) == (b"mlflow", b"mlflow_2")
     assert before["password"] != after["password"]
+
+
+def test_only_a_version_that_is_named_is_replaced(cluster, run):
+    """So a call that is repeated, or that comes second, rotates nothing twice."""
+    versions = run("credentials", secrets=ALL)["versions"]
+    assert set(versions) == {"login", "keys", "ca", "tls"}
+    assert all(len(version) == 16 for version in versions.values())
+    first = run("credentials", secrets=ALL, rotate=versions)
+    assert not set(first["versions"].values()) & set(versions.values())
+    second = run("credentials", secrets=ALL, rotate=versions)
+    assert second["changed"] is False
+    assert second["versions"] == first["versions"]
+    # A key that is new in a Secret is no rotation.
+    more = {**KEYS, "keys": {**KEYS["keys"], "added": {"generate": "hex"}}}
+    assert run("credentials", secrets=[LOGIN, more, CA, SERVER])["versions"] == first["versions"]
