@@ -140,8 +140,8 @@ options:
   rotate:
     description:
       - By the names of Secrets, which values are replaced by others. Certificates are issued again.
-      - Each is the entry of RV(versions) that a call before has returned. A Secret with another version has been rotated
-        by then, and stays. With an empty one, it is rotated in any case.
+      - Each is the entry of RV(versions) that a call before has returned. A Secret with another version has been
+        rotated by then, and stays. With an empty one, it is rotated in any case.
       - They have to be in O(secrets), and be neither supplied nor O(secrets[].existing=true).
     type: dict
     default: {}

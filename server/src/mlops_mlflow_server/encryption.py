@@ -190,7 +190,8 @@ def check_webhooks(engine: sqlalchemy.Engine, current: str, previous: Iterable[s
         if not fits or any(_decrypts(key, sample) for key in former):
             # Workers of several pods may do so at once.
             write = sqlalchemy.text(
-                f"INSERT INTO {SAMPLES.name} VALUES (:name, :sample) ON CONFLICT (name) DO UPDATE SET sample = :sample"
+                f"INSERT INTO {SAMPLES.name} VALUES (:name, :sample)"  # noqa: S608  (a constant)
+                " ON CONFLICT (name) DO UPDATE SET sample = :sample"
             )
             written = own.encrypt(b"mlops").decode()
             connection.execute(write, {"name": SqlWebhook.__tablename__, "sample": written})

@@ -101,8 +101,8 @@ _STAY = f"""
 INSERT INTO {BUSY} VALUES (:server, clock_timestamp() + make_interval(secs => :stale))
 ON CONFLICT (server) DO UPDATE SET until = excluded.until
 """  # noqa: S608  (a constant)
-# MLflow logs in as the role that owns its tables, or as the other name of it: rotations change between the two. That one
-# is a member, and sees the sessions of both. What is not shown counts as something that runs.
+# MLflow logs in as the role that owns its tables, or by the other name of it: rotations change between the two. The
+# other one is a member, and sees the sessions of both. What is not shown counts as something that runs.
 _RUNNING = f"""
 SELECT * FROM (
   SELECT 'calls of ' || server, 0 FROM {BUSY} WHERE until > clock_timestamp()
