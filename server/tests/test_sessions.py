@@ -1,5 +1,6 @@
 """Logins and logouts belong to the browser that asks for them, and leave nothing behind: with the real server."""
 
+import datetime
 import sqlite3
 import time
 
@@ -40,6 +41,14 @@ def test_expired_rows_are_deleted(oidc_server, login_provider):
     before = [rows(oidc_server, f"SELECT max(id) FROM {table}")[0][0] for table in (STATES, SESSIONS)]
     for table in (STATES, SESSIONS):
         rows(oidc_server, f"UPDATE {table} SET expires_at = ?", past)
+    lately = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=29)).strftime("%Y-%m-%d %H:%M:%S")
+    for name, expires in (("old", past), ("of late", lately), ("valid", "2999-01-01 00:00:00")):
+        rows(
+            oidc_server,
+            "INSERT INTO user_tokens (user_id, name, token_hash, created_at, expires_at) "
+            "SELECT id, ?, 'none', ?, ? FROM users WHERE username = 'ann'",
+            *(name, past, expires),
+        )
     assert not is_logged_in(oidc_server, browser)
     # Not at each login: `MLOPS_PRUNE_PAUSE`.
     end = time.monotonic() + 75
@@ -54,6 +63,8 @@ def test_expired_rows_are_deleted(oidc_server, login_provider):
         time.sleep(0.5)
     assert left == [0, 0]
     assert rows(oidc_server, f"SELECT count(*) FROM {STATES}")[0][0] >= 1
+    tokens = rows(oidc_server, "SELECT name FROM user_tokens WHERE token_hash = 'none' ORDER BY name")
+    assert tokens == [("of late",), ("valid",)]
 
 
 @pytest.fixture

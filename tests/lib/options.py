@@ -179,6 +179,8 @@ VARIANTS = {
         "mlflow_db_ca_secret": ["", "company-ca"],
         "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
         "mlflow_gc_older_than": ["", "30d"],
+        "mlflow_traces_archive_older_than": ["", "30d"],
+        "mlflow_traces_delete_older_than": ["", "365d"],
         "mlflow_extra_env": [[], [{"name": "MLFLOW_LOGGING_LEVEL", "value": 'it\'s "DEBUG"'}]],
         "mlflow_s3_endpoint": ["https://minio.minio.svc:9000", ""],
         "mlflow_service_type": ["NodePort", "ClusterIP", "LoadBalancer"],

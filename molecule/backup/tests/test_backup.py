@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests.lib import archive
 from tests.lib import stack as stacks
 from tests.lib.drill import LOOK, SITE, differing
 
@@ -36,6 +37,7 @@ class Made:
     early = between = late = ""
     first = ""
     noted = ""
+    trace = ("", "")
     credentials: dict = {}  # noqa: RUF012  (of one session)
     objects: dict = {}  # noqa: RUF012
 
@@ -131,6 +133,9 @@ def test_the_state_is_written_down(drill):
     Made.noted = drill.stack.sql("postgres", "SELECT now()")[0][0]
     time.sleep(2)
     Made.late = drill.use("after the noted time")
+    # Its spans are in the bucket only.
+    Made.trace = archive.log(drill.stack, Made.token, "archived", 40)
+    assert archive.run(drill.stack, "--older-than=30d")[0]
     second = whole(drill.run(BACKUP).expect_success("the second backup"))
     assert second > Made.first
     Made.credentials, Made.objects, Made.users = drill.credentials(), objects(drill.stack), users(drill.stack)
@@ -191,6 +196,7 @@ def test_everything_survives_the_loss_of_the_namespaces(drill):
     for run in (Made.early, Made.between, Made.late):
         drill.look(run, Made.token)
     assert objects(drill.stack).items() >= Made.objects.items()
+    archive.read(drill.stack, Made.token, *Made.trace)
     assert users(drill.stack) == Made.users
     drill.use("after the restore")
     drill.run(SITE).expect_no_change("site.yml after the restore")

@@ -1,4 +1,4 @@
-"""What users deleted is permanently deleted after its time, by the CronJob, and listed before."""
+"""What users deleted is deleted for good after its time, and old traces are archived, by CronJobs that list before."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from tests.lib import REPOSITORY
+from tests.lib import REPOSITORY, archive
 from tests.lib import stack as stacks
 
 COMMANDS = re.findall(r"^kubectl .*$", (REPOSITORY / "docs" / "deletion.md").read_text(), re.MULTILINE)
@@ -49,8 +49,8 @@ def there(stack, made):
 
 
 def test_commands_of_the_page_list_and_delete_nothing(stack, made):
-    assert len(COMMANDS) == 4
-    outputs = [stack.kubectl(*shlex.split(command)[1:]) for command in COMMANDS]
+    assert len(COMMANDS) == 8
+    outputs = [stack.kubectl(*shlex.split(command)[1:]) for command in COMMANDS[:4]]
     listed = {line.split(",")[0] for line in outputs[2].splitlines()}
     assert {f"run {made[name]}" for name in ("deleted", "recent", "gone")} | {
         f"experiment {made['experiment']}"
@@ -60,8 +60,9 @@ def test_commands_of_the_page_list_and_delete_nothing(stack, made):
 
 
 def test_nothing_is_deleted_by_default(stack):
-    job = json.loads(stack.kubectl("-n", "mlflow", "get", "cronjob", "mlflow-gc", "-o", "json"))
-    assert job["spec"]["suspend"] is True
+    for name in ("mlflow-gc", "mlflow-traces"):
+        job = json.loads(stack.kubectl("-n", "mlflow", "get", "cronjob", name, "-o", "json"))
+        assert job["spec"]["suspend"] is True
 
 
 def test_what_is_older_is_deleted_with_its_artifacts(stack, made):
@@ -76,3 +77,21 @@ def test_what_is_older_is_deleted_with_its_artifacts(stack, made):
     assert f"Deleted run {made['deleted']}" in output
     assert f"Deleted experiment {made['experiment']}" in output
     assert there(stack, made) == ({"kept", "recent"}, {"kept", "recent"})
+
+
+def test_traces_are_listed_archived_and_read_and_deleted(stack, admin_token, mark):
+    old, experiment = archive.log(stack, admin_token, f"traces-{mark}", 400)
+    outputs = [stack.kubectl(*shlex.split(command)[1:]) for command in COMMANDS[4:]]
+    assert f"experiment {experiment}: 1 traces, 0 of them archived; 1 older than 30d" in outputs[2]
+    well, output = archive.run(stack, "--older-than=300d")
+    assert well
+    assert "Archived 1 traces to s3://mlflow\n" in output
+    key = f"{experiment}/traces/{old}/artifacts/traces.pb"
+    assert key in {each["key"] for each in stack.objects()}
+    assert stack.sql("mlflow", f"SELECT DISTINCT content FROM spans WHERE trace_id = '{old}'") == []
+    archive.read(stack, admin_token, old, experiment)
+    well, output = archive.run(stack, "--delete-older-than=365d")
+    assert well
+    assert "Deleted 1 traces\n" in output
+    assert key not in {each["key"] for each in stack.objects()}
+    assert stack.sql("mlflow", f"SELECT 1 FROM trace_info WHERE request_id = '{old}'") == []

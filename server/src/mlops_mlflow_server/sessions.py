@@ -4,8 +4,8 @@
 """Bound what a login stores, and bind a login and a logout to the browser that asks for them.
 
 mlflow-oidc-auth stores a row for each login that begins, with the page to return to in full, and never deletes the rows
-of logins that do not end. Here that page has at most `LONGEST_NEXT` bytes, expired rows of logins and sessions are
-deleted from time to time, and the row is written in a thread instead of on the event loop.
+of logins that do not end. Here that page has at most `LONGEST_NEXT` bytes, expired rows of logins, sessions and tokens
+are deleted from time to time, and the row is written in a thread instead of on the event loop.
 
 Any web page can send a browser to `/logout`, and to `/callback` with the state of a login that another browser began;
 both ended the session. Here `/logout` needs a request from MLflow's own pages, and `/callback` needs the browser's own
@@ -18,12 +18,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow_oidc_auth.config import config
-from mlflow_oidc_auth.db.models import SqlAuthSession, SqlAuthState
+from mlflow_oidc_auth.db.models import SqlAuthSession, SqlAuthState, SqlUserToken
 from mlflow_oidc_auth.middleware.route_path import routed_path
 from mlflow_oidc_auth.oauth import is_oidc_configured
 from mlflow_oidc_auth.routers import auth as router
@@ -41,6 +41,8 @@ _logger = logging.getLogger("mlflow.mlops")
 LONGEST_NEXT = 2048
 # Rows of a table that are deleted at once, at most.
 MOST_ROWS = 10_000
+# How long the list of a user's tokens still shows one that has expired.
+TOKENS_SHOWN = timedelta(days=30)
 LOGOUT = "/logout"
 # Fetch Metadata: https://www.w3.org/TR/fetch-metadata/
 _OWN_SITES = frozenset({"same-origin", "same-site", "none"})
@@ -50,11 +52,11 @@ _state: ContextVar[str | None] = ContextVar("mlops_login_state", default=None)
 
 
 def prune() -> int:
-    """Delete expired logins and sessions, at most `MOST_ROWS` of each; return their number."""
+    """Delete expired logins, sessions and tokens, at most `MOST_ROWS` of each; return their number."""
     now = datetime.now(UTC).replace(tzinfo=None)
     deleted = 0
-    for table in (SqlAuthState, SqlAuthSession):
-        expired = select(table.id).where(table.expires_at <= now).limit(MOST_ROWS)
+    for table, shown in ((SqlAuthState, timedelta()), (SqlAuthSession, timedelta()), (SqlUserToken, TOKENS_SHOWN)):
+        expired = select(table.id).where(table.expires_at <= now - shown).limit(MOST_ROWS)
         with store.ManagedSessionMaker(read_only=False) as session:
             deleted += session.execute(delete(table).where(table.id.in_(expired))).rowcount
     return deleted
@@ -87,7 +89,7 @@ class Pruning:
         try:
             self._run()
         except Exception as error:
-            _logger.warning("Expired logins could not be deleted: %s", type(error).__name__)
+            _logger.warning("Expired logins and tokens could not be deleted: %s", type(error).__name__)
 
 
 def is_own_browser(session: dict[str, Any], state: str) -> bool:

@@ -78,8 +78,9 @@ def test_ports_of_flows_in_are_ports_of_containers(role):
 
 def test_what_is_kept_in_the_stack_is_reached_in_the_stack():
     found = flows("mlflow")
-    assert found["mlflow-to-database"] == "mlflow/mlflow, mlflow/mlflow-migrate, mlflow/mlflow-gc -> postgres/*:5432"
-    assert found["mlflow-to-s3"] == "mlflow/mlflow, mlflow/mlflow-gc -> minio/*:9000"
+    jobs = "mlflow/mlflow-gc, mlflow/mlflow-traces"
+    assert found["mlflow-to-database"] == f"mlflow/mlflow, mlflow/mlflow-migrate, {jobs} -> postgres/*:5432"
+    assert found["mlflow-to-s3"] == f"mlflow/mlflow, {jobs} -> minio/*:9000"
     assert found["mlflow-to-identity-provider"] == "mlflow/mlflow -> keycloak/*:8443"
     assert flows("keycloak")["mlflow-to-keycloak"].endswith("-> keycloak/keycloak:8443")
     clear = {"platform_internal_tls": False}
@@ -100,7 +101,7 @@ def test_what_is_kept_elsewhere_is_reached_there():
         mlflow_oidc_discovery_url="https://id.example.com/.well-known/openid-configuration",
     )
     assert found["mlflow-to-database"].endswith("-> outside:6432")
-    assert found["mlflow-to-s3"] == "mlflow/mlflow, mlflow/mlflow-gc -> outside:443"
+    assert found["mlflow-to-s3"] == "mlflow/mlflow, mlflow/mlflow-gc, mlflow/mlflow-traces -> outside:443"
     assert found["mlflow-to-identity-provider"] == "mlflow/mlflow -> outside:443"
     assert flows("keycloak", keycloak_db_host="main.databases.svc")["keycloak-to-database"].endswith("-> databases/*")
     assert "mlflow" not in flows("postgres", mlflow_db_host="db.example.com")["clients-to-postgres"]

@@ -16,7 +16,7 @@ WORKLOADS = {
     "postgres": {"postgres", "postgres-provision"},
     "minio": {"minio", "minio-provision"},
     "keycloak": {"keycloak"},
-    "mlflow": {"mlflow", "mlflow-migrate", "mlflow-gc", "mlflow-oauth2-proxy"},
+    "mlflow": {"mlflow", "mlflow-migrate", "mlflow-gc", "mlflow-traces", "mlflow-oauth2-proxy"},
     "traefik": {"traefik"},
     "cert_manager": {"cert-manager"},
     "backup": {"backup", "restore-drill"},
