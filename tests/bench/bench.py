@@ -16,12 +16,15 @@ import sys
 import kubernetes
 import requests
 
-from tests.bench import access, converge, memory, report, server
+from tests.bench import access, backup, converge, memory, report, server
 from tests.lib import stack as stacks
 from tests.lib.edge import EdgeStack
 
 COLD = "cold"
-EDGE = "edge"  # not among those by default: the quickstart has none
+# Not among those by default: the quickstart has none of what they measure.
+EDGE = "edge"
+BACKUP = "backup"
+FURTHER = (EDGE, BACKUP)
 PARTS = ("memory", "second-run", "log-batch", "artifact", "small-artifacts", "many-clients", "search", "access", COLD)
 ERRORS = (
     converge.ConvergeError,
@@ -72,24 +75,27 @@ def arguments_of(words=None):
     add(
         "--only",
         nargs="+",
-        choices=[*PARTS, EDGE],
+        choices=[*PARTS, *FURTHER],
         default=PARTS,
         metavar="PART",
         help=f"some of {', '.join(PARTS)}; all by default. {EDGE} is of a stack behind Traefik, such as that of the "
-        f"scenario `edge`. {COLD}, the first run of site.yml, recreates the "
-        "tests' cluster and removes it again: about 3 minutes. The running stack is not touched",
+        f"scenario `edge`. {BACKUP} is of a stack with backups, such as that of the scenario `backup`; its backups "
+        f"stay until they are too old. {COLD}, the first run of site.yml, recreates the tests' cluster and "
+        "removes it again: about 3 minutes. The running stack is not touched",
     )
     add("--seconds", type=between(2, 120), default=10, help="log-batch: seconds per round (10)")
     add("--rounds", type=between(1, 10), default=3, help="log-batch: number of rounds (3)")
     add("--connections", type=between(1, 128), default=16, help="log-batch: number of connections (16)")
     add("--metrics", type=between(1, 1000), default=10, help="log-batch: values per batch (10)")
     add("--mebibytes", type=between(1, 16384), default=1024, help="artifact: its size (1024)")
+    add("--runs", type=between(100, 10000000), default=100000, help="backup: number of runs (100000)")
+    add("--artifacts", type=between(16, 1048576), default=10240, help="backup: MiB of their artifacts (10240)")
     add("--cold-directory", type=pathlib.Path, default="build/test", help="cold: directory of the tests' cluster")
     add("--cold-inventory", type=pathlib.Path, default=repository / "tests/inventory", help="cold: its inventory")
     add("--json", type=pathlib.Path, metavar="FILE", help="write the figures to a file as well")
     arguments = parser.parse_args(words)
     wanted = set(arguments.only)
-    arguments.parts = [part for part in (*PARTS, EDGE) if part in wanted]
+    arguments.parts = [part for part in (*PARTS, *FURTHER) if part in wanted]
     if COLD in wanted and arguments.cold_directory.resolve() == arguments.directory.resolve():
         parser.error("--cold-directory is the running stack's and would be removed")
     if wanted != {COLD} and not (arguments.directory / "kubeconfig").exists():
@@ -121,6 +127,7 @@ def measurements(arguments):
         "small-artifacts": lambda: server.measure_small_artifacts(stack),
         "many-clients": lambda: server.measure_many_clients(stack),
         EDGE: lambda: server.measure_edge(stack, arguments.mebibytes, *load),
+        BACKUP: lambda: backup.measure(stack, arguments.runs, arguments.artifacts, load),
         "search": lambda: server.measure_search(stack),
         "access": lambda: access.measure(stack),
         COLD: lambda: converge.measure_cold(empty),
