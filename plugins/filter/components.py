@@ -14,11 +14,14 @@ from ansible.errors import AnsibleFilterError
 Reference = dict[str, str]
 
 
-def secrets_of_components(components: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def secrets_of_components(
+    components: list[dict[str, Any]], labels: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
     """List the Secrets of components, each once with the namespaces of all that name it with the same keys.
 
     Args:
         components: components in dependency order. The component that makes a Secret comes before those that read it.
+        labels: labels of the Secrets that the components make.
 
     Returns:
         Secrets as module C(credentials) takes them. The first namespace is that of the component that makes it.
@@ -30,7 +33,8 @@ def secrets_of_components(components: list[dict[str, Any]]) -> list[dict[str, An
                 known["namespaces"] = list(dict.fromkeys([*known["namespaces"], *secret["namespaces"]]))
                 break
         else:
-            merged.append(dict(secret))
+            made = labels and not _exists(secret) and not (secret.get("certificate") or {}).get("issuer")
+            merged.append({**secret, "labels": labels} if made else dict(secret))
     return merged
 
 

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from tests.lib import DIRECTORY, INVENTORY
+from tests.lib import stack as stacks
 from tests.lib.drill import KIND, Drill
 
 pytest_plugins = ["tests.lib.fixtures"]
@@ -30,6 +31,10 @@ def drill(request, say):
     (made.directory / MARK).write_text("drills\n")
     if not keep:
         made.clear()  # a leftover cluster of another checkout has no mark in this one
+    there = {each.metadata.name for each in made.stack.core.list_namespace().items}
+    if not there & set(stacks.NAMESPACES.values()):
+        made.never = made.stack.everything()
+    if not keep:
         made.deploy_on_empty()
     yield made
     if not keep:

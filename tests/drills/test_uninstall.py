@@ -12,6 +12,12 @@ LABELLED = "configmaps,serviceaccounts,roles,rolebindings"
 UNBOUND = "crd,clusterroles,clusterrolebindings"
 # The inventory creates a program's credentials in a team's namespace.
 GIVEN = "Secret mlflow-team/keycloak-client-tests-ci"
+# The namespace stays, since the team may have put something there, and Kubernetes makes these in each.
+TEAM = {
+    "Namespace <none> mlflow-team",
+    "ConfigMap mlflow-team kube-root-ca.crt",
+    "ServiceAccount mlflow-team default",
+}
 
 
 def objects(stack, kinds, *where):
@@ -83,6 +89,10 @@ def test_data_is_deleted(deployed):
     stacks.wait_until(lambda: GIVEN not in objects(stack, "secrets"), 60, "what a team had of it goes too")
     assert list(deployed.directory.glob("sealed/**/*.yaml")) == [], "files that no key opens any more"
     deployed.run(*words).expect_no_change("uninstall.yml with platform_delete_data, once more")
+    if deployed.never:
+        stacks.wait_until(
+            lambda: stack.everything() - TEAM == deployed.never - TEAM, 60, "as if there had been no stack"
+        )
 
     deployed.deploy_on_empty()
     kept = {name for name, value in deployed.credentials().items() if credentials.get(name) == value}

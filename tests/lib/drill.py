@@ -16,6 +16,7 @@ from tests.lib import stack as stacks
 
 SITE = "playbooks/site.yml"
 UNINSTALL = "playbooks/uninstall.yml"
+PRUNE = "playbooks/prune.yml"
 KIND = "playbooks/kind.yml"
 
 USE = """
@@ -150,6 +151,8 @@ class Drill:
         self.whole = False
         #: The first run of site.yml on an empty cluster, from which the points of interruption are chosen.
         self.first = None
+        #: What the cluster held before it ever had a stack; nothing where that was not looked at.
+        self.never = set()
 
     @property
     def stack(self):

@@ -349,6 +349,14 @@ class Stack:
             for item in json.loads(self.kubectl("-n", namespace, "get", kinds, "-o", "json"))["items"]
         }
 
+    def everything(self) -> set[str]:
+        """Return kind, namespace and name of all objects in the cluster, but for those that change by themselves."""
+        listed = self.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+        kinds = ",".join(kind for kind in listed if not MOVING.match(kind))
+        shown = "custom-columns=K:.kind,S:.metadata.namespace,N:.metadata.name"
+        lines = self.kubectl("get", kinds, "-A", "-o", shown, "--no-headers").splitlines()
+        return {" ".join(line.split()) for line in lines}
+
     def secret_values(self):
         """Return the confidential values of all Secrets of the stack, by "namespace/name/key"."""
         values = {}

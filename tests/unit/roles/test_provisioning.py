@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import json
 import os
 import pathlib
 import pwd
@@ -37,7 +38,7 @@ class Postgres:
             port = plug.getsockname()[1]
         self._environment = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": SUPERUSER}
         self._control = [programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w"]
-        self._folder, self._programs = folder, programs
+        self.folder, self._programs = folder, programs
         self._run(programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", SUPERUSER, "--no-sync")
         self._run(*self._control, "start", "-o", f"-p {port} -k '' -h 127.0.0.1 -c fsync=off")
 
@@ -45,7 +46,7 @@ class Postgres:
         done = subprocess.run(
             [str(word) for word in command],
             env={**self._environment, **environment},
-            cwd=self._folder,
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,9 +63,16 @@ class Postgres:
 
     def provision(self, script: str, **passwords: str) -> None:
         """Run the script of the Job."""
-        file = self._folder / "provision.sql"
+        file = self.folder / "provision.sql"
         file.write_text(script)
         self._run(self._programs / "psql", "-X", "-q", "-d", "postgres", "-f", file, **passwords)
+
+    def prune(self, databases: str, roles: str, *words: str) -> dict[str, str | None]:
+        """Run what playbooks/prune.yml runs in the pod; return what is left, with the reason for what stays."""
+        script = rendering.ROLES / "postgres" / "files" / "postgres" / "prune.sh"
+        data = self.folder / "volume" / "pgdata"
+        said = self._run("sh", script, f"{{{databases}}}", f"{{{roles}}}", *words, PGDATA=str(data))
+        return {each["name"]: each["kept"] for each in json.loads(said)} if not words else {}
 
     def query(self, statement: str, database: str = "postgres", user: str = SUPERUSER) -> list[str]:
         """The rows of an answer."""
@@ -165,6 +173,64 @@ def test_a_database_role_that_is_no_longer_declared_may_not_log_in(postgres, pro
     assert provision("mlflow") == ["by_hand", "mlflow", "noted", "postgres"]
 
 
+def test_databases_and_roles_that_are_no_longer_declared_are_listed_and_deleted(postgres):
+    role = rendering.Role("postgres")
+
+    def provision(*roles):
+        (config,) = role.render("postgres-provision.configmap.yaml.j2", {"postgres_roles": list(roles)})
+        script = config["data"]["provision.sql"].replace("SET pg_stat_statements.track_utility = off;", "")
+        postgres.provision(script, **{f"ROLE_PASSWORD_{n}": "a 'password'" for n in range(1, len(roles) + 1)})
+
+    mlflow = {"name": "mlflow", "databases": ["mlflow", "mlflow_auth"]}
+    postgres.query("CREATE DATABASE by_hand")
+    postgres.query("CREATE ROLE by_hand")
+    provision(mlflow, {"name": "odd-name_1", "databases": ["odd.name"]}, {"name": "former", "databases": ["former"]})
+    kept = ("mlflow,mlflow_auth", "mlflow")
+    # Another run of the Job has not disabled them yet.
+    assert postgres.prune("mlflow,mlflow_auth,odd.name,former", "mlflow,odd-name_1") == {
+        "role/former": "it may still log in: run site.yml first"
+    }
+    # Those of an earlier version have no comment.
+    postgres.query("COMMENT ON DATABASE former IS NULL")
+    provision(mlflow)
+    whole = {"database/former": None, "database/odd.name": None, "role/former": None, "role/odd-name_1": None}
+    assert postgres.prune(*kept) == whole
+    postgres.query("GRANT CONNECT ON DATABASE mlflow TO former")
+    assert postgres.prune(*kept) == whole | {"role/former": "it owns objects or has rights in mlflow"}
+
+    others = ("role/former", "database/by_hand", "role/mlflow")
+    postgres.prune(*kept, "delete", "database/odd.name", "role/odd-name_1", *others)
+    assert postgres.query("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1") == [
+        "by_hand",
+        "former",
+        "mlflow",
+        "mlflow_auth",
+        "postgres",
+    ]
+    assert postgres.query("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1") == [
+        "by_hand",
+        "former",
+        "mlflow",
+        "postgres",
+    ]
+    postgres.query("REVOKE CONNECT ON DATABASE mlflow FROM former")
+    postgres.prune(*kept, "delete", "database/former", "role/former")
+    assert postgres.prune(*kept) == {}
+
+
+def test_what_a_restore_has_left_is_listed_and_deleted(postgres):
+    before = postgres.folder / "volume" / "pgdata.before"
+    before.mkdir(parents=True)
+    (before.parent / "pgdata").mkdir()
+    shutil.chown(before.parent, postgres.folder.owner())
+    assert postgres.prune("", "") == {"directory/pgdata.before": None}
+    postgres.prune("", "", "delete", "directory/pgdata")
+    assert before.is_dir()
+    postgres.prune("", "", "delete", "directory/pgdata.before")
+    assert postgres.prune("", "") == {}
+    assert (before.parent / "pgdata").is_dir()
+
+
 # --- MinIO ---
 
 SCRIPT = rendering.ROLES / "minio" / "files" / "minio" / "provision.sh"
@@ -238,6 +304,20 @@ class Minio:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def prune(self, declared: str, *words: str) -> dict[str, str]:
+        """Run what playbooks/prune.yml runs in the pod; return what is left, with its size."""
+        script = SCRIPT.with_name("prune.sh").read_text()
+        done = subprocess.run(
+            ["sh", "-c", script, "prune", self.url, declared, *words],
+            env=self._environment | ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {line.partition(" ")[0]: line.partition(" ")[2] for line in done.stdout.splitlines()}
+
     def call(self, key: str, password: str, *arguments: str) -> bool:
         """Whether mc succeeds with these arguments and this key, whose name is `own`."""
         environment = self._environment | {"MC_HOST_own": self.url.replace("http://", f"http://{key}:{password}@")}
@@ -295,3 +375,30 @@ def test_both_names_of_a_key_are_valid_until_its_rotation_ends(minio):
     assert not minio.call("mlflow", former, "ls", "own/mlflow")
     assert minio.call("mlflow", "a-third-password-of-it", "ls", "own/mlflow")
     assert minio.call("mlflow_2", following, "ls", "own/mlflow")
+
+
+def test_buckets_and_keys_that_are_no_longer_declared_are_listed_and_deleted(minio, tmp_path):
+    (tmp_path / "file").write_text("content")
+    password = "a-password-of-a-bucket"
+    root = tuple(ROOT.values())
+    minio.provision(("mlflow", "mlflow", password), ("other", "other", password), ("gone", "gone", password))
+    for bucket in ("mlflow", "other"):
+        assert minio.call(bucket, password, "cp", str(tmp_path / "file"), f"own/{bucket}/file")
+    assert minio.call(*root, "mb", "own/by-hand")
+    assert minio.call(*root, "rb", "own/gone")
+    assert minio.prune(",mlflow,other,gone,") == {}
+    minio.provision(("mlflow", "mlflow", password))
+    left = minio.prune(",mlflow,")
+    assert sorted(left) == ["access-keys/disabled", "bucket/other", "policy/bucket-gone"]
+    assert left["access-keys/disabled"] == "2"
+    assert left["bucket/other"].split()[0] == "7B"
+
+    minio.prune(",mlflow,", "delete", "bucket/other", "bucket/by-hand", "bucket/mlflow")
+    # A policy stays as long as a key has it.
+    assert sorted(minio.prune(",mlflow,")) == ["access-keys/disabled", "policy/bucket-gone", "policy/bucket-other"]
+    minio.prune(",mlflow,", "delete", "policy/bucket-gone", "access-keys/disabled", "policy/bucket-other")
+    assert minio.prune(",mlflow,") == {}
+    assert minio.call(*root, "ls", "own/by-hand/")
+    assert minio.call("mlflow", password, "cat", "own/mlflow/file")
+    assert not minio.call("other", password, "ls", "own/other")
+    assert ROOT["MINIO_ROOT_PASSWORD"] not in pathlib.Path("/dev/shm/prune/config.json").read_text()

@@ -52,6 +52,13 @@ def test_secrets_of_one_name_that_differ_stay_apart(difference):
     assert [each["namespaces"] for each in secrets_of_components(components)] == [["a"], ["b"]]
 
 
+def test_secrets_that_components_make_are_labelled():
+    issued = secret("tls", "a", certificate={"hosts": [], "issuer": "ca"})
+    components = [{"secrets": [secret("db", "a"), secret("given", "a", existing=True), issued]}]
+    labelled = secrets_of_components(components, {"made-by": "us"})
+    assert [each.get("labels") for each in labelled] == [{"made-by": "us"}, None, None]
+
+
 def test_up_to():
     components = [{"name": name} for name in "abcd"]
     assert up_to(components, [components[1], components[2]]) == components[:3]
