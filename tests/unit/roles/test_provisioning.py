@@ -179,27 +179,28 @@ def test_databases_and_roles_that_are_no_longer_declared_are_listed_and_deleted(
     def provision(*roles):
         (config,) = role.render("postgres-provision.configmap.yaml.j2", {"postgres_roles": list(roles)})
         script = config["data"]["provision.sql"].replace("SET pg_stat_statements.track_utility = off;", "")
-        postgres.provision(script, **{f"ROLE_PASSWORD_{n}": "a 'password'" for n in range(1, len(roles) + 1)})
+        known = {f"ROLE_PASSWORD_{n}": "a 'password'" for n in range(1, len(roles) + 1)}
+        known |= {f"ROLE_LOGIN_{n}": f"{each['name']}_2" for n, each in enumerate(roles, 1)}
+        postgres.provision(script, **known)
 
     mlflow = {"name": "mlflow", "databases": ["mlflow", "mlflow_auth"]}
     postgres.query("CREATE DATABASE by_hand")
     postgres.query("CREATE ROLE by_hand")
     provision(mlflow, {"name": "odd-name_1", "databases": ["odd.name"]}, {"name": "former", "databases": ["former"]})
-    kept = ("mlflow,mlflow_auth", "mlflow")
-    # Another run of the Job has not disabled them yet.
-    assert postgres.prune("mlflow,mlflow_auth,odd.name,former", "mlflow,odd-name_1") == {
-        "role/former": "it may still log in: run site.yml first"
-    }
+    kept = ("mlflow,mlflow_auth", "mlflow,mlflow_2")
+    # The Job has not been run without this one.
+    assert postgres.prune("mlflow,mlflow_auth,odd.name,former", "mlflow,mlflow_2,odd-name_1,odd-name_1_2,former") == {}
     # Those of an earlier version have no comment.
     postgres.query("COMMENT ON DATABASE former IS NULL")
     provision(mlflow)
-    whole = {"database/former": None, "database/odd.name": None, "role/former": None, "role/odd-name_1": None}
+    whole = {name: None for name in ("database/former", "database/odd.name", "role/former", "role/odd-name_1")}
+    whole |= {"role/former_2": None, "role/odd-name_1_2": None}
     assert postgres.prune(*kept) == whole
     postgres.query("GRANT CONNECT ON DATABASE mlflow TO former")
     assert postgres.prune(*kept) == whole | {"role/former": "it owns objects or has rights in mlflow"}
 
     others = ("role/former", "database/by_hand", "role/mlflow")
-    postgres.prune(*kept, "delete", "database/odd.name", "role/odd-name_1", *others)
+    postgres.prune(*kept, "delete", "database/odd.name", "role/odd-name_1", "role/odd-name_1_2", *others)
     assert postgres.query("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1") == [
         "by_hand",
         "former",
@@ -210,11 +211,13 @@ def test_databases_and_roles_that_are_no_longer_declared_are_listed_and_deleted(
     assert postgres.query("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1") == [
         "by_hand",
         "former",
+        "former_2",
         "mlflow",
+        "mlflow_2",
         "postgres",
     ]
     postgres.query("REVOKE CONNECT ON DATABASE mlflow FROM former")
-    postgres.prune(*kept, "delete", "database/former", "role/former")
+    postgres.prune(*kept, "delete", "role/former", "database/former", "role/former_2")
     assert postgres.prune(*kept) == {}
 
 

@@ -36,6 +36,8 @@ case "$lines$groups$lines" in
     members="${members%%"$lines"*}"
     IFS=,
     for member in ${members# }; do
+      # The other of two names, between which rotations change.
+      case "$declared" in *",$member,"* | *",${member%_2},"*) continue ;; esac
       IFS="$words"
       user="$(mc --quiet admin user info minio "$member")"
       case "$user" in

@@ -27,21 +27,21 @@ bases AS (
 ),
 users AS (
   -- What depends on a role, but for what goes with a database above.
-  SELECT rolname, rolcanlogin, (
+  SELECT rolname, (
     SELECT string_agg(DISTINCT coalesce((SELECT datname FROM pg_database AS base
         WHERE base.oid = CASE WHEN classid = 'pg_database'::regclass THEN objid ELSE dbid END), 'the server'), ', ')
     FROM pg_shdepend
     WHERE refclassid = 'pg_authid'::regclass AND refobjid = ours.oid AND dbid NOT IN (SELECT oid FROM bases WHERE sessions = 0)
       AND NOT (classid = 'pg_database'::regclass AND objid IN (SELECT oid FROM bases WHERE sessions = 0))
   ) AS owns
-  FROM ours WHERE rolname <> ALL (:'roles'::text[])
+  -- The Job lets those log in that are declared.
+  FROM ours WHERE rolname <> ALL (:'roles'::text[]) AND NOT rolcanlogin
 ),
 things AS (
   SELECT 'database/' || datname AS name, pg_size_pretty(size) AS holds,
     CASE WHEN sessions > 0 THEN sessions || ' sessions use it' END AS kept FROM bases
   UNION ALL
-  SELECT 'role/' || rolname, '', CASE WHEN rolcanlogin THEN 'it may still log in: run site.yml first'
-    WHEN owns IS NOT NULL THEN 'it owns objects or has rights in ' || owns END FROM users
+  SELECT 'role/' || rolname, '', CASE WHEN owns IS NOT NULL THEN 'it owns objects or has rights in ' || owns END FROM users
 )"
 
 directories() {
