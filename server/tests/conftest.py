@@ -185,10 +185,11 @@ def migrated(postgres):
     return migrated
 
 
-def _serving(way, migrated, tmp_path_factory, **variables):
+def _serving(way, migrated, tmp_path_factory, *options, **variables):
     # "none" needs no users, but the same tables of MLflow.
     databases = migrated("oidc" if way == "none" else way).copy()
-    server = process.Server(tmp_path_factory.mktemp(way), {**databases.variables, "MLOPS_AUTH": way, **variables})
+    variables = {**databases.variables, "MLOPS_AUTH": way, "MLOPS_AUDIT_LOG": "stdout", **variables}
+    server = process.Server(tmp_path_factory.mktemp(way), variables, *options)
     server.databases = databases
     server.admin = (ADMIN, ADMIN_PASSWORD)
     return server

@@ -290,7 +290,7 @@ def test_lists_are_read_as_they_were_written(tmp_path):
 # --- a whole backup ---------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_is_whole_with_its_manifest_only(stack, places, work):
+def test_a_backup_is_whole_with_its_manifest_only(stack, places, postgres, work):
     source, copy = places
     put(source, model=b"content")
     backed_up(work, "20261130T020000Z", "20261130-020000F")
@@ -301,7 +301,12 @@ def test_a_backup_is_whole_with_its_manifest_only(stack, places, work):
     for name in stack["databases"]:
         assert found["databases"][name]["heads"] == {"public.alembic_version": ["3a"]}
         assert found["databases"][name]["rows"] == {"public.runs": 7}
-    copy.remove("backups/20261130T020000Z/manifest.json")
+    copy.write("drills/20261130T020000Z.json", json.dumps({"time": "2026-11-30T03:00:00+00:00"}).encode())
+    backed_up(work, "20261201T020000Z", "20261130-020000F", "20261201-020000F")
+    recorded = "SELECT job, size, ended = '2026-11-30T03:00:00+00:00' FROM mlops_jobs ORDER BY job"
+    assert postgres.execute(recorded, stack["databases"][0]) == [("backup", 7, False), ("drill", None, True)]
+    for known in ("20261130T020000Z", "20261201T020000Z"):
+        copy.remove(f"backups/{known}/manifest.json")
     assert backup.manifests(copy) == []
 
 

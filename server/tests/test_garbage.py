@@ -87,6 +87,7 @@ def test_deleted_run_and_its_artifacts_and_no_others(stack):
     assert collect() == 0
     assert stack.runs(experiment) == {there}
     assert stack.objects() == {f"{experiment}/{there}/artifacts/model.bin"}
+    assert [job for (job,) in stack.sql("SELECT job FROM mlops_jobs")] == ["gc"]
 
 
 def test_what_was_deleted_lately_stays(stack):

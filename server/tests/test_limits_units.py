@@ -529,7 +529,7 @@ def test_search_has_a_smaller_body():
 
 async def hasty(_scope, _receive, send):
     """Answer without reading the body."""
-    await answers.refuse(send, answers.Refusal(401, "UNAUTHENTICATED", "no"))
+    await answers.refuse(send, answers.Refusal(401, "UNAUTHENTICATED", "no", "of the test"))
 
 
 @pytest.mark.parametrize(

@@ -166,17 +166,15 @@ OF_THE_APPLICATION = {
 # Imports upstream once, and starts the server in a fork for each hook, without it.
 STARTS = """
 import importlib, json, os, signal, sys, tempfile
-from mlops_mlflow_server import basic_settings, metrics, serve
+from mlops_mlflow_server import basic_settings, serve
 
 way, hooks = sys.argv[1], json.loads(sys.argv[2])
 arguments = ["--artifacts-destination", "/nowhere", "--port", "0"]
 os.environ.update(serve.environment(serve.options(arguments)))
 if way == "basic":
     os.environ.update(basic_settings.write(os.environ))
-assert metrics.without_view()
 importlib.import_module("mlflow.server.handlers")
 login = importlib.import_module(f"mlops_mlflow_server.login_{way}")
-metrics.without_view = lambda: True  # is too late in a fork, which has MLflow's server already
 every = [*login.PARTS, *(login.application_parts(None, login._Identifying(None)) if way == "basic" else [])]
 outcomes = []
 for hook in hooks:
@@ -273,24 +271,6 @@ def test_all_workers_end(workers, migrated, tmp_path):
     sentence = "lost groups would take effect only at the next login"
     assert done.returncode == 1
     assert 1 <= sum(line.endswith(sentence) for line in done.stderr.splitlines()) <= workers
-    assert "Traceback" not in done.stderr
-
-
-def test_exporter_without_its_hook_ends_the_start(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import prometheus_flask_exporter as exporter\ndel exporter.PrometheusMetrics.register_endpoint\n"
-    )
-    done = process.module(
-        "serve",
-        *("--artifacts-destination", "/nowhere", "--port", "0"),
-        MLOPS_AUTH="none",
-        MLFLOW_BACKEND_STORE_URI="sqlite://",
-        MLOPS_DRAIN_FILE=str(tmp_path / "draining"),
-        MLOPS_UNTESTED_VERSIONS="true",
-        **_with_path(tmp_path),
-    )
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith("without it, /metrics would be public")
     assert "Traceback" not in done.stderr
 
 

@@ -10,17 +10,20 @@ from typing import NamedTuple
 
 from starlette.types import Send
 
+from mlops_mlflow_server import metrics
+
 # What a client that was refused may still send, so that it reads the answer before the connection is closed.
 LINGER_BYTES = 256 * 1024
 LINGER_SECONDS = 1.0
 
 
 class Refusal(NamedTuple):
-    """HTTP status, MLflow's name of the error, and a sentence for the user."""
+    """HTTP status, MLflow's name of the error, a sentence for the user, and the reason for metrics."""
 
     status: int
     code: str
     message: str
+    reason: str
 
 
 async def answer(
@@ -46,13 +49,14 @@ async def refuse(
     send: Send, refusal: Refusal, headers: Iterable[tuple[bytes, bytes]] = (), *, is_open: bool = False
 ) -> None:
     """Answer with an error; with `is_open`, the caller ends the answer."""
+    metrics.REFUSED.labels(refusal.reason).inc()
     body = json.dumps({"error_code": refusal.code, "message": refusal.message}).encode()
     await answer(send, refusal.status, body, headers, is_open=is_open)
 
 
-def busy(message: str) -> Refusal:
+def busy(message: str, reason: str) -> Refusal:
     """Return a refusal that MLflow's clients try again."""
-    return Refusal(429, "REQUEST_LIMIT_EXCEEDED", message)
+    return Refusal(429, "REQUEST_LIMIT_EXCEEDED", message, reason)
 
 
 def retry_after(seconds: float = 1) -> tuple[bytes, bytes]:

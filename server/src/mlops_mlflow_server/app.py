@@ -10,7 +10,9 @@ that the application itself does not serve.
 import importlib
 import os
 
-from mlops_mlflow_server import connections, metrics, parts
+import sqlalchemy
+
+from mlops_mlflow_server import audit, calls, connections, counts, logs, metrics, parts
 from mlops_mlflow_server.attempts import Attempts
 from mlops_mlflow_server.bounds import Bounds
 from mlops_mlflow_server.databases import Failure, engine_of
@@ -21,8 +23,6 @@ from mlops_mlflow_server.public import Public
 from mlops_mlflow_server.settings import login
 from mlops_mlflow_server.window import Held, Window
 
-_EXPORTER = "prometheus-flask-exporter"
-
 
 def _is_closed() -> bool:
     return metrics.is_closed(importlib.import_module("mlflow.server").app)
@@ -30,7 +30,6 @@ def _is_closed() -> bool:
 
 with parts.readable():
     # Before MLflow's server is imported, so the imports below are dynamic.
-    parts.start([Part("metrics", _EXPORTER, metrics.without_view, f"{metrics.PATH} would be public", required=True)])
     parts.start([Part("connections", "uvicorn", connections.fits, "idle connections would stay open", required=True)])
     _handlers = importlib.import_module("mlflow.server.handlers")
     _hosts = importlib.import_module("mlops_mlflow_server.hosts")
@@ -54,8 +53,18 @@ _readiness = Readiness(
 with parts.readable():
     _application = _login.application()
     parts.start([Part("metrics", parts.MLFLOW, _is_closed, f"{metrics.PATH} would be public", required=True)])
+calls.install()
+metrics.watch_databases(sqlalchemy.make_url(os.environ["MLFLOW_BACKEND_STORE_URI"]).database or "")
+metrics.serving(login())
+counts.begin(_login.databases().values())
+try:
+    _audit = audit.log()
+except (OSError, ValueError) as error:
+    parts.end(f"The audit log cannot be written: {error}")
 connections.Limits()  # reads its settings, so that a wrong one ends the start
 _window = Window(os.environ["MLFLOW_BACKEND_STORE_URI"])
 _window.begin()
 _served = Held(OutageAware(_application, _watch, _readiness, _login.PROBES), _window)
-app = Public(_hosts.Headers(Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body))))
+_bounded = Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body))
+app = Public(_hosts.Headers(calls.Observed(_bounded, _login.account, _audit, logs.Calls())))
+logs.install()

@@ -33,8 +33,8 @@ MOST = 20_000
 REMEMBERED_SECONDS = 24 * 3600
 # In the scope: a function that the login mode calls once the credentials of a request are accepted.
 ACCEPTED = "mlops.accepted"
-_LOGINS = answers.busy("Too many logins from your address. Try again in a minute.")
-_FAILURES = answers.busy("Too many wrong passwords or tokens. Try again in a minute.")
+_LOGINS = answers.busy("Too many logins from your address. Try again in a minute.", "logins")
+_FAILURES = answers.busy("Too many wrong passwords or tokens. Try again in a minute.", "wrong credentials")
 _HEADERS = (b"authorization", b"x-mlflow-authorization")
 
 

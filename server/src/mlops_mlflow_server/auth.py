@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request
 from mlflow_oidc_auth.config import config
 from mlflow_oidc_auth.middleware import AuthMiddleware
 
-from mlops_mlflow_server import attempts
+from mlops_mlflow_server import attempts, metrics
 
 _facts: ContextVar[tuple | None] = ContextVar("mlops_user_facts", default=None)
 
@@ -62,6 +62,8 @@ class OffLoopAuthMiddleware(AuthMiddleware):
     async def _authenticate_user(self, request: Request) -> tuple[bool, str | None, str]:
         header = request.headers.get("authorization") or ""
         known = _recent.find(header)
+        if header:
+            metrics.LOGIN_CHECKS.labels("token", "hit" if known else "miss").inc()
         _facts.set(known)
         if known:
             attempts.accepted(request.scope)

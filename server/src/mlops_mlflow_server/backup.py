@@ -36,7 +36,7 @@ import botocore.exceptions
 import psycopg2
 from psycopg2 import sql
 
-from mlops_mlflow_server import buckets, holds, vault_file
+from mlops_mlflow_server import buckets, holds, jobs, vault_file
 from mlops_mlflow_server.cluster import Cluster, fingerprint
 from mlops_mlflow_server.databases import BUSY, WINDOWS, Failure, say
 
@@ -47,7 +47,7 @@ SEALING_KEY = "sealedsecrets.bitnami.com/sealed-secrets-key"
 # Tables with more rows, by PostgreSQL's own estimate, are not counted, since that takes minutes.
 MOST_ROWS = 1_000_000
 # Rows of these come and go by themselves.
-FLEETING = ("auth_sessions", "auth_states", holds.TABLE, WINDOWS, BUSY)
+FLEETING = ("auth_sessions", "auth_states", holds.TABLE, jobs.TABLE, WINDOWS, BUSY)
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 MESSAGE = pathlib.Path("/dev/termination-log")
 
@@ -292,6 +292,21 @@ def manifest(_arguments: list[str]) -> None:
             destination.remove(of_drill(former["id"]))
             say(f"Removed {former['id']}, whose databases pgBackRest has removed")
     say(f"Backup {backup} is whole")
+    _record(found, destination)
+
+
+def _record(found: Mapping[str, Any], destination: buckets.Bucket) -> None:
+    """Write down for metrics that this backup is whole, and when the newest drill was."""
+    records = [destination.read(of_drill(each["id"])) for each in manifests(destination)]
+    drills = [json.loads(content)["time"] for content in records if content]
+    try:
+        with connected(config()["databases"][0], writes=True) as cursor:
+            jobs.record(cursor, jobs.BACKUP, size=found["objects"]["size"])
+            if drills:
+                jobs.record(cursor, jobs.DRILL, datetime.datetime.fromisoformat(max(drills)))
+    except psycopg2.Error as error:
+        # It is whole all the same.
+        say(f"Metrics will not show it: {' '.join(str(error).split())}")
 
 
 STEPS: dict[str, Callable[[list[str]], None]] = {

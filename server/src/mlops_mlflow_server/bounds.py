@@ -41,11 +41,11 @@ ADDRESS = "mlops.address"
 CLOSE = (b"connection", b"close")
 
 ARTIFACTS = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/")
-_LATE = Refusal(408, "DEADLINE_EXCEEDED", "The body of the request did not arrive in time.")
-_NO_BODY = Refusal(413, "INVALID_PARAMETER_VALUE", "This path takes no body.")
-_NO_ASSISTANT = Refusal(404, "ENDPOINT_NOT_FOUND", "This server has no assistant.")
-_TOO_MANY = answers.busy("The server has too many requests at once. Try again in a moment.")
-_TOO_MANY_BYTES = answers.busy("The server has too many large requests at once. Try again in a moment.")
+_LATE = Refusal(408, "DEADLINE_EXCEEDED", "The body of the request did not arrive in time.", "slow body")
+_NO_BODY = Refusal(413, "INVALID_PARAMETER_VALUE", "This path takes no body.", "body")
+_NO_ASSISTANT = Refusal(404, "ENDPOINT_NOT_FOUND", "This server has no assistant.", "assistant")
+_TOO_MANY = answers.busy("The server has too many requests at once. Try again in a moment.", "requests")
+_TOO_MANY_BYTES = answers.busy("The server has too many large requests at once. Try again in a moment.", "memory")
 _SEARCH = re.compile(r"/(search[a-z-]*|graphql)/?$")
 # Probes count nowhere: a busy server is not a broken one.
 PROBES = frozenset({"/health", "/health/live", "/health/ready", "/health/startup"})
@@ -156,7 +156,7 @@ class Body:
 
 def too_large(largest: float) -> Refusal:
     """Return the refusal of a body that exceeds `largest` bytes."""
-    return Refusal(413, "INVALID_PARAMETER_VALUE", f"The request is larger than {largest / MIB:g} MiB.")
+    return Refusal(413, "INVALID_PARAMETER_VALUE", f"The request is larger than {largest / MIB:g} MiB.", "size")
 
 
 class Bounds:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from mlops_mlflow_server import calls
+
 Scope = MutableMapping[str, Any]
 Application = Callable[[Scope, Callable, Callable], Awaitable[None]]
 
@@ -55,7 +57,11 @@ class Scoped:
 
     async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
         """Serve one connection."""
-        _scope.set(scope if scope["type"] == "http" else None)
+        is_call = scope["type"] == "http"
+        _scope.set(scope if is_call else None)
+        call = calls.current()
+        if is_call and call is not None:
+            call.scope = scope
         await self._app(scope, receive, send)
 
 

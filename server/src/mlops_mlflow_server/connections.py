@@ -20,7 +20,7 @@ from typing import Any
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mlops_mlflow_server import addresses
+from mlops_mlflow_server import addresses, metrics
 from mlops_mlflow_server.settings import count, number
 
 # As h11's own limit; httptools has none.
@@ -101,6 +101,7 @@ def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
         def _make_room(self, idle: Iterator["BoundedProtocol"]) -> None:
             """Close the first of `idle`, or else this connection."""
             closed = next(idle, self)
+            metrics.CLOSED.labels("number").inc()
             self._limits.idle.pop(closed, None)
             closed.transport.abort()
 
@@ -127,6 +128,7 @@ def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
                 if has_limit:
                     self._header_bytes = 0
             if self._header_bytes > LARGEST_HEADERS and not self.transport.is_closing():
+                metrics.CLOSED.labels("large headers").inc()
                 if is_serving:
                     # The trailers of a body, or the headers of a request that is sent before the answer to this one.
                     self.transport.abort()
@@ -165,6 +167,8 @@ def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
         def _headers_late(self) -> None:
             self._header_timer = None
             if not self._is_serving():
+                if self._header_bytes:
+                    metrics.CLOSED.labels("slow headers").inc()
                 self.transport.abort()
 
         # --- answers ---
@@ -182,6 +186,7 @@ def bounded(base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
 
         def _check_writing(self, left: int) -> None:
             if self.transport.get_write_buffer_size() > left - LEAST_READ:
+                metrics.CLOSED.labels("unread answer").inc()
                 self.transport.abort()
             else:
                 self._watch_writing()

@@ -9,6 +9,7 @@ import time
 
 import sqlalchemy
 
+from mlops_mlflow_server.logs import say
 from mlops_mlflow_server.settings import login
 
 # Table in MLflow's own database: for which versions `migrate` has run, and how people logged in then.
@@ -23,11 +24,6 @@ CREATE_MIGRATED = (
 
 class Failure(Exception):
     """A failure; the message is one sentence for the log."""
-
-
-def say(message: str) -> None:
-    """Print one line without buffering."""
-    print(message, flush=True)
 
 
 def where(url: sqlalchemy.URL) -> str:

@@ -34,8 +34,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from mlops_mlflow_server import holds
+from mlops_mlflow_server import holds, jobs
 from mlops_mlflow_server.databases import Failure, engine_of, say, wait_for
+from mlops_mlflow_server.logs import complain
 from mlops_mlflow_server.s3 import ProxiedS3ArtifactRepository
 from mlops_mlflow_server.settings import number
 
@@ -308,6 +309,8 @@ def collect(given: argparse.Namespace) -> None:
         say(f"{deletion.deleted} deleted, {deletion.kept} kept, {deletion.failed} failed")
         if deletion.failed:
             raise Failure(f"{deletion.failed} could not be deleted, and will be tried again by the next Job")
+        with connection.connection.cursor() as cursor:
+            jobs.record(cursor, jobs.CLEANUP)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -315,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         collect(options(arguments))
     except (Failure, ValueError, MlflowException, psycopg2.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr, flush=True)
+        complain(" ".join(str(error).split()))
         return 1
     return 0
 

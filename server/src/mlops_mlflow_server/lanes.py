@@ -21,13 +21,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_mlflow_server import answers, bounds
+from mlops_mlflow_server import answers, bounds, metrics
 from mlops_mlflow_server.settings import count, number
 
 # What is the case where this does not fit.
 CONSEQUENCE = "clients that send nothing would take all threads"
-_BUSY = answers.busy("You have too many requests at once. Try again in a moment.")
-_NO_BODY = answers.Refusal(413, "INVALID_PARAMETER_VALUE", "Without a login, this path takes no body.")
+_BUSY = answers.busy("You have too many requests at once. Try again in a moment.", "calls of account")
+_NO_BODY = answers.Refusal(413, "INVALID_PARAMETER_VALUE", "Without a login, this path takes no body.", "body")
 # Who calls, where the login mode knows it and the scope does not: see `account` in `install`.
 ACCOUNT = "mlops.account"
 
@@ -48,10 +48,14 @@ class Lane:
         threads: how many run at once.
         most: how many one caller may have, running or waiting.
         patience: seconds that a call waits.
+        name: what it is, for metrics.
     """
 
-    def __init__(self, threads: int, most: int, patience: float):
+    def __init__(self, threads: int, most: int, patience: float, name: str = "others"):
         self._free = threads
+        self._running_now = metrics.RUNNING.labels(name)
+        self._waiting_now = metrics.WAITING.labels(name)
+        metrics.THREADS.labels(name).inc(threads)
         self._share = max(1, threads * 3 // 4)
         self._most = most
         self._patience = patience
@@ -83,6 +87,13 @@ class Lane:
         if self._free and self._running[caller] < self._share:
             self._take(caller)
             return
+        self._waiting_now.inc()
+        try:
+            await self._wait(caller)
+        finally:
+            self._waiting_now.dec()
+
+    async def _wait(self, caller: Hashable) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, collections.deque()).append(turn)
         try:
@@ -100,6 +111,7 @@ class Lane:
     def release(self, caller: Hashable) -> None:
         """End a call, and let those run whose turn it is."""
         self._free += 1
+        self._running_now.dec()
         _decrease(self._running, caller)
         while self._free:
             following = next((each for each in self._waiting if self._running[each] < self._share), None)
@@ -115,6 +127,7 @@ class Lane:
 
     def _take(self, caller: Hashable) -> None:
         self._free -= 1
+        self._running_now.inc()
         self._running[caller] += 1
 
     def _forget(self, caller: Hashable, turn: asyncio.Future) -> None:
@@ -145,7 +158,7 @@ class Lanes:
         self._account = account
         most = count("MLOPS_REQUESTS_PER_ACCOUNT", 128)
         patience = number("MLOPS_WAITING_TIMEOUT", 60)
-        self._artifacts = Lane(count("MLOPS_ARTIFACT_THREADS", 8), most, patience)
+        self._artifacts = Lane(count("MLOPS_ARTIFACT_THREADS", 8), most, patience, "artifacts")
         self._others = Lane(count("MLOPS_TRACKING_THREADS", 8), most, patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

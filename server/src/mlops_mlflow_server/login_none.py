@@ -6,7 +6,7 @@
 from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
 from mlflow.server import app as flask_app
 from mlflow.server.fastapi_app import _EfficientWSGIMiddleware, app
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from mlops_mlflow_server import artifacts, assistant, compressed, guards, hosts, lanes, parts, straight
 from mlops_mlflow_server.callers import Anyone
@@ -43,6 +43,11 @@ def application() -> ASGIApp:
     """
     parts.start(PARTS)
     return app
+
+
+def account(_scope: Scope) -> str | None:
+    """Return None: there are no accounts."""
+    return None
 
 
 def takes_no_body(path: str) -> bool:

@@ -29,6 +29,7 @@ from mlflow.store.tracking.dbmodels.models import SqlExperiment
 
 from mlops_mlflow_server import accounts, basic_settings, carry, encryption, indexes, parts, window
 from mlops_mlflow_server.databases import Failure, because, engine_of, record_migration, say, wait_for, where
+from mlops_mlflow_server.logs import complain
 from mlops_mlflow_server.settings import login, number
 
 # The table that records the login mode.
@@ -261,10 +262,10 @@ def main() -> int:
                 record()
             tune_tracking()
     except (Failure, accounts.TakenError, parts.MisfitError, ValueError) as error:
-        print(error, file=sys.stderr, flush=True)
+        complain(str(error))
         return 1
     except sqlalchemy.exc.SQLAlchemyError as error:
-        print(f"The database does not answer: {because(error)}", file=sys.stderr, flush=True)
+        complain(f"The database does not answer: {because(error)}")
         return 1
     say(f"Done in {time.monotonic() - began:.1f} s")
     return 0

@@ -34,7 +34,7 @@ PING_SECONDS = 4.0
 
 # For `answers.refuse`.
 AWAY = (
-    answers.Refusal(503, "TEMPORARILY_UNAVAILABLE", "The database does not answer. Try again in a moment."),
+    answers.Refusal(503, "TEMPORARILY_UNAVAILABLE", "The database does not answer. Try again in a moment.", "database"),
     [answers.retry_after(RETRY_AFTER_SECONDS)],
 )
 

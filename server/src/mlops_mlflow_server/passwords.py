@@ -26,6 +26,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import REQUEST_LIMIT_EXCEEDED
 from werkzeug.security import check_password_hash, generate_password_hash
 
+from mlops_mlflow_server import metrics
+
 KEPT = 10_000
 AT_A_TIME = 2
 # At 30 checks a second, less than a second's work.
@@ -78,9 +80,11 @@ class Checks:
             return False
         digest = self._digest(stored, password, name)
         known = self._known(digest)
+        metrics.LOGIN_CHECKS.labels("password", "miss" if known is None else "hit").inc()
         if known is not None:
             return known
         if not self._places.acquire(blocking=False):
+            metrics.REFUSED.labels("password checks").inc()
             raise MlflowException("Too many logins at once. Try again in a moment.", REQUEST_LIMIT_EXCEEDED)
         try:
             with self._turns:

@@ -53,7 +53,7 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
-from mlops_mlflow_server import transfers
+from mlops_mlflow_server import metrics, transfers
 from mlops_mlflow_server.settings import count, number
 
 _logger = logging.getLogger(__name__)
@@ -125,6 +125,7 @@ def _client(
             retries={"mode": "standard", "total_max_attempts": count("MLOPS_S3_MAX_ATTEMPTS", 3)},
         ),
     )
+    metrics.watch_s3(client)
     # botocore has no public way to add socket options; its pools connect with this list.
     options = getattr(getattr(getattr(client, "_endpoint", None), "http_session", None), "_socket_options", None)
     if isinstance(options, list):

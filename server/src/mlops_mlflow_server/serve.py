@@ -23,11 +23,10 @@ import uuid
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from mlops_mlflow_server import basic_settings, drain, metrics, parts, providers
+from mlops_mlflow_server import basic_settings, drain, logs, parts, providers
 from mlops_mlflow_server.settings import login
 
 LOG_FORMAT = "%(asctime)s %(levelprefix)s %(message)s"
-ACCESS_FORMAT = '%(asctime)s %(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
 
 
 def names() -> types.ModuleType:
@@ -82,8 +81,8 @@ def environment(given: argparse.Namespace) -> dict[str, str]:
     }
     if given.tls_port:
         result.update(MLOPS_TLS_PORT=str(given.tls_port), MLOPS_TLS_FOLDER=given.tls_folder)
-    if given.expose_prometheus:
-        result[name.PROMETHEUS_EXPORTER_ENV_VAR] = given.expose_prometheus
+    # MLflow's own exporter would serve metrics to users.
+    os.environ.pop(name.PROMETHEUS_EXPORTER_ENV_VAR, None)
     if given.allowed_hosts:
         result["MLFLOW_SERVER_ALLOWED_HOSTS"] = given.allowed_hosts
     if given.cors_allowed_origins:
@@ -92,29 +91,11 @@ def environment(given: argparse.Namespace) -> dict[str, str]:
 
 
 def log_config() -> dict:
-    """Return uvicorn's logging configuration with timestamps and without successful probes."""
-    config = {**uvicorn.config.LOGGING_CONFIG}
-    config["filters"] = {"probes": {"()": "mlops_mlflow_server.serve.WithoutProbes"}}
-    config["formatters"] = {
-        "default": {"()": "uvicorn.logging.DefaultFormatter", "fmt": LOG_FORMAT, "use_colors": False},
-        "access": {"()": "uvicorn.logging.AccessFormatter", "fmt": ACCESS_FORMAT, "use_colors": False},
-    }
-    config["handlers"] = {
-        **config["handlers"],
-        "access": {**config["handlers"]["access"], "filters": ["probes"]},
-    }
-    return config
-
-
-class WithoutProbes:
-    """Logging filter that drops access lines of successful probes."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether `record` (client, method, path, version, status) is to be logged."""
-        arguments = record.args
-        if not isinstance(arguments, tuple) or len(arguments) != 5:
-            return True
-        return not (str(arguments[2]).startswith(("/health", "/metrics")) and arguments[4] == 200)
+    """Return uvicorn's logging configuration with timestamps, or as JSON."""
+    text = {"()": "uvicorn.logging.DefaultFormatter", "fmt": LOG_FORMAT, "use_colors": False}
+    default = {"()": "mlops_mlflow_server.logs.Json"} if logs.is_json() else text
+    known = uvicorn.config.LOGGING_CONFIG
+    return {**known, "formatters": {**known["formatters"], "default": default}}
 
 
 def secure_socket(host: str, port: int) -> socket.socket:
@@ -133,6 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("MLFLOW_BACKEND_STORE_URI is not set", file=sys.stderr)
         return 1
     try:
+        logs.is_json()
         way = login()
         warning = parts.check_versions(os.environ)
     except (ValueError, parts.MisfitError) as error:
@@ -158,8 +140,12 @@ def main(arguments: list[str] | None = None) -> int:
     pathlib.Path(drain.file()).unlink(missing_ok=True)
     if given.expose_prometheus:
         os.makedirs(given.expose_prometheus, exist_ok=True)
+        # prometheus_client reads it once, at its import.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.expose_prometheus
         if given.metrics_port:
-            metrics.serve(given.metrics_port, given.expose_prometheus)
+            from mlops_mlflow_server import scrape  # noqa: PLC0415  (see above)
+
+            scrape.serve(given.metrics_port, given.expose_prometheus)
     misfits: list[int] = []
 
     def end_for_misfit(number: int, _frame: types.FrameType | None) -> None:
@@ -182,6 +168,8 @@ def main(arguments: list[str] | None = None) -> int:
         # A worker's imports take seconds on a busy node; the kubelet's probes detect workers that hang.
         timeout_worker_healthcheck=60,
         log_config=log_config(),
+        # `logs.Calls` writes a line for each call.
+        access_log=False,
     )
     sockets = [config.bind_socket(), *([secure_socket(given.host, given.tls_port)] if given.tls_port else [])]
     if given.workers > 1:

@@ -33,6 +33,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from mlops_mlflow_server import calls
 from mlops_mlflow_server.callers import Application, Scope
 from mlops_mlflow_server.settings import number
 
@@ -159,7 +160,11 @@ def install(application: Any) -> bool:
             session, request.query_params.get("state") or ""
         ):
             return None, ["This login was not begun in this browser"]
-        return await process(request, session, provider_id=provider_id)
+        username, errors = await process(request, session, provider_id=provider_id)
+        call = calls.current()
+        if call is not None and username and not errors:
+            call.user = username
+        return username, errors
 
     router._sanitize_next = sanitize_next
     router._begin_login = begin_login

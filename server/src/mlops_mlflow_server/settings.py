@@ -55,6 +55,10 @@ Variable (unit, default):
 - `MLOPS_BRIDGE_PASSWORD` (none): with basic, the password with which a proxy names the user of a call.
 - `MLOPS_BRIDGE_RESERVED` (names, none): accounts that the proxy must not use.
 - `MLOPS_ARTIFACT_LOCATIONS` (true or false, false): whether users may choose an experiment's artifact location.
+- `MLOPS_LOG_FORMAT` (text): text, or json for an object a line; of commands too.
+- `MLOPS_AUDIT_LOG` (off): where the audit log is written: off, stdout or the path of a folder.
+- `MLOPS_AUDIT_READS` (false): whether the audit log has lines for calls that change nothing.
+- `MLOPS_COUNT_INTERVAL` (s, 600): the pause between two counts of what is stored, for metrics.
 - `MLOPS_KUBERNETES_TOKEN_LIFETIME` (s, 86400): the longest accepted lifetime of a service account's token.
 """
 

@@ -27,6 +27,7 @@ from mlflow_oidc_auth.kubernetes import in_cluster_credentials
 from mlflow_oidc_auth.middleware import auth_middleware
 from mlflow_oidc_auth.utils import request_helpers_fastapi as helpers
 
+from mlops_mlflow_server import metrics
 from mlops_mlflow_server.settings import number
 
 REVIEWS = "https://kubernetes.default.svc/apis/authentication.k8s.io/v1/tokenreviews"
@@ -95,6 +96,7 @@ class Reviews:
         digest = hashlib.blake2b(f"{audience}\n{token}".encode(), key=self._key).digest()
         with self._lock:
             accepted = self._known.get(digest)
+        metrics.LOGIN_CHECKS.labels("service account", "miss" if accepted is None else "hit").inc()
         if accepted is None:
             accepted = self._ask(token, audience)
             with self._lock:

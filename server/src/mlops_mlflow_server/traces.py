@@ -32,7 +32,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_TRACE_SPANS_LOCATION,
 )
 
-from mlops_mlflow_server import callers
+from mlops_mlflow_server import callers, metrics
 
 RESERVED = frozenset(
     {
@@ -113,7 +113,9 @@ def install(caller: callers.Caller) -> bool:
         if spans:
             _check_runs(caller, callers.header(MLFLOW_RUN_ID_HEADER))
             _check_traces(self, caller, {span.trace_id for span in spans}, location)
-        return log(self, location, spans, *arguments, **options)
+        stored = log(self, location, spans, *arguments, **options)
+        metrics.SPANS.inc(len(spans))
+        return stored
 
     def start_trace(self: Any, trace_info: Any) -> Any:
         _check_traces(self, caller, [trace_info.trace_id], trace_info.experiment_id)

@@ -17,6 +17,7 @@ import time
 import sqlalchemy
 
 from mlops_mlflow_server.databases import Failure, because, engine_of, is_migrated, say, versions, where
+from mlops_mlflow_server.logs import complain
 from mlops_mlflow_server.settings import login, number
 
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
@@ -62,7 +63,7 @@ def main() -> int:
     try:
         wait(number("MLOPS_DATABASE_WAIT", 120.0))
     except (Failure, TimeoutError, ValueError) as error:
-        print(error, file=sys.stderr, flush=True)
+        complain(str(error))
         with contextlib.suppress(OSError):
             MESSAGE.write_text(str(error))
         # What the collection's wait for workloads takes for patience that ended, and not for a crash.

@@ -342,7 +342,7 @@ class Window:
             return None
         least, most = RETRY_SECONDS
         seconds = math.ceil(min(max(open_for, least), most))
-        refusal = answers.busy(f"MLflow is being upgraded. Try again in {seconds} s.")
+        refusal = answers.busy(f"MLflow is being upgraded. Try again in {seconds} s.", "upgrade")
         # Its next call may reach a server of the new version.
         return refusal, [answers.retry_after(seconds), (b"connection", b"close")]
 

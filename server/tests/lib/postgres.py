@@ -64,6 +64,7 @@ class Postgres:
         assert found is not None
         self.port = free_port()
         self._made = 0
+        self._log = folder / "log"
         user = unprivileged()
         options = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
         if user:
@@ -104,6 +105,10 @@ class Postgres:
                 if time.monotonic() > end or self._process.poll() is not None:
                     raise RuntimeError((folder / "log").read_text()) from None
                 time.sleep(0.1)
+
+    def log(self) -> str:
+        """Return what the server has written."""
+        return self._log.read_text(errors="replace")
 
     def stop(self) -> None:
         """End the server and its connections."""

@@ -109,9 +109,18 @@ class Server:
         """Return what the server has written."""
         return self.log_file.read_text(errors="replace")
 
+    def audit(self, **fields) -> list[dict]:
+        """Return the lines of the audit log in what the server has written, of those that have these fields."""
+        lines = [json.loads(line) for line in self.log().splitlines() if line.startswith('{"audit":')]
+        return [line for line in lines if fields.items() <= line.items()]
+
     def client(self, **options) -> httpx.Client:
         """Return an HTTP client for the server; options are httpx's."""
         return httpx.Client(base_url=self.url, timeout=30, **options)
+
+    def metrics(self) -> httpx.Response:
+        """Return what a scrape gets."""
+        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=30)
 
     def stop(self) -> None:
         """End the server with its workers."""
