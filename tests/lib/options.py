@@ -174,6 +174,8 @@ VARIANTS = {
         "mlflow_oauth2_proxy_api_service_type": ["ClusterIP", "NodePort"],
         "mlflow_oauth2_proxy_provider": ["oidc", "github", "google"],
         "mlflow_artifacts_direct": [False, True],
+        "mlflow_audit_log": ["off", "/var/log/mlflow"],
+        "mlflow_audit_claim": ["audit"],
         "mlflow_allowed_hosts": [[], ["mlflow.example.com", "*.example.org"]],
         "mlflow_cors_allowed_origins": [[], ["https://notebooks.example.com"]],
         "mlflow_db_ca_secret": ["", "company-ca"],

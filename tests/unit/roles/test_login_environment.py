@@ -174,3 +174,22 @@ def test_custom_artifact_locations_are_allowed_by_a_variable(role, mode):
     for allowed, text in ((False, "false"), (True, "true")):
         variables, _unused = environment(role, mlflow_auth=mode, mlflow_custom_artifact_locations=allowed)
         assert variables["MLOPS_ARTIFACT_LOCATIONS"] == text
+
+
+@pytest.mark.parametrize(
+    ("given", "text"), [("off", "off"), (False, "off"), ("stdout", "stdout"), ("/var/log/mlflow", "/var/log/mlflow")]
+)
+def test_audit_log(role, given, text):
+    """Without quotes, YAML takes off for false."""
+    options = {"mlflow_audit_log": given, "mlflow_audit_claim": "audit", "platform_log_format": "json"}
+    variables, _unused = environment(role, **options)
+    assert (variables["MLOPS_AUDIT_LOG"], variables["MLOPS_LOG_FORMAT"]) == (text, "json")
+    spec = role.render("mlflow.deployment.yaml.j2", BASE | options)[0]["spec"]["template"]["spec"]
+    claims = {
+        each["name"]: each["persistentVolumeClaim"]["claimName"]
+        for each in spec["volumes"]
+        if "persistentVolumeClaim" in each
+    }
+    mounts = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
+    assert claims == ({"audit": "audit"} if text.startswith("/") else {})
+    assert mounts.get("audit") == (text if text.startswith("/") else None)
