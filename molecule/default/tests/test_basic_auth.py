@@ -68,7 +68,7 @@ def test_metrics_are_not_public(stack, admin_token):
         assert (answer.status_code, "mlflow" in answer.text) == (404, False)
     with stack.forwarded("mlflow", 5001) as port:
         answer = requests.get(f"http://localhost:{port}/metrics", timeout=60)
-    assert "mlflow_http_request_total" in answer.text
+    assert "mlflow_http_request_duration_seconds_count" in answer.text
     ports = {
         port.target_port
         for service in stack.core.list_namespaced_service(stacks.NAMESPACES["mlflow"]).items
