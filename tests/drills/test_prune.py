@@ -95,12 +95,12 @@ def test_a_namespace_that_was_renamed(deployed):
     renamed = variables({"minio_namespace": "minio-2"})
     refused = deployed.run(PRUNE, *renamed)
     assert refused.code != 0
-    assert "Namespace minio-2 is recorded as one of no stack" in refused.output
+    assert "run site.yml first, or look whether this is the right inventory" in " ".join(refused.output.split())
     deployed.site("site.yml with another namespace of MinIO", *renamed)
     # The inventory without the change is not what is deployed.
     refused = deployed.run(PRUNE, *CONFIRMED)
     assert refused.code != 0
-    assert "run site.yml first, or look whether this is the right inventory" in refused.output
+    assert "run site.yml first, or look whether this is the right inventory" in " ".join(refused.output.split())
 
     left = listed(deployed.run(PRUNE, *renamed).expect_success("prune.yml that lists"))
     assert re.fullmatch(

@@ -12,6 +12,7 @@ tab='	'
 words=" $tab$lines"
 # In memory, and not for longer than this runs.
 export MC_CONFIG_DIR=/dev/shm/prune
+if [ -e /etc/minio-certs/CAs/ca.crt ]; then export SSL_CERT_FILE=/etc/minio-certs/CAs/ca.crt; fi
 trap 'mc --quiet alias remove minio >/dev/null' EXIT
 printf '%s\n%s\n' "$MINIO_ROOT_USER" "$MINIO_ROOT_PASSWORD" | mc --quiet alias set minio "$url" --api S3v4 >/dev/null
 
