@@ -67,7 +67,7 @@ shift
 for kind in database role directory; do
   for name in "$@"; do
     case "$name" in
-      directory/pgdata.before | directory/pgdata.restored) if [ "$kind" = directory ]; then rm -rf "$volume/${name#*/}"; fi ;;
+      directory/pgdata.before | directory/pgdata.restored) if [ "$kind" = directory ]; then rm -rf "${volume:?}/${name#*/}"; fi ;;
       "$kind"/*)
         printf '%s' "$left SELECT format('DROP $kind %I', :'name') FROM things WHERE name = '$kind/' || :'name' AND kept IS NULL \\gexec" |
           ask "${name#*/}"
