@@ -159,10 +159,8 @@ class SecretReader(SecretValues):
     def text_if_there(self, namespace: str, name: str, key: str) -> str | None:
         """Give a value of a Secret; None where it has none."""
         try:
-            return super().text(namespace, name, key, key)
-        except ApiError:
-            raise
-        except KubeError:
+            return self.text(namespace, name, key, key)
+        except KeycloakError:
             return None
 
     def for_reconciler(self, reference: dict[str, Any], purpose: str) -> str | None:
@@ -228,34 +226,32 @@ def log_in(admin: Admin, reader: SecretReader, params: dict[str, Any], changes: 
     if username is None or password is None:
         raise NotThereYet(f"Secret {where} is not there")
     reader.values.discard(username)  # a name like "admin" would blot out half of the messages
+    refused = refusal(admin, username, password, params["timeout"])
+    if refused is None:
+        return
+    former = reader.text_if_there(account["namespace"], account["name"], f"{account['password_key']}{PREVIOUS}")
+    if former and refusal(admin, username, former) is None:
+        if changes.note(f"administrator {username}", "password changed"):
+            admin.change_password(username, password)
+            admin.login(username, password)
+        return
+    raise KeycloakError(
+        f"Keycloak does not accept the administrator {username} of Secret {where} ({refused.reason}): it takes the "
+        "password from there only at its first start on an empty database, so write the one it has into the "
+        "Secret, or make another administrator by 'kc.sh bootstrap-admin user', as role keycloak's README shows "
+        "(after many wrong passwords Keycloak refuses the right one too, for some minutes)"
+    )
+
+
+def refusal(admin: Admin, username: str, password: str, timeout: float = 0) -> Refused | None:
+    """Log an administrator in; return the refusal where Keycloak does not take the password."""
     try:
-        admin.login(username, password, params["timeout"])
+        admin.login(username, password, timeout)
     except Refused as refused:
         if refused.status not in (400, 401):
             raise
-        former = reader.text_if_there(account["namespace"], account["name"], f"{account['password_key']}{PREVIOUS}")
-        if former and logs_in(admin, username, former):
-            if changes.note(f"administrator {username}", "password changed"):
-                admin.change_password(username, password)
-                admin.login(username, password)
-            return
-        raise KeycloakError(
-            f"Keycloak does not accept the administrator {username} of Secret {where} ({refused.reason}): it takes the "
-            "password from there only at its first start on an empty database, so write the one it has into the "
-            "Secret, or make another administrator by 'kc.sh bootstrap-admin user', as role keycloak's README shows "
-            "(after many wrong passwords Keycloak refuses the right one too, for some minutes)"
-        ) from None
-
-
-def logs_in(admin: Admin, username: str, password: str) -> bool:
-    """Log an administrator in; return whether Keycloak takes the password."""
-    try:
-        admin.login(username, password)
-    except Refused as refused:
-        if refused.status not in (400, 401):
-            raise
-        return False
-    return True
+        return refused
+    return None
 
 
 def sentences(params: dict[str, Any]) -> list[str]:

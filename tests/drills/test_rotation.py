@@ -1,8 +1,6 @@
 """Rotations while clients work: no request fails for good, nobody has to log in again, and former credentials end."""
 
 import collections
-import concurrent.futures
-import contextlib
 import threading
 import time
 
@@ -111,17 +109,8 @@ class Load:
     def during(self, what, act):
         """Return what `act` returns, and print the table's line of it."""
         traffic = Traffic(self.stack.mlflow_url, self.credentials, self.run, RATE)
-        started, ended = threading.Event(), threading.Event()
-        with concurrent.futures.ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
-            for each in (self.session, self.artifacts, self.logins):
-                stack.enter_context(each)
-            going = pool.submit(traffic.go, started.set, MOST_SECONDS, ended.is_set)
-            try:
-                started.wait(60)
-                done = act()
-            finally:
-                ended.set()
-            answers = going.result()
+        with self.session, self.artifacts, self.logins:
+            done, answers = traffic.during(act, MOST_SECONDS)
         lost = summarize(self._drill, what, answers)[1]
         for name, each in (("session", self.session), ("artifacts", self.artifacts), ("logins", self.logins)):
             self._drill.say(f"  {what}: {name} {dict(each.given)}")

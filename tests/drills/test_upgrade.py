@@ -1,8 +1,6 @@
 """A stack of the former version converges with this one while clients work: what holds data restarts once, for TLS."""
 
-import concurrent.futures
 import json
-import threading
 
 import pytest
 
@@ -68,15 +66,7 @@ def test_upgrade_under_traffic(drill):
 
     drill.run(KIND).expect_success("the images of this version")
     traffic = Traffic(stack.mlflow_url, (stacks.ADMIN, token), traffic_run, RATE)
-    started, upgraded = threading.Event(), threading.Event()
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        going = pool.submit(traffic.go, started.set, MOST_SECONDS, upgraded.is_set)
-        try:
-            started.wait(60)
-            drill.site("site.yml of this version")
-        finally:
-            upgraded.set()
-        answers = going.result()
+    _done, answers = traffic.during(lambda: drill.site("site.yml of this version"), MOST_SECONDS)
     lost = summarize(drill, "upgrade", answers)[1]
     acknowledged = {answer.key for answer in answers if answer.status == 200}
     rows_after = rows(stack)

@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable
+from typing import TypeVar
 
 import requests
 import requests.adapters
@@ -14,6 +15,7 @@ import urllib3
 from tests.lib.drill import Drill
 from tests.lib.stack import Stack
 
+Result = TypeVar("Result")
 BEFORE = 5  # seconds until the fault
 
 # The retries of MLflow's own client: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
@@ -100,6 +102,23 @@ class Traffic:
                 answers.append(pool.submit(self._log, number))
                 number += 1
             return [answer.result() for answer in answers]
+
+    def during(self, act: Callable[[], Result], seconds: float) -> tuple[Result, list[Answer]]:
+        """Return what `act` returns, and the answers to all requests, which are sent before it and until its end.
+
+        Args:
+            act: called after the first seconds; what it raises is raised.
+            seconds: for how long requests are sent, at most.
+        """
+        started, ended = threading.Event(), threading.Event()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            going = pool.submit(self.go, started.set, seconds, ended.is_set)
+            try:
+                started.wait(60)
+                done = act()
+            finally:
+                ended.set()
+            return done, going.result()
 
 
 def new_run(stack: Stack, credentials: tuple[str, str]) -> str:

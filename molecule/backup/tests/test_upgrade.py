@@ -3,9 +3,7 @@
 The tests build on one another. They begin with a stack of their own, whose backups have a prefix of their own.
 """
 
-import concurrent.futures
 import re
-import threading
 import time
 
 import pytest
@@ -117,15 +115,7 @@ def written(drill, work):
     """Write to a run while `work` is done; return its result, the numbers of lost writes, and the answers."""
     stack = drill.stack
     traffic = Traffic(stack.mlflow_url, (stacks.ADMIN, Made.token), Made.run, RATE)
-    started, ended = threading.Event(), threading.Event()
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        going = pool.submit(traffic.go, started.set, MOST_SECONDS, ended.is_set)
-        try:
-            started.wait(60)
-            done = work()
-        finally:
-            ended.set()
-        answers = going.result()
+    done, answers = traffic.during(work, MOST_SECONDS)
     _failed, given_up = summarize(drill, "writes", answers)
     acknowledged = {answer.key for answer in answers if answer.status == 200}
     assert acknowledged, "no write was acknowledged"
