@@ -89,7 +89,7 @@ def test_refusals_logins_and_spans(basic):
 
 def test_each_metric_is_documented():
     text = DOCS.read_text()
-    table = {name: labels for name, labels in re.findall(r"^\| `(mlflow_[a-z0-9_]+)` \| ([^|]*) \|", text, re.M)}
+    table = dict(re.findall(r"^\| `(mlflow_[a-z0-9_]+)` \| ([^|]*) \|", text, re.M))
     suffix = {"counter": "_total"}
     known = {
         family.name + suffix.get(family.type, ""): set(collector._labelnames)
