@@ -30,13 +30,11 @@ from mlflow.utils.crypto import KEKManager, _decrypt_secret
 
 from mlops_mlflow_server import buckets, encryption, restore, sealed
 from mlops_mlflow_server.backup import (
-    OBJECTS,
     config,
     connected,
     described,
     manifests,
     now,
-    of_backup,
     of_drill,
     run,
     values,
@@ -242,9 +240,7 @@ def artifacts(destination: buckets.Bucket, known: dict[str, Any], most: int) -> 
     Raises:
         Failure: some are missing, or are others.
     """
-    content = destination.read(of_backup(known["id"], OBJECTS))
-    if content is None:
-        raise Failure(f"The backup {known['id']} has no list of objects")
+    content = restore.objects_of(destination, known["id"])
     copy = destination.below("objects")
     there = buckets.Follower(copy.objects())
     missing = [each.key for each in buckets.read_list(content) if there.find(each.key) is None]
