@@ -61,7 +61,7 @@ def sentence(done):
     """The message of the task that failed last."""
     assert done.code != 0, f"it passed, see {done.log}"
     assert "Traceback" not in done.output, done.log
-    return re.sub(r"\s+", " ", done.output.rpartition("fatal: ")[2])
+    return re.sub(r"\s+", " ", done.output.rpartition("fatal: ")[2]).replace("''", "'")
 
 
 def at_destination(stack, words):

@@ -3,7 +3,8 @@
 set -eu
 for directory in /usr/lib/postgresql/*/bin; do PATH="$directory:$PATH"; done
 
-pgbackrest info --output=json --log-level-console=warn >/work/info.json
+# A destination that does not answer is said soon.
+pgbackrest --io-timeout=15 info --output=json --log-level-console=warn >/work/info.json
 version="$(postgres --version)"
 version="${version#*PostgreSQL) }"
 printf '%s' "${version%%[!0-9]*}" >/work/version
