@@ -413,6 +413,13 @@ def test_look_refuses_what_was_cut_off(stack, places, work, capsys, name, change
     backed_up(work, "20261201T020000Z", "20261201-020000F")
 
 
+def test_a_bucket_that_is_not_there_is_named(stack, work, capsys):
+    stack["destination"]["bucket"] = "missing"
+    (work / "backup.json").write_text(json.dumps(stack))
+    assert restore.run(restore.STEPS, ["list"]) == 1
+    assert "The specified bucket does not exist (missing)" in capsys.readouterr().err
+
+
 def test_verify_compares_schemas_and_rows(stack, work, postgres, capsys):
     backed_up(work, "20261130T020000Z", "20261130-020000F")
     assert restore.run(restore.STEPS, ["verify", "20261130T020000Z"]) == 0

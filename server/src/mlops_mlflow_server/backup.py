@@ -334,7 +334,8 @@ def run(steps: Mapping[str, Callable[[list[str]], None]], arguments: list[str]) 
             raise Failure(f"The step is '{' '.join(arguments[:1])}': one of {', '.join(steps)}")
         steps[arguments[0]](arguments[1:])
     except (Failure, botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, psycopg2.Error) as error:
-        reason = " ".join(str(error).split())
+        bucket = getattr(error, "response", {}).get("Error", {}).get("BucketName", "")
+        reason = " ".join([*str(error).split(), *([f"({bucket})"] if bucket else [])])
         print(reason, file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):
             MESSAGE.write_text(reason)
