@@ -198,9 +198,16 @@ def test_two_backups_at_once_are_one(drill, before):
 
 
 def test_a_restore_beside_a_backup_is_refused(drill, before):
-    backup, restore = together(lambda: drill.run(BACKUP), lambda: drill.run(RESTORE, *CONFIRMED))
-    backup.expect_success("the backup")
-    assert "is being made in mlflow-backup: wait until it has ended" in sentence(restore)
+    stack, name = drill.stack, "backup-that-waits"
+    words = ("create", "job", name, "--from=cronjob/backup", "--dry-run=client", "-o", "json")
+    job = json.loads(stack.kubectl("-n", "mlflow-backup", *words))
+    job["spec"]["template"]["spec"]["nodeSelector"] = {"none": "has-this"}
+    stack.kubectl("apply", "-f", "-", text=json.dumps(job))
+    try:
+        done = drill.run(RESTORE, *CONFIRMED)
+    finally:
+        stack.kubectl("-n", "mlflow-backup", "delete", "job", name)
+    assert f"The backup {name} is being made in mlflow-backup: wait until it has ended" in sentence(done), done.log
     before.check()
 
 
