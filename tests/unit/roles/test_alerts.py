@@ -574,3 +574,114 @@ def test_the_rule_has_what_the_file_has():
     assert rule["metadata"]["labels"]["release"] == "kps"
     for way in ("none", "annotations"):
         assert get_role().render("mlflow.prometheusrule.yaml.j2", EVERYTHING | {"platform_monitoring": way}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "endpoint"),
+    [
+        ("mlflow", "metrics", {}),
+        ("traefik", "internal", {}),
+        ("cert_manager", "metrics", {"honorLabels": True}),
+        ("sealed_secrets", "metrics", {"honorLabels": True}),
+        ("keycloak", "management", "keycloak-internal.keycloak.svc"),
+        ("minio", "https-s3", "minio.minio.svc"),
+    ],
+)
+def test_components_have_a_monitor(name, port, endpoint):
+    """Of pods and a port that there are, and of nothing else."""
+    role = rendering.Role(name)
+    options = EVERYTHING | {"minio_image": "localhost/minio:1", "platform_monitoring_labels": {"release": "kps"}}
+    (monitor,) = role.registered(options)["monitor_objects"]
+    if isinstance(endpoint, str):
+        secret = f"{name}-server-tls"
+        endpoint = {"scheme": "https", "tlsConfig": {"serverName": endpoint, "ca": {"secret": {"name": secret, "key": "ca.crt"}}}}
+        (certificate,) = role.value(f"{name}_component.certificates", options)
+        assert certificate["name"] == secret
+        assert endpoint["tlsConfig"]["serverName"] in certificate["hosts"]
+    path = "/minio/v2/metrics/cluster" if name == "minio" else "/metrics"
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": port, "path": path} | endpoint]
+    assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
+    assert monitor["metadata"]["labels"]["release"] == "kps"
+    assert monitor["metadata"]["namespace"] == name.replace("_", "-")
+    chosen = monitor["spec"]["selector"]["matchLabels"]
+    pods = [one for each in role.manifests(options) if (one := rendering.pod_template(each))]
+    served = [
+        one["spec"]["containers"][0]["ports"] for one in pods if chosen.items() <= one["metadata"]["labels"].items()
+    ]
+    assert served
+    assert all(port in [each["name"] for each in ports] for ports in served)
+    policies = role.policies(options | {"platform_monitoring_namespaces": ["monitoring"]})
+    (number,) = {each["containerPort"] for ports in served for each in ports if each["name"] == port}
+    open_to = [each for each in policies if each["metadata"]["name"].startswith("monitoring-to-")]
+    assert [each["spec"]["ingress"][0]["ports"][0]["port"] for each in open_to] == [number]
+    for way in ("none", "annotations"):
+        assert role.registered(options | {"platform_monitoring": way})["monitor_objects"] == []
+
+
+def test_oauth2_proxy_has_a_monitor_of_its_own():
+    found = get_role().registered(EVERYTHING | PROXY)["monitor_objects"]
+    assert [each["metadata"]["name"] for each in found] == ["mlflow", "mlflow-oauth2-proxy"]
+
+
+def test_components_without_metrics_have_none():
+    for name in ("postgres", "backup"):
+        assert rendering.Role(name).registered(EVERYTHING)["monitor_objects"] == []
+
+
+def test_without_tls_between_components_nothing_is_verified():
+    options = EVERYTHING | {"platform_internal_tls": False, "platform_components": ["minio", "keycloak", "mlflow"]}
+    for name, port in (("minio", "http-s3"), ("keycloak", "management")):
+        (monitor,) = rendering.Role(name).monitors(options)
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert (endpoint["port"], "tlsConfig" in endpoint, "scheme" in endpoint) == (port, False, False)
+
+
+def test_metrics_of_minio_ask_for_a_token_where_it_is_not_closed():
+    minio = rendering.Role("minio")
+    token = {"minio_prometheus_auth": "jwt", "minio_prometheus_secret": "prometheus-token"}
+    (monitor,) = minio.monitors(EVERYTHING | token)
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"] == {"credentials": {"name": "prometheus-token", "key": "token"}}
+    chosen = {
+        (way, closed): minio.value("minio_prometheus_auth", {"platform_monitoring": way, "platform_network_policies": closed})
+        for way in ("none", "annotations", "operator")
+        for closed in (True, False)
+    }
+    assert [place for place, auth in chosen.items() if auth == "public"] == [("operator", True)]
+
+
+@pytest.mark.parametrize("way", ["none", "annotations", "operator"])
+def test_pods_are_annotated_where_that_is_asked_for(way):
+    options = EVERYTHING | PROXY | {"platform_monitoring": way}
+    scraped = [
+        template["metadata"]["annotations"]["prometheus.io/port"]
+        for name in ("mlflow", "traefik", "cert_manager")
+        for each in rendering.Role(name).manifests(options)
+        if (template := rendering.pod_template(each))
+        and "prometheus.io/scrape" in (template["metadata"].get("annotations") or {})
+    ]
+    assert sorted(set(scraped)) == (["5001", "8080", "9090", "9402"] if way == "annotations" else [])
+
+
+@pytest.mark.parametrize(
+    ("way", "gone"),
+    [
+        ("operator", ["PodMonitor/of-old"]),
+        ("annotations", ["PodMonitor/mlflow", "PodMonitor/of-old", "PrometheusRule/mlflow"]),
+        ("none", ["PodMonitor/mlflow", "PodMonitor/of-old", "PrometheusRule/mlflow"]),
+    ],
+)
+def test_what_another_way_left_is_removed(way, gone):
+    """In the component's own namespace; those of others stay."""
+    there = [
+        {"apiVersion": "monitoring.coreos.com/v1", "kind": kind, "metadata": {"namespace": namespace, "name": name}}
+        for kind, namespace, name in (
+            ("PodMonitor", "mlflow", "mlflow"),
+            ("PodMonitor", "mlflow", "of-old"),
+            ("PodMonitor", "other", "of-old"),
+            ("PrometheusRule", "mlflow", "mlflow"),
+        )
+    ]
+    options = EVERYTHING | {"platform_monitoring": way, "platform_cluster": rendering.CLUSTER | {"monitors": there}}
+    left = get_role().registered(options)["switched_off"]
+    assert [f"{each['kind']}/{each['metadata']['name']}" for each in left if each in there] == gone

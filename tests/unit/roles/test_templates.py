@@ -66,8 +66,9 @@ def pods(document):
 @pytest.mark.parametrize(("role", "template", "options"), COMBINATIONS)
 def test_combination(role, template, options):
     """What all manifests have, NetworkPolicies of flows among them."""
-    made = {"flows": get_role(role).policies, "edge": get_role(role).edge}.get(template)
-    for document in made(options) if made else get_role(role).render(template, options):
+    role_made = get_role(role)
+    made = {"flows": role_made.policies, "edge": role_made.edge, "monitors": role_made.monitors}.get(template)
+    for document in made(options) if made else role_made.render(template, options):
         SEEN.add(template)
         metadata = document["metadata"]
         name = f"{document['kind']} {metadata['name']}"
@@ -75,7 +76,8 @@ def test_combination(role, template, options):
         DOCUMENTS.setdefault(hashlib.sha256(text.encode()).hexdigest(), (f"{template} {options}", document))
         assert document["kind"] != "Secret"
         assert metadata["labels"]["app.kubernetes.io/managed-by"] == "mlops.mlflow", name
-        assert "{{" not in text, name
+        # Prometheus fills in annotations of alerts.
+        assert "{{" not in text or document["kind"] == "PrometheusRule", name
         assert "{%" not in text, name
         if document["kind"] == "Namespace":
             assert metadata["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -167,7 +169,7 @@ def test_no_manifest_depends_on_a_run(role):
 
 
 # Their CRDs are not of a plain cluster; the scenario `edge` has those of the Gateway API.
-OF_CRDS = ("cert-manager.io/", "gateway.networking.k8s.io/")
+OF_CRDS = ("cert-manager.io/", "gateway.networking.k8s.io/", "monitoring.coreos.com/")
 
 
 def test_api_server_accepts_them_all(server):
