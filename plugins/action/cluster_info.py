@@ -44,7 +44,10 @@ OURS = f"{MANAGED_BY}={MANAGER}"
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 CERT_MANAGER = "cert-manager.io"
 MONITORING = "monitoring.coreos.com"
-MONITORS = {"PodMonitor": f"/apis/{MONITORING}/v1/podmonitors", "PrometheusRule": f"/apis/{MONITORING}/v1/prometheusrules"}
+MONITORS = {
+    "PodMonitor": f"/apis/{MONITORING}/v1/podmonitors",
+    "PrometheusRule": f"/apis/{MONITORING}/v1/prometheusrules",
+}
 AUTOSCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 CERTIFICATES = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/certificates.{CERT_MANAGER}"

@@ -20,8 +20,8 @@ options:
     description:
       - The components, each a dictionary with V(name), V(path), the folder of its role, and V(manifests), the names of
         its templates in the order in which their objects are applied. Perhaps with V(policies), V(edge_objects) and
-        V(monitor_objects), objects that come after the first one, which is the namespace, and with V(workloads), the rules of
-        C(platform_workloads) by which pods are placed. Before each Deployment and StatefulSet comes its
+        V(monitor_objects), objects that come after the first one, which is the namespace, and with V(workloads), the
+        rules of C(platform_workloads) by which pods are placed. Before each Deployment and StatefulSet comes its
         PodDisruptionBudget.
     type: list
     elements: dict

@@ -193,7 +193,9 @@ routes:
       kind: Ingress
       metadata: {namespace: mlflow, name: mlflow}
 monitors:
-  description: PodMonitors and PrometheusRules that the roles of this collection have made, by the same label, and in the form of RV(routes).
+  description:
+    - PodMonitors and PrometheusRules that the roles of this collection have made, in the form of RV(routes).
+    - They are identified by the same label, and looked for where RV(api_groups) has C(monitoring.coreos.com).
   returned: success
   type: list
   elements: dict

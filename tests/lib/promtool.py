@@ -1,4 +1,4 @@
-"""Prometheus' promtool: that of the machine, or of Debian's package, which is unpacked below build/ and not installed."""
+"""Prometheus' promtool: that of the machine, or of Debian's package, which is unpacked below build/, not installed."""
 
 import functools
 import shutil

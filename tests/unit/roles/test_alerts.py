@@ -68,7 +68,7 @@ def series(name, /, **labels):
 CALLS = "mlflow_http_request_duration_seconds_count"
 GOOD, BAD = (mlflow(CALLS, route="/api", method="GET", status=status) for status in ("2xx", "5xx"))
 CALLBACK = mlflow(CALLS, route="/callback", method="GET", status="5xx")
-TOKEN = "/realms/{realm}/protocol/{protocol}/token"  # noqa: S105  a path
+TOKEN = "/realms/{realm}/protocol/{protocol}/token"
 LOGIN, FAILED = (
     series("http_server_requests_seconds_count", namespace="keycloak", uri=TOKEN, outcome=outcome)
     for outcome in ("SUCCESS", "SERVER_ERROR")
@@ -265,7 +265,12 @@ CASES = {
         [slow("mlflow_s3_request_duration_seconds_bucket", 1, operation="PutObject", result="ok")],
     ),
     "MLflowCountsOld": ("80m", "1m", [{COUNTED: "0x90"}], [{COUNTED: "0+60x90"}, {}]),
-    "MLflowBackupTooOld": ("31h", "5m", [{job("backup"): "0x400"}], [{job("backup"): "7200x400"}, {job("gc"): "0x400"}]),
+    "MLflowBackupTooOld": (
+        "31h",
+        "5m",
+        [{job("backup"): "0x400"}],
+        [{job("backup"): "7200x400"}, {job("gc"): "0x400"}],
+    ),
     "MLflowDrillTooOld": ("241h", "5m", [{job("drill"): "0x3000"}], [{job("drill"): "7200x3000"}]),
     "MLflowCleanupTooOld": ("51h", "5m", [{job("gc"): "0x700"}], [{job("gc"): "7200x700"}]),
     "MLflowTracesTooOld": ("51h", "5m", [{job("traces"): "0x700"}], [{job("traces"): "7200x700"}]),
@@ -308,7 +313,11 @@ CASES = {
         "2h",
         "5m",
         [{EDGE: f"{13 * DAYS}x40"}],
-        [{EDGE: f"{15 * DAYS}x40"}, {OWN: f"{DAYS}x40"}, {EDGE: f"{DAYS}x40", EDGE.replace('"1"', '"3"'): f"{60 * DAYS}x40"}],
+        [
+            {EDGE: f"{15 * DAYS}x40"},
+            {OWN: f"{DAYS}x40"},
+            {EDGE: f"{DAYS}x40", EDGE.replace('"1"', '"3"'): f"{60 * DAYS}x40"},
+        ],
     ),
     "MLflowPodsNotReady": (
         "20m",
@@ -392,6 +401,7 @@ CASES = {
 
 def judged(folder, name):
     """What promtool says of the cases of an alert."""
+    fired = f'count by (alertname) (count by (alertname) (ALERTS{{alertname="{name}",alertstate="firing"}}))'
     at, interval, fires, quiet = CASES[name]
     # Without all others, which take minutes.
     record = {"MLflowCalls": "mlflow:calls", "MLflowLogins": "mlflow:logins"}.get(name.partition("Failing")[0], "-")
@@ -404,7 +414,7 @@ def judged(folder, name):
             "input_series": [{"series": key, "values": values} for key, values in case.items()],
             "promql_expr_test": [
                 {
-                    "expr": f'count by (alertname) (count by (alertname) (ALERTS{{alertname="{name}",alertstate="firing"}}))',
+                    "expr": fired,
                     "eval_time": at,
                     "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1}] if number < len(fires) else [],
                 }
@@ -413,7 +423,11 @@ def judged(folder, name):
         for number, case in enumerate([*fires, *quiet])
     ]
     # Samples may be five minutes old.
-    unit = {"rule_files": ["alerts.yml"], "evaluation_interval": "30m" if interval == "5m" else interval, "tests": tests}
+    unit = {
+        "rule_files": ["alerts.yml"],
+        "evaluation_interval": "30m" if interval == "5m" else interval,
+        "tests": tests,
+    }
     (folder / "tests.yml").write_text(json.dumps(unit))
     return promtool.run("test", "rules", str(folder / "tests.yml"))
 
@@ -481,7 +495,9 @@ def test_alerts_are_those_of_the_components():
     assert not [name for name in alone if re.search("Keycloak|Minio|Sealed|Traefik|Certificate|Backup|Drill|Wal", name)]
     assert "MLflowComponentDown" not in alone
     assert {"MLflowDown", "MLflowCallsFailingFast", "MLflowDatabaseSlow"} <= alone
-    assert "MLflowLoginsFailingFast" not in {each["alert"] for each in alerts(mlflow_auth="none", platform_components=["mlflow"])}
+    assert "MLflowLoginsFailingFast" not in {
+        each["alert"] for each in alerts(mlflow_auth="none", platform_components=["mlflow"])
+    }
     assert "MLflowDrillTooOld" not in {each["alert"] for each in alerts(backup_drill_schedule="")}
     cleanup = {each["alert"] for each in alerts(mlflow_gc_older_than="", mlflow_traces_archive_older_than="")}
     assert not cleanup & {"MLflowCleanupTooOld", "MLflowTracesTooOld"}
@@ -549,9 +565,22 @@ def test_commands_of_runbooks_name_what_there_is():
     options = EVERYTHING | {"minio_image": "localhost/minio:1", "platform_monitoring": "annotations"}
     found = [each for name in rendering.COMPONENTS for each in rendering.Role(name).manifests(options)]
     namespaces = {each["metadata"]["name"] for each in found if each["kind"] == "Namespace"}
-    workloads = {f"{each['metadata']['namespace']} {each['kind'].lower()}/{each['metadata']['name']}" for each in found if each["metadata"].get("namespace")}
-    containers = {one["name"] for each in found if (template := rendering.pod_template(each)) for one in template["spec"]["containers"]}
-    labels = {template["metadata"]["labels"]["app.kubernetes.io/name"] for each in found if (template := rendering.pod_template(each))}
+    workloads = {
+        f"{each['metadata']['namespace']} {each['kind'].lower()}/{each['metadata']['name']}"
+        for each in found
+        if each["metadata"].get("namespace")
+    }
+    containers = {
+        one["name"]
+        for each in found
+        if (template := rendering.pod_template(each))
+        for one in template["spec"]["containers"]
+    }
+    labels = {
+        template["metadata"]["labels"]["app.kubernetes.io/name"]
+        for each in found
+        if (template := rendering.pod_template(each))
+    }
     wrong = []
     commands = [line for page in RUNBOOKS.glob("*.md") for line in re.findall(r"kubectl [^`\n]+", page.read_text())]
     for command in commands:
@@ -569,7 +598,9 @@ def test_commands_of_runbooks_name_what_there_is():
 
 
 def test_the_rule_has_what_the_file_has():
-    (rule,) = get_role().render("mlflow.prometheusrule.yaml.j2", EVERYTHING | {"platform_monitoring_labels": {"release": "kps"}})
+    (rule,) = get_role().render(
+        "mlflow.prometheusrule.yaml.j2", EVERYTHING | {"platform_monitoring_labels": {"release": "kps"}}
+    )
     assert rule["spec"] == yaml.safe_load(alerts_file())
     assert rule["metadata"]["labels"]["release"] == "kps"
     for way in ("none", "annotations"):
@@ -594,7 +625,10 @@ def test_components_have_a_monitor(name, port, endpoint):
     (monitor,) = role.registered(options)["monitor_objects"]
     if isinstance(endpoint, str):
         secret = f"{name}-server-tls"
-        endpoint = {"scheme": "https", "tlsConfig": {"serverName": endpoint, "ca": {"secret": {"name": secret, "key": "ca.crt"}}}}
+        endpoint = {
+            "scheme": "https",
+            "tlsConfig": {"serverName": endpoint, "ca": {"secret": {"name": secret, "key": "ca.crt"}}},
+        }
         (certificate,) = role.value(f"{name}_component.certificates", options)
         assert certificate["name"] == secret
         assert endpoint["tlsConfig"]["serverName"] in certificate["hosts"]
@@ -643,7 +677,9 @@ def test_metrics_of_minio_ask_for_a_token_where_it_is_not_closed():
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["authorization"] == {"credentials": {"name": "prometheus-token", "key": "token"}}
     chosen = {
-        (way, closed): minio.value("minio_prometheus_auth", {"platform_monitoring": way, "platform_network_policies": closed})
+        (way, closed): minio.value(
+            "minio_prometheus_auth", {"platform_monitoring": way, "platform_network_policies": closed}
+        )
         for way in ("none", "annotations", "operator")
         for closed in (True, False)
     }
@@ -685,3 +721,51 @@ def test_what_another_way_left_is_removed(way, gone):
     options = EVERYTHING | {"platform_monitoring": way, "platform_cluster": rendering.CLUSTER | {"monitors": there}}
     left = get_role().registered(options)["switched_off"]
     assert [f"{each['kind']}/{each['metadata']['name']}" for each in left if each in there] == gone
+
+
+# --- what is written of them
+
+
+def test_the_file_is_written_where_it_is_asked_for():
+    """With the same text, by the task that is in each run."""
+    (task,) = [each for each in converging() if each["name"] == "Write the alerts to a file"]
+    component = get_role().registered(EVERYTHING)
+    assert get_role().template(task["loop"], EVERYTHING | {"__platform_present": [component]}) == [component]
+    content = get_role().template(task["ansible.builtin.copy"]["content"], EVERYTHING | {"item": component})
+    assert content == alerts_file()
+    for name in ("", "/tmp/alerts.yml"):
+        assert get_role().value(task["when"], {"platform_alerts_file": name}) == bool(name)
+
+
+def converging():
+    """The tasks by which components become present."""
+    (block,) = [each for each in rendering.tasks_of("platform", "converge") if "block" in each]
+    return block["block"]
+
+
+def test_the_page_names_all_alerts():
+    page = (REPOSITORY / "docs" / "monitoring.md").read_text()
+    table = page.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(MLflow\w+)`", table)) == set(CASES)
+
+
+def test_the_configuration_of_the_page_finds_all_pods(tmp_path):
+    """It is valid, and has the ports, paths and names of the PodMonitors."""
+    page = (REPOSITORY / "docs" / "monitoring.md").read_text()
+    (text,) = re.findall(r"```yaml\n(scrape_configs:\n.*?)```", page, re.DOTALL)
+    config = yaml.safe_load(text)
+    for each in config["scrape_configs"]:
+        # Debian's promtool is built without Kubernetes.
+        assert each.pop("kubernetes_sd_configs")[0]["role"] == "pod"
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump(config))
+    good, said = promtool.run("check", "config", "--syntax-only", str(file))
+    assert good, said
+    for name in rendering.COMPONENTS:
+        for monitor in rendering.Role(name).monitors(EVERYTHING | PROXY | {"minio_image": "localhost/minio:1"}):
+            (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+            assert monitor["metadata"]["namespace"] in text
+            assert endpoint["path"] in (text if name == "minio" else "/metrics")
+            verified = endpoint.get("tlsConfig", {}).get("serverName")
+            assert not verified or (verified in text and f"regex: {endpoint['port']}," in text)
+            assert verified or f"{monitor['metadata']['name']};" in text

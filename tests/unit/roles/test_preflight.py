@@ -478,7 +478,9 @@ def test_an_uninstall_leaves_others_their_sealed_secrets(others):
 
 def test_monitors_need_the_operator_and_a_way_in():
     there = seen(api_groups=["monitoring.coreos.com"]) | {"platform_monitoring": "operator"}
-    message = refusal("mlflow", {"platform_monitoring": "operator", "platform_monitoring_namespaces": ["m"]}, of="platform")
+    message = refusal(
+        "mlflow", {"platform_monitoring": "operator", "platform_monitoring_namespaces": ["m"]}, of="platform"
+    )
     assert "the cluster does not know monitoring.coreos.com: install the Prometheus operator first" in message
     assert "\n" not in message.strip()
     assert "platform_monitoring_namespaces is [] with platform_monitoring" in refusal("mlflow", there, of="platform")
