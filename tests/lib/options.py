@@ -96,7 +96,6 @@ EDGE = {
 
 VARIANTS = {
     "sealed_secrets": {
-        "platform_monitoring": ["annotations", "none", "operator"],
         "platform_image_pull_secrets": [[], ["registry", "other"]],
         "sealed_secrets_key_renew_period": ["720h", "0"],
         "sealed_secrets_log_level": ["INFO", "ERROR"],
@@ -127,8 +126,6 @@ VARIANTS = {
     },
     "minio": EDGE
     | {
-        "platform_monitoring": ["annotations", "none", "operator"],
-        "minio_prometheus_secret": ["prometheus-token"],
         "mlflow_artifacts_direct": [False, True],
         "mlflow_s3_public_url": ["https://s3.example.com"],
         "minio_service_annotations": [{}, {"example.com/odd": 'it\'s "quoted"'}],
@@ -145,7 +142,6 @@ VARIANTS = {
     },
     "keycloak": EDGE
     | {
-        "platform_monitoring": ["annotations", "none", "operator"],
         "keycloak_admin_url": ["", "https://admin.example.com", "https://login.example.com"],
         "keycloak_url": ["http://localhost:30880", "https://login.example.com", "https://ai.example.com/auth"],
         "keycloak_db_host": ["postgres.postgres.svc", "db.example.com"],
@@ -166,7 +162,7 @@ VARIANTS = {
     },
     "mlflow": EDGE
     | {
-        "platform_monitoring": ["annotations", "none", "operator"],
+        "platform_monitoring": ["annotations", "operator"],
         "platform_monitoring_labels": [{"release": "kube-prometheus-stack"}],
         "platform_ca_namespaces": [[], ["elsewhere"]],
         "mlflow_oidc_discovery_url": [
@@ -218,7 +214,7 @@ VARIANTS = {
         ],
     },
     "traefik": {
-        "platform_monitoring": ["annotations", "none", "operator"],
+        "platform_monitoring": ["annotations", "operator"],
         "platform_components": [["mlflow", "traefik"], ["keycloak", "mlflow", "traefik"]],
         "platform_image_pull_secrets": [[], ["registry"]],
         "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com:8443"],
@@ -235,7 +231,7 @@ VARIANTS = {
         "traefik_trusted_proxies": [[], ["10.0.0.0/8", "192.0.2.1"]],
     },
     "cert_manager": {
-        "platform_monitoring": ["annotations", "none", "operator"],
+        "platform_monitoring": ["annotations", "operator"],
         "platform_components": [["mlflow", "cert_manager"], ["keycloak", "mlflow", "cert_manager"]],
         "platform_image_pull_secrets": [[], ["registry"]],
         "cert_manager_gateway_api": [False, True],

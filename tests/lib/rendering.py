@@ -20,7 +20,6 @@ ROLES = REPOSITORY / "roles"
 READ = {
     "flows": "__{0}_flows __platform_flow_settings",
     "edge": "__{0}_routes __{0}_certificates {0}_tls_secret __platform_edge_settings",
-    "monitors": "{0}_component __platform_monitor_settings",
 }
 # The roles that apply manifests.
 COMPONENTS = ("sealed_secrets", "postgres", "minio", "keycloak", "mlflow", "traefik", "cert_manager", "backup")
