@@ -43,6 +43,11 @@ MANAGER = "mlops.mlflow"
 OURS = f"{MANAGED_BY}={MANAGER}"
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 CERT_MANAGER = "cert-manager.io"
+MONITORING = "monitoring.coreos.com"
+MONITORS = {
+    "PodMonitor": f"/apis/{MONITORING}/v1/podmonitors",
+    "PrometheusRule": f"/apis/{MONITORING}/v1/prometheusrules",
+}
 AUTOSCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 CERTIFICATES = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/certificates.{CERT_MANAGER}"
@@ -230,6 +235,9 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
             routes += named("BackendTLSPolicy", f"{GATEWAY_GROUP}/v1", policed)
         gateways = items("gateways", GATEWAYS)
         gateway_classes = items("gateway_classes", GATEWAY_CLASSES, accept=NAMES_ONLY, query=ours)
+    monitors = []
+    for kind, path in MONITORS.items() if MONITORING in groups else ():
+        monitors += named(kind, f"{MONITORING}/v1", items("monitors", path, query=ours))
     nodes = items("pod_networks", "/api/v1/nodes") if pod_networks else []
     autoscalers = items("autoscalers", AUTOSCALERS, query=ours, accept=NAMES_ONLY)
     priority_classes = items("priority_classes", PRIORITY_CLASSES, accept=NAMES_ONLY)
@@ -257,6 +265,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "ingress_classes": {each["metadata"]["name"]: managed_by(each) for each in ingress_classes},
         "default_ingress_class": default_class(ingress_classes, DEFAULT_INGRESS_CLASS),
         "routes": routes,
+        "monitors": monitors,
         "gateways": listeners(gateways),
         "gateway_kinds": gateway_kinds,
         "gateway_classes": sorted(each["metadata"]["name"] for each in gateway_classes),

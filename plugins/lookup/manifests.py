@@ -19,9 +19,9 @@ options:
   _terms:
     description:
       - The components, each a dictionary with V(name), V(path), the folder of its role, and V(manifests), the names of
-        its templates in the order in which their objects are applied. Perhaps with V(policies) and V(edge_objects),
-        objects that come after the first one, which is the namespace, and with V(workloads), the rules of
-        C(platform_workloads) by which pods are placed. Before each Deployment and StatefulSet comes its
+        its templates in the order in which their objects are applied. Perhaps with V(policies), V(edge_objects) and
+        V(monitor_objects), objects that come after the first one, which is the namespace, and with V(workloads), the
+        rules of C(platform_workloads) by which pods are placed. Before each Deployment and StatefulSet comes its
         PodDisruptionBudget.
     type: list
     elements: dict
@@ -94,7 +94,7 @@ class LookupModule(LookupBase):
             if not (isinstance(each, dict) and {"apiVersion", "kind", "metadata"} <= each.keys()):
                 raise AnsibleError(f"The templates in {folder} render to something else than Kubernetes objects")
         objects = placed(objects, str(component["name"]), component.get("workloads") or [])
-        added = [each for key in ("policies", "edge_objects") for each in component.get(key) or []]
+        added = [each for key in ("policies", "edge_objects", "monitor_objects") for each in component.get(key) or []]
         return [*objects[:1], *added, *objects[1:]]
 
 

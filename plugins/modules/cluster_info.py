@@ -192,6 +192,13 @@ routes:
     - apiVersion: networking.k8s.io/v1
       kind: Ingress
       metadata: {namespace: mlflow, name: mlflow}
+monitors:
+  description:
+    - PodMonitors and PrometheusRules that the roles of this collection have made, in the form of RV(routes).
+    - They are identified by the same label, and looked for where RV(api_groups) has C(monitoring.coreos.com).
+  returned: success
+  type: list
+  elements: dict
 gateways:
   description:
     - Gateways by namespace/name, each with the C(name), C(protocol), C(port) and C(hostname) of its listeners, and from

@@ -78,6 +78,7 @@ def test_old_spans_go_to_the_bucket_and_are_read_there(stack, capsys):
     assert f"Archived 1 traces to {DESTINATION}\n" in capsys.readouterr().out
     assert collect("--older-than=30d") == 0
     assert "Archived 0 traces" in capsys.readouterr().out
+    assert [job for (job,) in stack.sql("SELECT job FROM mlops_jobs")] == ["traces"]
 
 
 def test_an_experiment_may_ask_for_an_earlier_time(stack):

@@ -75,6 +75,22 @@ def test_jobs(database):
     assert now - 120 < gauge(metrics.JOBS, "backup") <= now + 1
 
 
+def test_archiving(database):
+    """Nothing is said of it where nothing is archived, and then when it worked and when it did not."""
+    databases, engine = database
+    counts.count(engine, counts.TRACKING)
+    assert metrics.WAL._metrics == {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counts, "ARCHIVED", "SELECT 7::numeric, NULL::numeric")
+        counts.count(engine, counts.TRACKING)
+    assert gauge(metrics.WAL, "archived") == 7
+    assert list(metrics.WAL._metrics) == [("archived",)]
+    with databases.server.connect(databases.tracking).cursor() as cursor:
+        cursor.execute("CREATE ROLE of_no_rights; SET ROLE of_no_rights")
+        cursor.execute(counts.ARCHIVED)
+        assert cursor.fetchone() == (None, None)
+
+
 def test_an_outage_is_no_count(database):
     before = gauge(metrics.COUNTED)
     uri = "postgresql+psycopg2://127.0.0.1:1/nothing"

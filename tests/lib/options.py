@@ -162,6 +162,8 @@ VARIANTS = {
     },
     "mlflow": EDGE
     | {
+        "platform_monitoring": ["annotations", "operator"],
+        "platform_monitoring_labels": [{"release": "kube-prometheus-stack"}],
         "platform_ca_namespaces": [[], ["elsewhere"]],
         "mlflow_oidc_discovery_url": [
             f"https://{host}/realms/mlflow/.well-known/openid-configuration"
@@ -212,6 +214,7 @@ VARIANTS = {
         ],
     },
     "traefik": {
+        "platform_monitoring": ["annotations", "operator"],
         "platform_components": [["mlflow", "traefik"], ["keycloak", "mlflow", "traefik"]],
         "platform_image_pull_secrets": [[], ["registry"]],
         "mlflow_url": ["http://localhost:30800", "https://mlflow.example.com:8443"],
@@ -228,6 +231,7 @@ VARIANTS = {
         "traefik_trusted_proxies": [[], ["10.0.0.0/8", "192.0.2.1"]],
     },
     "cert_manager": {
+        "platform_monitoring": ["annotations", "operator"],
         "platform_components": [["mlflow", "cert_manager"], ["keycloak", "mlflow", "cert_manager"]],
         "platform_image_pull_secrets": [[], ["registry"]],
         "cert_manager_gateway_api": [False, True],

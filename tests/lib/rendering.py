@@ -47,6 +47,7 @@ CLUSTER = {
     "ingress_classes": {"nginx": "", "public": "Helm"},
     "default_ingress_class": "",
     "routes": [],
+    "monitors": [],
     "gateways": {},
     "gateway_kinds": ["BackendTLSPolicy", "Gateway", "HTTPRoute"],
     "gateway_classes": [],
@@ -115,7 +116,8 @@ class Role:
     def manifests(self, options=None):
         """The manifests of all templates as rules place them, and what leads to them from outside of the cluster."""
         rendered = [document for template in self.templates for document in self.render(template, options)]
-        return placed(rendered, self.name, self.value("platform_workloads", options)) + self.edge(options)
+        rendered = placed(rendered, self.name, self.value("platform_workloads", options))
+        return rendered + self.edge(options) + self.monitors(options)
 
     def registered(self, options=None):
         """The component as the role registers it, with what role platform adds."""
@@ -131,6 +133,11 @@ class Role:
     def edge(self, options=None):
         """What leads to the role's pods from outside of the cluster."""
         return self._with_network("{}, __platform_edge_settings", options)["edge_objects"]
+
+    def monitors(self, options=None):
+        """The PodMonitors of the role's pods."""
+        added = "mlops.mlflow.with_monitors(__platform_monitor_settings, [])"
+        return self.value(f"[{self.name}_component] | {added}", options)[0]["monitor_objects"]
 
     def policies(self, options=None):
         """The NetworkPolicies of the role's flows, as role platform makes them."""

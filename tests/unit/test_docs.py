@@ -13,7 +13,7 @@ PAGES = sorted(
     [
         *ROOT.glob("*.md"),
         ROOT / "tests" / "README.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "roles").glob("*/README.md"),
     ]
 )

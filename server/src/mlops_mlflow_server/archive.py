@@ -32,7 +32,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from mlops_mlflow_server import garbage, holds
+from mlops_mlflow_server import garbage, holds, jobs
 from mlops_mlflow_server.databases import Failure, engine_of, say, wait_for
 from mlops_mlflow_server.settings import number
 
@@ -237,6 +237,9 @@ def collect(given: argparse.Namespace) -> None:
         ]
         for text, act in steps:
             whole = (not text or act(text)) and whole
+        if whole:
+            with connection.connection.cursor() as cursor:
+                jobs.record(cursor, jobs.TRACES)
     if not whole:
         raise Failure("Some traces were left as they are, and will be tried again by the next Job")
 

@@ -39,6 +39,8 @@ TRACKING = {
     "spans": "spans",
 }
 USERS = {"users": "users"}
+# Anybody may read this view. It has no times where nothing is archived.
+ARCHIVED = "SELECT extract(epoch FROM last_archived_time), extract(epoch FROM last_failed_time) FROM pg_stat_archiver"
 
 
 def size(cursor: Any, table: str) -> int | None:
@@ -58,7 +60,7 @@ def size(cursor: Any, table: str) -> int | None:
 
 
 def count(engine: sqlalchemy.Engine, tables: dict[str, str]) -> None:
-    """Count these tables of a database, and read there when Jobs ended."""
+    """Count these tables of a database, and read there when Jobs ended, and how archiving goes."""
     with engine.connect() as connection, connection.connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = %s", [TIMEOUT])
         for kind, table in tables.items():
@@ -70,6 +72,10 @@ def count(engine: sqlalchemy.Engine, tables: dict[str, str]) -> None:
             metrics.JOBS.labels(job).set(when)
             if job == jobs.BACKUP and stored is not None:
                 metrics.ARTIFACT_BYTES.set(stored)
+        cursor.execute(ARCHIVED)
+        for result, at in zip(("archived", "failed"), cursor.fetchone(), strict=True):
+            if at is not None:
+                metrics.WAL.labels(result).set(float(at))
 
 
 def _count_all(engines: list[tuple[sqlalchemy.Engine, dict[str, str]]]) -> None:

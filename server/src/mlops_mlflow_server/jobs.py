@@ -7,7 +7,7 @@ import datetime
 from typing import Any
 
 TABLE = "mlops_jobs"
-BACKUP, DRILL, CLEANUP = "backup", "drill", "gc"
+BACKUP, DRILL, CLEANUP, TRACES = "backup", "drill", "gc", "traces"
 
 
 def record(cursor: Any, job: str, ended: datetime.datetime | None = None, size: int | None = None) -> None:

@@ -116,8 +116,15 @@ COUNTED = Gauge(
 )
 JOBS = Gauge(
     "mlflow_job_last_success_timestamp_seconds",
-    "When a Job last ended well: clean-up (gc), backup, and drill as of the last backup.",
+    "When a Job last ended well: clean-up (gc), traces, backup, and drill as of the last backup.",
     ["job_name"],
+    registry=REGISTRY,
+    multiprocess_mode="livemostrecent",
+)
+WAL = Gauge(
+    "mlflow_wal_archive_timestamp_seconds",
+    "When PostgreSQL last archived a segment of its write-ahead log, or failed to.",
+    ["result"],
     registry=REGISTRY,
     multiprocess_mode="livemostrecent",
 )

@@ -471,3 +471,26 @@ def test_an_uninstall_leaves_others_their_sealed_secrets(others):
     assert ("Namespace", "sealed-secrets") in names
     assert [each["kind"] for each in workloads] == ["Deployment"]
     assert "Service" not in {kind for kind, _unused in names}, "it goes with its namespace"
+
+
+# --- monitoring ---
+
+
+def test_monitors_need_the_operator_and_a_way_in():
+    there = seen(api_groups=["monitoring.coreos.com"]) | {"platform_monitoring": "operator"}
+    message = refusal(
+        "mlflow", {"platform_monitoring": "operator", "platform_monitoring_namespaces": ["m"]}, of="platform"
+    )
+    assert "the cluster does not know monitoring.coreos.com: install the Prometheus operator first" in message
+    assert "\n" not in message.strip()
+    assert "platform_monitoring_namespaces is [] with platform_monitoring" in refusal("mlflow", there, of="platform")
+    assert refusal("mlflow", there | {"platform_network_policies": False}, of="platform") == ""
+    assert refusal("mlflow", there | {"platform_monitoring_namespaces": ["m"]}, of="platform") == ""
+
+
+def test_a_token_of_minio_has_to_be_named():
+    there = seen(api_groups=["monitoring.coreos.com"]) | {"platform_monitoring": "operator"}
+    assert refusal("minio", there) == ""
+    message = refusal("minio", there | {"minio_prometheus_auth": "jwt"})
+    assert "minio_prometheus_secret is '' with minio_prometheus_auth 'jwt'" in message
+    assert refusal("minio", there | {"minio_prometheus_auth": "jwt", "minio_prometheus_secret": "token"}) == ""

@@ -88,6 +88,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
                 "metadata": {"namespace": "mlflow", "name": "mlflow"},
             }
         ],
+        "monitors": [],
         "gateways": {},
         "gateway_kinds": [],
         "gateway_classes": [],
@@ -240,6 +241,24 @@ def test_policies_of_a_gateway(live, run):
     result = run("cluster_info")
     assert result["gateway_kinds"] == ["BackendTLSPolicy", "HTTPRoute"]
     assert result["routes"][-1]["kind"] == "BackendTLSPolicy"
+
+
+def test_monitors(live, run):
+    """They are looked for where the cluster has the Prometheus operator."""
+    live.answers["GET /apis"] = (200, {"groups": [{"name": "monitoring.coreos.com"}]})
+    for kind, path in cluster_info.MONITORS.items():
+        live.answers[f"GET {path}"] = (200, {"items": [{"metadata": {"namespace": "mlflow", "name": kind.lower()}}]})
+    result = run("cluster_info")
+    assert result["monitors"] == [
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": kind,
+            "metadata": {"namespace": "mlflow", "name": kind.lower()},
+        }
+        for kind in ("PodMonitor", "PrometheusRule")
+    ]
+    live.answers[f"GET {cluster_info.MONITORS['PodMonitor']}"] = live.status(403, "Forbidden", "no")
+    assert run("cluster_info")["unreadable"] == ["monitors"]
 
 
 def test_what_may_not_be_listed_of_the_edge(live, run):
