@@ -179,7 +179,9 @@ def test_a_drill_finds_that_nobody_could_log_in(drill, change, says):
         failed = sentence(drill.run(PRACTISE))
         assert "container login" in failed
         assert says in failed
-        stack.kubectl("-n", "mlflow-backup", "delete", "jobs", "-l", "app.kubernetes.io/name=restore-drill", "--timeout=120s")
+        stack.kubectl(
+            "-n", "mlflow-backup", "delete", "jobs", "-l", "app.kubernetes.io/name=restore-drill", "--timeout=120s"
+        )
         assert f"{backup}  whole, restored by a drill" not in drill.run(LIST).output
     finally:
         drill.run(SITE).expect_success("site.yml, which repairs it")

@@ -447,7 +447,7 @@ def logged_in(login: dict[str, Any]) -> str:
         "password": f"{login['user']} logged in by its password, and no login at an identity provider was tried",
         "none": "MLflow was called without a login, as it is configured",
     }[login["way"]]
-    what = "a run and an artifact" if login["artifact"] else "a run" if login["run"] else "nothing, since there is no run"
+    what = "a run and an artifact" if login["artifact"] else "a run" if login["run"] else "nothing, as there is no run"
     return f"{who}; MLflow gave {what}"
 
 

@@ -224,9 +224,8 @@ def test_credentials_of_a_drill_are_in_memory_only():
     assert volume["emptyDir"]["medium"] == "Memory"
     for name, each in containers(pod).items():
         mounts = {mount["name"]: mount.get("readOnly", False) for mount in each["volumeMounts"]}
-        assert mounts.get("keys") == {"check": False, "keycloak": True, "migrate": True, "mlflow": True}.get(
-            name, True if name.startswith("keycloak-") else None
-        ), name
+        readers = {"check": False, "keycloak": True, "migrate": True, "mlflow": True}
+        assert mounts.get("keys") == readers.get(name), name
         assert name == "check" or "token" not in mounts
         secrets = {
             variable["valueFrom"]["secretKeyRef"]["name"] for variable in each["env"] if "secretKeyRef" in str(variable)
