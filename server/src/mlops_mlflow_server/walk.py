@@ -211,10 +211,10 @@ class Keycloak:
             "firstName": "Restore",
             "lastName": "Drill",
             "enabled": True,
-            "groups": [f"/{group}"],
-            "credentials": [{"type": "password", "value": password, "temporary": False}],
         }
-        answer = self._admin("POST", "/users", f"make a user in the group {group}", user)
+        credentials = [{"type": "password", "value": password, "temporary": False}]
+        made = {**user, "groups": [f"/{group}"], "credentials": credentials}
+        answer = self._admin("POST", "/users", f"make a user in the group {group}", made)
         identifier = answer.headers["Location"].rpartition("/")[2]
         # Those that the realm gives every new user.
         self._admin("PUT", f"/users/{identifier}", "change a user", {**user, "requiredActions": []})
