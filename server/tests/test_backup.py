@@ -699,10 +699,11 @@ VARIABLES = [
     {"name": "BEFORE", "valueFrom": {"secretKeyRef": {"name": LOGIN[1], "key": "before", "optional": True}}},
     {"name": "OTHERS", "valueFrom": {"secretKeyRef": {"name": "of-others", "key": "x"}}},
     {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-    {"name": "BOTH", "value": "$(PGUSER),$(BEFORE),$$(PGUSER)"},
+    {"name": "BOTH", "value": "$(PGUSER),$(BEFORE),$(NOBODY),$$(PGUSER)"},
     {"name": "PGSSLMODE", "value": "verify-full"},
     {"name": "SSL_CERT_FILE", "value": "/etc/ca.crt"},
     {"name": "EMPTY", "value": ""},
+    {"name": "dotted.name", "value": "x"},
 ]
 INSTEAD = {"PGSSLMODE": "disable", "SSL_CERT_FILE": None, "NOT_THERE": "x"}
 QUOTED = "it's \"$(x) `x` \\ \n new"
@@ -737,7 +738,7 @@ def test_servers_get_the_variables_of_the_stack_with_the_backups_credentials(beg
     assert {name: found.get(name) for name in names} == {
         "PGUSER": "postgres",
         "PGPASSWORD": QUOTED,
-        "BOTH": "postgres,$(BEFORE),$(PGUSER)",
+        "BOTH": "postgres,,$(NOBODY),$(PGUSER)",
         "PGSSLMODE": "disable",
         "EMPTY": "",
     }

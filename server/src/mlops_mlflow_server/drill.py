@@ -301,6 +301,8 @@ def environment(variables: Iterable[dict[str, Any]], namespace: str, found: Valu
     """
     stack, instead = config()["secrets"]["names"].get(namespace, []), config()["drill"]["login"]["instead"]
     result: dict[str, str] = {}
+    # Keys before and after the current one, which an old backup lacks, and the next run of site.yml would make.
+    absent: dict[str, str] = {}
     for each in variables:
         name, reference = each["name"], (each.get("valueFrom") or {}).get("secretKeyRef")
         if name in instead:
@@ -314,9 +316,11 @@ def environment(variables: Iterable[dict[str, Any]], namespace: str, found: Valu
                 raise Failure(f"The backup has no {reference['key']} in the Secret {namespace}/{reference['name']}")
             elif reference["name"] not in stack:
                 say(f"{name} is left out, since {reference['name']} is no Secret of the stack")
+            else:
+                absent[name] = ""
         elif "valueFrom" not in each:
             result[name] = REFERENCE.sub(
-                lambda match: result.get(match[1], match[0]) if match[1] else "$", each.get("value") or ""
+                lambda match: (absent | result).get(match[1], match[0]) if match[1] else "$", each.get("value") or ""
             )
     return result
 
@@ -327,7 +331,9 @@ def hand_over(containers: dict[str, Any], found: Values) -> None:
         known = environment(each["variables"], each["namespace"], found)
         path = pathlib.Path(os.environ.get("MLOPS_DRILL_KEYS", "/keys"), name)
         path.touch(mode=0o640)
-        path.write_text("".join(f"export {variable}={shlex.quote(value)}\n" for variable, value in known.items()))
+        # A shell has no variables of other names, such as with a dot.
+        lines = [f"export {key}={shlex.quote(value)}\n" for key, value in known.items() if key.isidentifier()]
+        path.write_text("".join(lines))
 
 
 def candidate(destination: buckets.Bucket, known: dict[str, Any]) -> tuple[str, str, buckets.Object | None]:
