@@ -48,6 +48,7 @@ class ActionModule(LocalAction):
                 "type": {"type": "str", "default": "Opaque"},
                 "labels": {"type": "dict", "default": {}},
                 "existing": {"type": "bool", "default": False},
+                "immutable": {"type": "bool", "default": False},
                 "variable": {"type": "str", "default": ""},
                 "keys": {"type": "dict", "default": {}, "no_log": False},
                 "certificate": {

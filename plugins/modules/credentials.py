@@ -51,6 +51,12 @@ options:
           - Whether the Secret is an existing one. It is only verified then that it has the keys, none of them empty.
         type: bool
         default: false
+      immutable:
+        description:
+          - Whether a value that is there stays for good, since what it protects cannot be opened by another one. A
+            supplied value that differs from it is refused, before anything is written.
+        type: bool
+        default: false
       variable:
         description:
           - The variable that names the Secret, for messages about a Secret with O(secrets[].existing=true).

@@ -77,6 +77,7 @@ class SecretRequest:
     variable: str
     keys: list[Key]
     certificate: Certificate | None = None
+    immutable: bool = False
     rotate: str | None = None  # the version that is to be replaced; empty for any
 
     @property
@@ -225,6 +226,7 @@ def parse(params: dict[str, Any]) -> list[SecretRequest]:
                 variable=each.get("variable", ""),
                 keys=keys,
                 certificate=certificate,
+                immutable=each.get("immutable", False),
             )
         )
     mark_rotated(wanted, params.get("rotate") or {})
@@ -656,6 +658,11 @@ class Ensurer:
         data = {key for key, value in values.items() if stored.data.get(key) != value}
         if data and stored.immutable:
             raise KubeError(f"{where} is immutable, so that its key {min(data)} cannot be written: delete it first")
+        if other := sorted(key for key in data if wanted.immutable and stored.data.get(key)):
+            raise KubeError(
+                f"{where} has another value of {other[0]}, and what it protects cannot be opened by the new one: "
+                "supply the former value, or name another Secret"
+            )
         return self._store.drift(stored)
 
     def _write(

@@ -1,6 +1,7 @@
 """Backups and restores, on a real MinIO and a real PostgreSQL; Secrets are in a dictionary, not in an API server."""
 
 import base64
+import gzip
 import json
 import os
 import struct
@@ -348,16 +349,16 @@ def test_secrets_that_are_lost_come_back_and_others_stay(stack, work, cluster):
     assert cluster.secrets_there["minio", "minio-root"] == {"other": "one"}
 
 
-def test_look_prints_what_is_restored(stack, work, capsys):
+def test_look_writes_down_what_is_restored(stack, work):
     backed_up(work, "20261130T020000Z", "20261130-020000F")
     (found,) = backup.manifests(buckets.opened(stack, "destination"))
     (work / "version").write_text(found["postgres"]["version"].partition(".")[0])
-    capsys.readouterr()
     assert restore.run(restore.STEPS, ["look", "latest"]) == 0
-    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert printed["id"] == "20261130T020000Z"
-    assert printed["target"]["type"] == "lsn"
-    assert printed["target"]["set"] == "20261130-020000F"
+    found = json.loads((work / "manifest.json").read_text())
+    assert found["id"] == "20261130T020000Z"
+    assert found["target"]["type"] == "lsn"
+    assert found["target"]["set"] == "20261130-020000F"
+    assert (work / "label").read_text() == "20261130-020000F"
 
 
 @pytest.mark.parametrize(
@@ -381,6 +382,42 @@ def test_look_refuses_what_cannot_be_restored(stack, work, monkeypatch, capsys, 
     prepared(work, monkeypatch)
     assert restore.run(restore.STEPS, ["look", "latest"]) == 1
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "says"),
+    [
+        ("keys.vault", lambda content: content[: len(content) // 2], "cannot be opened"),
+        ("keys.vault", lambda content: b"", "it is no file of ansible-vault"),
+        ("objects.json.gz", lambda content: content[: len(content) // 2], "The list of objects is cut off"),
+        ("objects.json.gz", lambda content: b"another file", "The list of objects is cut off or was changed"),
+        ("objects.json.gz", lambda content: gzip.compress(b'["other", 1]\n'), "has 1 instead of 2"),
+        ("manifest.json", lambda content: content[: len(content) // 2], "There is no whole backup at the destination"),
+        (
+            "manifest.json",
+            lambda content: json.dumps({**json.loads(content), "format": 99}).encode(),
+            "is of a newer version of the collection",
+        ),
+    ],
+)
+def test_look_refuses_what_was_cut_off(stack, places, work, capsys, name, changed, says):  # noqa: PLR0917  (fixtures)
+    put(places[0], one=b"1", two=b"2")
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    (found,) = backup.manifests(places[1])
+    (work / "version").write_text(found["postgres"]["version"].partition(".")[0])
+    key = f"backups/20261130T020000Z/{name}"
+    put(places[1], **{key: changed(places[1].read(key))})
+    assert restore.run(restore.STEPS, ["look", "latest"]) == 1
+    assert says in capsys.readouterr().err
+    # The next backup does not depend on it.
+    backed_up(work, "20261201T020000Z", "20261201-020000F")
+
+
+def test_a_bucket_that_is_not_there_is_named(stack, work, capsys):
+    stack["destination"]["bucket"] = "missing"
+    (work / "backup.json").write_text(json.dumps(stack))
+    assert restore.run(restore.STEPS, ["list"]) == 1
+    assert "The specified bucket does not exist (missing)" in capsys.readouterr().err
 
 
 def test_verify_compares_schemas_and_rows(stack, work, postgres, capsys):
@@ -426,28 +463,31 @@ def manifest(day, timeline=1):
 
 
 @pytest.mark.parametrize(
-    ("asked", "time", "chosen", "target"),
+    ("asked", "time", "chosen", "base", "target"),
     [
-        ("latest", "", 3, {"type": "lsn", "target": "0/3", "timeline": "2", "set": "20261103-020000F"}),
-        ("20261101T020000Z", "", 1, {"type": "lsn", "target": "0/1", "timeline": "1", "set": "20261101-020000F"}),
+        ("latest", "", 3, 3, {"type": "lsn", "target": "0/3", "timeline": "2", "set": "20261103-020000F"}),
+        ("20261101T020000Z", "", 1, 1, {"type": "lsn", "target": "0/1", "timeline": "1", "set": "20261101-020000F"}),
         # The first bucket that has what rows name at that time, and its history.
         (
             "latest",
             "2026-11-01T12:00:00+01:00",
             2,
+            1,
             {"type": "time", "target": "2026-11-01 12:00:00+01:00", "timeline": "1", "set": ""},
         ),
         (
             "latest",
             "2026-11-03T12:00:00",
             3,
+            3,
             {"type": "time", "target": "2026-11-03 12:00:00+00:00", "timeline": "latest", "set": ""},
         ),
     ],
 )
-def test_choice_of_the_backup(asked, time, chosen, target):
+def test_choice_of_the_backup(asked, time, chosen, base, target):
     found = restore.choose([manifest(1), manifest(2), manifest(3, 2)], asked, time)
     assert (found["id"], found["target"]) == (manifest(chosen)["id"], target)
+    assert found["base"] == manifest(base)["postgres"]["label"]
     assert bool(found["warning"]) == (target["timeline"] == "latest")
 
 

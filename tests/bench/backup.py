@@ -58,6 +58,10 @@ MC = """
 """
 
 
+# As in drill-restore.sh, without its checks.
+RESTORE = ". /work/target.sh; ARCHIVE=off PGBACKREST_CONFIG=/etc/backup/drill.conf exec sh /etc/backup/restore.sh"
+
+
 def seconds_of(begun, ended):
     """Return the seconds between two times as the API server writes them."""
     first, last = (datetime.datetime.fromisoformat(each) for each in (begun, ended))
@@ -153,6 +157,11 @@ class Bench:
         }
         return int(self.execute("mc", "sh", text=MC.format(words=TIMED.format(words), **hosts)).split()[-1]) / 1000
 
+    def clear(self, place):
+        """Remove all objects below a place, as MinIO's client writes it, with their versions."""
+        with contextlib.suppress(server.ServerError):
+            self.mc(f"mc rm --quiet --recursive --force --versions {place}/")
+
     def postgres(self, script):
         """Run a script in PostgreSQL's pod; return its seconds."""
         path = 'for each in /usr/lib/postgresql/*/bin; do PATH="$each:$PATH"; done'
@@ -212,7 +221,6 @@ class Bench:
         Args:
             prefix: another path for the copy of the objects at the destination, so that all are copied.
         """
-        self.stack.kubectl("-n", NAMESPACE, "delete", f"job/{NAME}", "--ignore-not-found", "--timeout=120s")
         made = copy.deepcopy(self.cron_job["spec"]["jobTemplate"])
         spec = made["spec"]["template"]["spec"]
         for container in spec["initContainers"]:
@@ -227,6 +235,31 @@ class Bench:
             self.stack.kubectl("apply", "-f", "-", text=json.dumps(other))
             (volume,) = [each for each in spec["volumes"] if each["name"] == "backup"]
             volume["configMap"] = {"name": NAME}
+        self._begin(made)
+
+    def restore_databases(self):
+        """Restore the newest backup's databases to a volume of a pod, by the code of a restore; return the seconds."""
+        drill = self._get(NAMESPACE, "cronjob", "restore-drill")["spec"]["jobTemplate"]
+        spec = drill["spec"]["template"]["spec"]
+        steps = {each["name"]: each for each in spec["initContainers"]}
+        spec |= {
+            "initContainers": [steps["choose"]],
+            "containers": [steps["restore"] | {"command": ["sh", "-c", RESTORE]}],
+        }
+        self._begin(drill)
+        return self.wait()[1]["restore"]
+
+    def restore_artifacts(self):
+        """Bring back the artifacts that the bucket lacks, from the newest backup; return the seconds."""
+        program = ("python", "-m", "mlops_mlflow_server.restore")
+        newest = json.loads(self.execute("python", *program, "list").splitlines()[-1])["whole"][-1]["id"]
+        begun = time.monotonic()
+        self.execute("python", *program, "objects", newest)
+        return time.monotonic() - begun
+
+    def _begin(self, made):
+        """Begin a Job of a CronJob's template."""
+        self.stack.kubectl("-n", NAMESPACE, "delete", f"job/{NAME}", "--ignore-not-found", "--timeout=120s")
         metadata = {"name": NAME, "namespace": NAMESPACE, "labels": made["metadata"]["labels"]}
         made |= {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
         made["spec"]["backoffLimit"] = 0
@@ -263,7 +296,7 @@ class Bench:
 
 
 def _backups(bench, prefix):
-    """Measure a whole backup, another one with nothing new, and the plain tools; return their seconds by name."""
+    """Measure a whole backup, another one with nothing new, restores, and the plain tools; return seconds by name."""
     found = {}
     bench.stack.sql("postgres", "CHECKPOINT")
     bench.execute("python", "sync")
@@ -279,6 +312,12 @@ def _backups(bench, prefix):
     bench.job()
     found["again"], _steps = bench.wait()
     found["mc mirror again"] = bench.mc(f"mc mirror --quiet source/{source} {copied}")
+    found["restore of databases"] = bench.restore_databases()
+    bench.artifacts(0)
+    found["restore of artifacts"] = bench.restore_artifacts()
+    bench.artifacts(0)
+    found["mc mirror back"] = bench.mc(f"mc mirror --quiet {copied} source/{source}")
+    bench.clear(copied)
     return found
 
 
@@ -341,14 +380,13 @@ def measure(stack, runs, mebibytes, load):
             busy = _under_load(bench, prefix, load)
         finally:
             for each in (destination, f"{destination}-mirror"):
-                with contextlib.suppress(server.ServerError):
-                    bench.mc(f"mc rm --quiet --recursive --force --versions {each}/")
+                bench.clear(each)
     part = Part(
         f"Backup of {runs} runs and {mebibytes} MiB of artifacts",
         f"The database of MLflow has {database / 2**20:.0f} MiB, the bucket {count} objects with {size / 2**20:.0f} "
         "MiB. Here: a full backup, encrypted and checked, by a Job of the CronJob, from its start to its end. The "
         "peers: pg_basebackup by PostgreSQL's local socket to the same volume, and `mc mirror` of the bucket to the "
-        "destination.",
+        "destination, and back for a restore of all artifacts.",
     )
     steps = backup["steps"]
     of_databases = sum(steps[name] for name in ("database", "agreement", "archive"))
@@ -360,6 +398,10 @@ def measure(stack, runs, mebibytes, load):
     line("of it: databases", of_databases, backup["pg_basebackup"], "")
     line("of it: artifacts", steps["objects"], backup["mc mirror"], "")
     line("backup, no new artifacts", backup["again"], backup["pg_basebackup"] + backup["mc mirror again"], "")
+    databases, artifacts = backup["restore of databases"], backup["restore of artifacts"]
+    line("restore", databases + artifacts, backup["pg_basebackup"] + backup["mc mirror back"])
+    line("of it: databases", databases, backup["pg_basebackup"], "")
+    line("of it: artifacts", artifacts, backup["mc mirror back"], "")
     rates = {
         name: statistics.median(server._rate(each) for each in busy[name] if each["requests"])
         for name in ("during", "without")

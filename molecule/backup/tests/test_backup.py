@@ -12,8 +12,9 @@ import pytest
 
 from tests.lib import archive
 from tests.lib import stack as stacks
-from tests.lib.drill import LOOK, SITE, differing
+from tests.lib.drill import KIND, LOOK, SITE, differing
 from tests.lib.keycloak_admin import Keycloak
+from tests.lib.rows import SHRINKING, rows
 
 BACKUP = "playbooks/backup.yml"
 LIST = "playbooks/backups.yml"
@@ -75,6 +76,26 @@ def users(stack):
         "SELECT u.username, p.experiment_id, p.permission FROM experiment_permissions p "
         "JOIN users u ON u.id = p.user_id ORDER BY 1, 2",
     )
+
+
+def counted(drill):
+    """How much a stack holds of what a loss may take."""
+    stack = drill.stack
+    return {
+        "rows": sum(number for table, number in rows(stack).items() if table not in SHRINKING),
+        "objects": len(objects(stack)),
+        "permissions": len(users(stack)),
+        "tokens": int(stack.sql("mlflow_auth", "SELECT count(*) FROM user_tokens")[0][0]),
+        "keys": len(drill.credentials()),
+    }
+
+
+def told(drill, what, before, seconds):
+    """Print a line of the table of drills, and check that nothing is missing."""
+    after = counted(drill)
+    numbers = ", ".join(f"{name} {number} and {after[name]}" for name, number in before.items())
+    drill.say(f"  {what}: back in {seconds:.0f} s; before and after: {numbers}")
+    assert all(after[name] >= number for name, number in before.items() if name != "keys")
 
 
 def sentence(done):
@@ -213,6 +234,7 @@ def test_everything_survives_the_loss_of_the_namespaces(drill):
     stack = drill.stack
     drill.say("  deleting the stack's namespaces ...")
     names = [name for component, name in stacks.NAMESPACES.items() if component not in OTHERS]
+    held = counted(drill)
     stack.kubectl("delete", "namespace", *names, "--timeout=300s")
     # Killed early, and while PostgreSQL's volume is restored, which is killed too; then run again.
     for until in (
@@ -223,7 +245,8 @@ def test_everything_survives_the_loss_of_the_namespaces(drill):
         assert killed.killed
         drill.say(f"  killed in '{killed.task}'")
     stack.kubectl("-n", "postgres", "delete", "jobs", "--all", "--cascade=foreground", "--timeout=60s")
-    drill.run(RESTORE, "-e", "platform_restore=latest").expect_success("the restore of the last backup")
+    done = drill.run(RESTORE, "-e", "platform_restore=latest").expect_success("the restore of the last backup")
+    told(drill, "all namespaces lost, the restore killed twice", held, done.seconds)
     assert not [name for name in differing(Made.credentials, drill.credentials()) if KEPT.match(name)]
     for run in (Made.early, Made.between, Made.late):
         drill.look(run, Made.token)
@@ -232,6 +255,67 @@ def test_everything_survives_the_loss_of_the_namespaces(drill):
     assert users(drill.stack) == Made.users
     drill.use("after the restore")
     drill.run(SITE).expect_no_change("site.yml after the restore")
+
+
+def copied(stack, tar, **files):
+    """Run tar in the pod of the store elsewhere, below its volume."""
+    words = ["kubectl", "--kubeconfig", stack.kubeconfig, "-n", "elsewhere-minio", "exec", "-i", "minio-0", "--"]
+    subprocess.run([*words, "tar", "--directory=/data", *tar], check=True, **files)
+
+
+def test_a_lost_cluster_is_back(drill):
+    """Of all that was there, only the store of the backups is kept, with what the user has in files."""
+    stack, kept = drill.stack, drill.directory / "elsewhere.tar"
+    whole(drill.run(BACKUP).expect_success("a backup"))
+    held = counted(drill)
+    with kept.open("wb") as stream:
+        copied(stack, ["--create", "."], stdout=stream)
+    drill.say("  removing the cluster ...")
+    drill.run(KIND, "-e", "kind_cluster_state=absent").expect_success("the removal of the cluster")
+    drill.run(KIND).expect_success("another cluster")
+    drill.run("molecule/backup/prepare.yml").expect_success("the store elsewhere")
+    stack = drill.stack
+    with kept.open("rb") as stream:
+        copied(stack, ["--extract", "--overwrite"], stdin=stream)
+    kept.unlink()
+    stack.kubectl("-n", "elsewhere-minio", "delete", "pod/minio-0", "--timeout=120s")
+    stack.kubectl("-n", "elsewhere-minio", "rollout", "status", "statefulset/minio", "--timeout=120s")
+    done = drill.run(RESTORE, "-e", "platform_restore=latest").expect_success("the restore of a lost cluster")
+    told(drill, "the cluster lost", held, done.seconds)
+    assert not [name for name in differing(Made.credentials, drill.credentials()) if KEPT.match(name)]
+    for run in (Made.early, Made.between, Made.late):
+        drill.look(run, Made.token)
+    archive.read(drill.stack, Made.token, *Made.trace)
+    drill.use("on another cluster")
+    drill.run(SITE).expect_no_change("site.yml after the restore of a lost cluster")
+
+
+def test_a_lost_volume_is_back(drill):
+    """That of the databases, with its claim."""
+    stack = drill.stack
+    whole(drill.run(BACKUP).expect_success("a backup"))
+    held = counted(drill)
+    stack.kubectl("-n", "postgres", "scale", "statefulset/postgres", "--replicas=0")
+    stack.kubectl("-n", "postgres", "wait", "--for=delete", "pod/postgres-0", "--timeout=120s")
+    stack.kubectl("-n", "postgres", "delete", "pvc/postgres-data", "--timeout=60s")
+    done = drill.run(RESTORE, "-e", "platform_restore=latest").expect_success("the restore of a lost volume")
+    told(drill, "the volume of the databases lost", held, done.seconds)
+    for run in (Made.early, Made.between, Made.late):
+        drill.look(run, Made.token)
+    drill.run(SITE).expect_no_change("site.yml after the restore of a lost volume")
+
+
+def test_a_lost_bucket_is_back(drill):
+    """All artifacts were deleted, by somebody who had the key."""
+    stack = drill.stack
+    held = counted(drill)
+    stack._mc("rm --quiet --recursive --force tests/mlflow/")
+    assert not objects(stack)
+    done = drill.run(RESTORE, "-e", "platform_restore=latest", "-e", "platform_confirm=kind")
+    done.expect_success("the restore of a lost bucket")
+    told(drill, "all artifacts lost", held, done.seconds)
+    for run in (Made.early, Made.between, Made.late):
+        drill.look(run, Made.token)
 
 
 def test_back_to_a_second(drill):

@@ -21,6 +21,7 @@ message, which is also the container's termination message.
 """
 
 import base64
+import collections
 import contextlib
 import datetime
 import importlib.metadata
@@ -99,7 +100,10 @@ def manifests(destination: buckets.Bucket) -> list[dict[str, Any]]:
     found = []
     for backup in sorted(destination.below("backups").folders()):
         if content := destination.read(of_backup(backup, MANIFEST)):
-            found.append(json.loads(content))
+            try:
+                found.append(json.loads(content))
+            except ValueError:
+                say(f"The manifest of {backup} is cut off or was changed, so it is no whole backup")
     return found
 
 
@@ -108,7 +112,13 @@ def newest_list(destination: buckets.Bucket, before: str = "") -> bytes | None:
     for manifest in reversed(manifests(destination)):
         if before and manifest["id"] >= before:
             continue
-        if (content := destination.read(of_backup(manifest["id"], OBJECTS))) is not None:
+        if (content := destination.read(of_backup(manifest["id"], OBJECTS))) is None:
+            continue
+        try:
+            collections.deque(buckets.read_list(content), maxlen=0)
+        except Failure as failure:
+            say(f"That of {manifest['id']} is left out: {failure}")
+        else:
             return content
     return None
 
@@ -324,7 +334,8 @@ def run(steps: Mapping[str, Callable[[list[str]], None]], arguments: list[str]) 
             raise Failure(f"The step is '{' '.join(arguments[:1])}': one of {', '.join(steps)}")
         steps[arguments[0]](arguments[1:])
     except (Failure, botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, psycopg2.Error) as error:
-        reason = " ".join(str(error).split())
+        bucket = getattr(error, "response", {}).get("Error", {}).get("BucketName", "")
+        reason = " ".join([*str(error).split(), *([f"({bucket})"] if bucket else [])])
         print(reason, file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):
             MESSAGE.write_text(reason)

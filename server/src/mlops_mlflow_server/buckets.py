@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -166,10 +167,17 @@ def write_list(path: pathlib.Path, objects: Iterable[Object]) -> None:
 
 
 def read_list(content: bytes) -> Iterator[Object]:
-    """Read a list that `write_list` wrote."""
-    with gzip.open(io.BytesIO(content), "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield Object(*json.loads(line))
+    """Read a list that `write_list` wrote.
+
+    Raises:
+        Failure: it is cut off, or something else.
+    """
+    try:
+        with gzip.open(io.BytesIO(content), "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield Object(*json.loads(line))
+    except (EOFError, OSError, ValueError, TypeError, zlib.error) as error:
+        raise Failure(f"The list of objects is cut off or was changed: {error}") from None
 
 
 class Counts:

@@ -38,13 +38,11 @@ from mlflow.utils.crypto import KEKManager, _decrypt_secret
 
 from mlops_mlflow_server import buckets, encryption, restore, sealed, walk
 from mlops_mlflow_server.backup import (
-    OBJECTS,
     config,
     connected,
     described,
     manifests,
     now,
-    of_backup,
     of_drill,
     run,
     values,
@@ -266,9 +264,7 @@ def artifacts(destination: buckets.Bucket, known: dict[str, Any], most: int) -> 
     Raises:
         Failure: some are missing, or are others.
     """
-    content = destination.read(of_backup(known["id"], OBJECTS))
-    if content is None:
-        raise Failure(f"The backup {known['id']} has no list of objects")
+    content = restore.objects_of(destination, known["id"])
     copy = destination.below("objects")
     there = buckets.Follower(copy.objects())
     missing = [each.key for each in buckets.read_list(content) if there.find(each.key) is None]
@@ -342,10 +338,10 @@ def candidate(destination: buckets.Bucket, known: dict[str, Any]) -> tuple[str, 
     Returns:
         The run's ID, the artifact's path in it, and the artifact as it was backed up. What there is none of is empty.
     """
-    content = destination.read(of_backup(known["id"], OBJECTS))
+    content = restore.objects_of(destination, known["id"])
     share = min(1.0, CANDIDATES / max(known["objects"]["count"], 1))
     found = {}
-    for one in sample(buckets.read_list(content or b""), known["id"], share):
+    for one in sample(buckets.read_list(content), known["id"], share):
         if (match := OF_RUN.fullmatch(one.key)) and one.size <= LARGEST and hashes(one.etag, one.size):
             found[f"mlflow-artifacts:/{match[1]}"] = (match[2], match[3], one)
     with connected(config()["databases"][0]) as cursor:

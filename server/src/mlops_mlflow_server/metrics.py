@@ -117,7 +117,7 @@ COUNTED = Gauge(
 JOBS = Gauge(
     "mlflow_job_last_success_timestamp_seconds",
     "When a Job last ended well: clean-up (gc), backup, and drill as of the last backup.",
-    ["job"],
+    ["job_name"],
     registry=REGISTRY,
     multiprocess_mode="livemostrecent",
 )

@@ -4,16 +4,16 @@
 """Steps of a restore: `python -m mlops_mlflow_server.restore STEP BACKUP [TIME]`.
 
 - `list`: prints the whole backups, and when a drill has restored one.
-- `look`: prints the manifest of the backup that is restored, after it has seen that the passphrase opens its keys.
+- `look`: writes down the manifest of the backup that is restored, after it has seen that the passphrase opens its keys.
   BACKUP is an ID or `latest`. With TIME (ISO 8601), the databases are restored to that time, and the backup is the
-  first one after it, or else the last one before it.
+  first one after it, or else the last one before it. `verify.sh` then verifies the databases, and prints the manifest.
 - `secrets`: creates the Secrets of the backup that the cluster lacks, in the namespaces of the configuration.
 - `objects`: copies the objects of the backup that the bucket lacks. With TIME, also those of the backup before, which
   rows may name at that time, and which were permanently deleted before the backup.
 - `verify`: compares schemas and numbers of rows of the restored databases with the manifest's. With TIME, both may be
   others, since a migration may have been in between.
 
-What `list` and `look` print for the playbook is the last line of the log. Configuration and environment are those of
+What `list` prints for the playbook is the last line of the log. Configuration and environment are those of
 `mlops_mlflow_server.backup`.
 """
 
@@ -59,7 +59,7 @@ def moment(text: str) -> datetime.datetime:
 
 
 def choose(whole: list[dict[str, Any]], backup: str, time: str) -> dict[str, Any]:
-    """Return the manifest of the backup to restore, with `target` as pgBackRest takes it.
+    """Return the manifest of the backup to restore, with `target` as pgBackRest takes it, and the label of its `base`.
 
     Args:
         whole: manifests, the oldest first.
@@ -78,13 +78,15 @@ def choose(whole: list[dict[str, Any]], backup: str, time: str) -> dict[str, Any
         chosen = next(each for each in reversed(whole) if backup in ("latest", each["id"]))
         known = chosen["postgres"]
         target = {"type": "lsn", "target": known["lsn"], "timeline": str(known["timeline"]), "set": known["label"]}
-        return {**chosen, "target": target, "warning": ""}
+        return {**chosen, "target": target, "base": known["label"], "warning": ""}
     wanted = moment(time)
     if wanted < moment(whole[0]["time"]):
         raise Failure(f"The time {time} is before the first backup, which reaches back to {whole[0]['time']}")
     if wanted > datetime.datetime.now(datetime.UTC):
         raise Failure(f"The time {time} is in the future")
     after = [each for each in whole if moment(each["time"]) >= wanted]
+    # From this one pgBackRest recovers to the time.
+    (*_earlier, base) = [each for each in whole if moment(each["time"]) <= wanted]
     chosen = next((each for each in whole if each["id"] == backup), (after or whole[-1:])[0])
     warning = ""
     if moment(chosen["time"]) < wanted:
@@ -92,7 +94,7 @@ def choose(whole: list[dict[str, Any]], backup: str, time: str) -> dict[str, Any
     # History may have branched at an earlier restore: the databases follow the one that the backup is of.
     timeline = str(chosen["postgres"]["timeline"]) if after else "latest"
     target = {"type": "time", "target": wanted.isoformat(sep=" "), "timeline": timeline, "set": ""}
-    return {**chosen, "target": target, "warning": warning}
+    return {**chosen, "target": target, "base": base["postgres"]["label"], "warning": warning}
 
 
 def opened(destination: buckets.Bucket, backup: str) -> list[dict[str, Any]]:
@@ -108,6 +110,18 @@ def opened(destination: buckets.Bucket, backup: str) -> list[dict[str, Any]]:
         return json.loads(vault_file.unseal(content.decode(), passphrase()))["items"]
     except vault_file.VaultFileError as error:
         raise Failure(f"The keys of the backup {backup} cannot be opened: {error}") from None
+
+
+def objects_of(destination: buckets.Bucket, backup: str) -> bytes:
+    """Return the list of a backup's objects, as `buckets.read_list` reads it.
+
+    Raises:
+        Failure: there is none.
+    """
+    content = destination.read(of_backup(backup, OBJECTS))
+    if content is None:
+        raise Failure(f"The backup {backup} has no list of objects")
+    return content
 
 
 def read_manifest(destination: buckets.Bucket, backup: str) -> dict[str, Any]:
@@ -135,19 +149,23 @@ def show(_arguments: list[str]) -> None:
 
 
 def look(arguments: list[str]) -> None:
-    """Print the manifest of the backup to restore, as a line of JSON."""
+    """Write down the manifest of the backup to restore, and the label of the databases that it begins with."""
     destination = buckets.opened(config(), "destination")
     chosen = choose(manifests(destination), arguments[0], " ".join(arguments[1:]))
     if chosen["format"] > FORMAT:
         raise Failure(f"The backup {chosen['id']} is of a newer version of the collection")
     opened(destination, chosen["id"])
+    count = sum(1 for _each in buckets.read_list(objects_of(destination, chosen["id"])))
+    if count != chosen["objects"]["count"]:
+        raise Failure(f"The list of objects of {chosen['id']} has {count} instead of {chosen['objects']['count']}")
     (stanza,) = json.loads(work("info.json").read_text())
     if chosen["postgres"]["label"] not in {each["label"] for each in stanza.get("backup", [])}:
         raise Failure(f"pgBackRest has no backup {chosen['postgres']['label']}, which {chosen['id']} is of")
     major, image = chosen["postgres"]["version"].partition(".")[0], work("version").read_text().strip()
     if major != image:
         raise Failure(f"The backup {chosen['id']} is of PostgreSQL {major}, and the image is PostgreSQL {image}")
-    say(json.dumps(chosen))
+    work("label").write_text(chosen["base"])
+    work("manifest.json").write_text(json.dumps(chosen))
 
 
 def secrets(arguments: list[str]) -> None:
@@ -166,9 +184,7 @@ def secrets(arguments: list[str]) -> None:
 def objects(arguments: list[str]) -> None:
     """Copy the objects that the bucket lacks."""
     bucket, destination = buckets.opened(config(), "source"), buckets.opened(config(), "destination")
-    listed = destination.read(of_backup(arguments[0], OBJECTS))
-    if listed is None:
-        raise Failure(f"The backup {arguments[0]} has no list of objects")
+    listed = objects_of(destination, arguments[0])
     counts = buckets.Counts()
     copy = destination.below("objects")
     missing = buckets.copy_back(copy, bucket, buckets.read_list(listed), counts)

@@ -585,6 +585,18 @@ def test_immutable_and_other_type_fail_in_a_sentence(cluster, run):
     assert cluster.writes() == []
 
 
+def test_a_value_that_has_to_stay_is_not_replaced(cluster, run):
+    kept = {"name": "kept", "namespaces": ["one", "two"], "keys": {"passphrase": {}}, "immutable": True}
+    former, other = {"passphrase": {"value": "of the archive"}}, {"passphrase": {"value": "another one"}}
+    assert run("credentials", secrets=[kept], supplied={"kept": former})["changed"] is True
+    cluster.requests.clear()
+    result = run("credentials", secrets=[kept], supplied={"kept": other})
+    assert "Secret one/kept has another value of passphrase" in result["msg"]
+    assert cluster.writes() == []
+    assert run("credentials", secrets=[kept], supplied={"kept": former})["changed"] is False
+    assert run("credentials", secrets=[{**kept, "immutable": False}], supplied={"kept": other})["changed"] is True
+
+
 def test_a_key_that_is_not_supplied_fails_in_a_sentence(cluster, run):
     cluster.namespace("one")
     result = run("credentials", secrets=[login(keys={"token": {}})])

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Reads the databases of the backup that was looked at, by their checksums, and prints its manifest for the playbook.
+set -eu
+
+# An upgrade that goes back has just made it, and clients wait.
+if [ "$VERIFY" = no ]; then
+  exec cat /work/manifest.json
+fi
+# It says what is wrong on its standard output, and its exit code does not always tell. It would try each broken file
+# again after 15 seconds.
+pgbackrest verify --job-retry=0 --set="$(cat /work/label)" --output=text --log-level-console=warn >/work/verified 2>&1 || echo "error: $?" >>/work/verified
+if grep -qi error /work/verified; then
+  cat /work/verified >&2
+  echo "The databases of the backup are not whole at the destination: $(tail -n 1 /work/verified | tr -s ' ')" | tee /dev/termination-log >&2
+  exit 1
+fi
+cat /work/manifest.json
