@@ -580,6 +580,7 @@ def drilled(stack, places, migrated, cluster, work):
         "encryption": "/".join(KEYS),
         "sealed": {"mlflow": [LOGIN[1], "absent"]},
         "most_bytes": 1 << 30,
+        "login": {},
     }
     set_out(work, stack)
     identifier, name = str(uuid.uuid4()), "of a provider"
@@ -716,6 +717,119 @@ def test_keys_that_do_not_fit_fail(cluster, work, capsys, monkeypatch):
     monkeypatch.setenv("PGUSER", "postgres")
     assert drill.run(drill.STEPS, ["check"]) == 1
     assert "cannot be used with the backup's password" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("drilled")
+def test_secrets_that_a_rotation_has_not_reached_yet_open_with_the_key_before(cluster, work):
+    """And where a process of after it has encrypted them, with the next one."""
+    for after in ("-previous", "-next"):
+        keys = {"gateway-passphrase": b"another", "webhook-key": Fernet.generate_key()}
+        keys |= {f"gateway-passphrase{after}": KEK.encode(), f"webhook-key{after}": WEBHOOK}
+        cluster.secrets_there[KEYS] = secret(KEYS, **keys)
+        backed_up(work, "20261201T020000Z", "20261130-020000F", "20261201-020000F")
+        assert drill.run(drill.STEPS, ["choose"]) == 0
+        assert drill.run(drill.STEPS, ["check"]) == 0
+
+
+# --- the login of a drill ---------------------------------------------------------------------------------------------
+
+VARIABLES = [
+    {"name": "PGUSER", "valueFrom": {"secretKeyRef": {"name": LOGIN[1], "key": "username"}}},
+    {"name": "PGPASSWORD", "valueFrom": {"secretKeyRef": {"name": LOGIN[1], "key": "password"}}},
+    {"name": "BEFORE", "valueFrom": {"secretKeyRef": {"name": LOGIN[1], "key": "before", "optional": True}}},
+    {"name": "OTHERS", "valueFrom": {"secretKeyRef": {"name": "of-others", "key": "x"}}},
+    {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+    {"name": "BOTH", "value": "$(PGUSER),$(BEFORE),$(NOBODY),$$(PGUSER)"},
+    {"name": "PGSSLMODE", "value": "verify-full"},
+    {"name": "SSL_CERT_FILE", "value": "/etc/ca.crt"},
+    {"name": "EMPTY", "value": ""},
+    {"name": "dotted.name", "value": "x"},
+]
+INSTEAD = {"PGSSLMODE": "disable", "SSL_CERT_FILE": None, "NOT_THERE": "x"}
+QUOTED = "it's \"$(x) `x` \\ \n new"
+
+
+@pytest.fixture
+def begun(drilled, work, cluster, monkeypatch, tmp_path):
+    """A drill that is to log in; returns a function that changes what it is asked."""
+    cluster.secrets_there[LOGIN] = secret(LOGIN, username=b"postgres", password=QUOTED.encode())
+    (tmp_path / "keys").mkdir()
+    monkeypatch.setenv("MLOPS_DRILL_KEYS", str(tmp_path / "keys"))
+
+    def begun(*variables):
+        environments = {"mlflow": {"namespace": "mlflow", "variables": [*VARIABLES, *variables]}}
+        drilled["drill"]["login"] = {"way": "none", "environments": environments, "instead": INSTEAD}
+        set_out(work, {name: value for name, value in drilled.items() if name != "server"})
+        backed_up(work, "20261201T020000Z", "20261130-020000F", "20261201-020000F")
+        assert drill.run(drill.STEPS, ["choose"]) == 0
+        return drill.run(drill.STEPS, ["check"])
+
+    return begun
+
+
+def test_servers_get_the_variables_of_the_stack_with_the_backups_credentials(begun, places, tmp_path, capsys):
+    assert begun() == 0
+    path = tmp_path / "keys" / "mlflow"
+    assert path.stat().st_mode & 0o777 == 0o640
+    names = ("PGUSER", "PGPASSWORD", "BOTH", "PGSSLMODE", "EMPTY")
+    script = f'. "$1"; env -0; : "${{{"}${".join(f"{name}?" for name in names)}}}"'
+    done = subprocess.run(["sh", "-euc", script, "sh", path], capture_output=True, text=True, check=True, env={})
+    found = dict(each.partition("=")[::2] for each in done.stdout.split("\0") if each)
+    assert {name: found.get(name) for name in names} == {
+        "PGUSER": "postgres",
+        "PGPASSWORD": QUOTED,
+        "BOTH": "postgres,,$(NOBODY),$(PGUSER)",
+        "PGSSLMODE": "disable",
+        "EMPTY": "",
+    }
+    assert not {"BEFORE", "OTHERS", "POD_IP", "SSL_CERT_FILE", "NOT_THERE"} & found.keys()
+    said = capsys.readouterr()
+    assert "OTHERS is left out, since of-others is no Secret of the stack" in said.out
+    assert QUOTED not in said.out + said.err
+    # The record is written at the end of the login.
+    assert places[1].read("drills/20261201T020000Z.json") is None
+
+
+def test_a_backup_without_a_key_that_a_server_needs(begun, capsys):
+    reference = {"secretKeyRef": {"name": LOGIN[1], "key": "gone"}}
+    assert begun({"name": "GONE", "valueFrom": reference}) == 1
+    assert "The backup has no gone in the Secret mlflow/mlflow-db" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("artifact", ["kept.bin", ""])
+def test_what_a_login_found_is_written_down(begun, drilled, places, capsys, monkeypatch, artifact):  # noqa: PLR0917  (fixtures)
+    source, copy = places
+    run, gone = uuid.uuid4().hex, uuid.uuid4().hex
+    columns = "run_uuid, experiment_id, artifact_uri, lifecycle_stage, status, source_type"
+    values = f"'{run}', 0, 'mlflow-artifacts:/0/{run}/artifacts', 'active', 'FINISHED', 'LOCAL'"
+    drilled["server"].execute(
+        "INSERT INTO experiments (experiment_id, name) VALUES (0, 'x') ON CONFLICT DO NOTHING",
+        drilled["databases"][0],
+    )
+    drilled["server"].execute(f"INSERT INTO runs ({columns}) VALUES ({values})", drilled["databases"][0])
+    put(source, **{f"0/{gone}/artifacts/kept.bin": b"of a run that was deleted"})
+    if artifact:
+        put(source, **{f"0/{run}/artifacts/{artifact}": b"content of it"})
+    assert begun() == 0
+    asked = []
+
+    def walk(*given):
+        asked.append(given)
+        return {"way": "none", "user": "", "run": given[2], "artifact": given[3], "seconds": 1.5}
+
+    monkeypatch.setattr(drill.walk, "walk", walk)
+    assert drill.run(drill.STEPS, ["login"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert ("MLflow gave a run and an artifact" if artifact else "MLflow gave a run") in said
+    (known, found, *what, is_whole) = asked[0]
+    assert known["way"] == "none"
+    assert found["mlflow/mlflow-db"]["username"] == b"postgres"
+    assert what == [run, artifact]
+    assert is_whole([b"content", b" of it"]) == bool(artifact)
+    assert not is_whole([b"content of is"])
+    record = json.loads(copy.read("drills/20261201T020000Z.json"))
+    assert record["login"]["run"] == run
+    assert record["seconds_of"].keys() == {"restore", "check"}
 
 
 def test_a_part_of_the_artifacts_is_read_and_another_one_each_time():

@@ -249,6 +249,7 @@ VARIANTS = {
         "backup_s3_endpoint": ["https://s3.example.com", "https://minio.elsewhere.svc:9000"],
         "backup_s3_ca_secret": ["", "company-ca"],
         "backup_suspend": [False, True],
+        "backup_drill_login": [True, False],
         "backup_retention_unit": ["backups", "days"],
         "platform_tls": ["none", "own_ca"],
     },

@@ -13,6 +13,7 @@ import pytest
 from tests.lib import archive
 from tests.lib import stack as stacks
 from tests.lib.drill import KIND, LOOK, SITE, differing
+from tests.lib.keycloak_admin import Keycloak
 from tests.lib.rows import SHRINKING, rows
 
 BACKUP = "playbooks/backup.yml"
@@ -170,11 +171,42 @@ def test_a_drill_restores_it_and_leaves_nothing(drill):
     said = re.search(r"was restored in (\d+) s, and holds: (\d+) rows, (\d+) Secrets", done.output)
     assert int(said[2]) > 20
     assert int(said[3]) >= len({name.rpartition("/")[0] for name in KNOWN})
+    assert "a new user logged in by Keycloak; MLflow gave a run and an artifact" in done.output
     drill.say(f"  the drill took {done.seconds:.0f} s, of which {said[1]} s in its pod")
     assert left(stack) == before
+    # Its users are in the copy only.
+    assert Keycloak(stack, "").ask("GET", "users?search=drill-").json() == []
     assert "whole, restored by a drill at 20" in drill.run(LIST).output
     # It has begun no history of its own, which a later restore would follow.
     assert "/00000002" not in archived(stack)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        # A client secret that no Secret has.
+        (("POST", "clients/{}/client-secret"), "MLflow did not take the login at Keycloak"),
+        (("DELETE", "clients/{}"), "Keycloak shows no login page (HTTP 400): "),
+    ],
+)
+def test_a_drill_finds_that_nobody_could_log_in(drill, change, says):
+    """Databases, keys and artifacts of such a backup are whole."""
+    stack = drill.stack
+    keycloak = Keycloak(stack, "")
+    (client,) = keycloak.ask("GET", "clients?clientId=mlflow").json()
+    keycloak.ask(change[0], change[1].format(client["id"]))
+    try:
+        backup = whole(drill.run(BACKUP).expect_success("a backup of a stack without logins"))
+        failed = sentence(drill.run(PRACTISE))
+        assert "container login" in failed
+        assert says in failed
+        stack.kubectl(
+            "-n", "mlflow-backup", "delete", "jobs", "-l", "app.kubernetes.io/name=restore-drill", "--timeout=120s"
+        )
+        assert f"{backup}  whole, restored by a drill" not in drill.run(LIST).output
+    finally:
+        drill.run(SITE).expect_success("site.yml, which repairs it")
+    drill.use("after the repair")
 
 
 # --- failures: one sentence, and nothing is changed -------------------------------------------------------------------

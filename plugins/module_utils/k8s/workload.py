@@ -320,8 +320,9 @@ def pod_problem(pod: dict[str, Any]) -> Problem | None:
         return None
     status = pod.get("status") or {}
     init = status.get("initContainerStatuses") or []
-    found = [*(_dependency_problem(each) or _container_problem(each) for each in init)]
-    found += map(_container_problem, status.get("containerStatuses") or [])
+    # A sidecar that is ended since the pod has failed tells nothing.
+    found = [*map(_container_problem, status.get("containerStatuses") or [])]
+    found += [_dependency_problem(each) or _container_problem(each) for each in init]
     # What is broken tells more than what waits for it.
     problems = sorted(filter(None, found), key=lambda problem: problem.nature in ("dependency", "slow"))
     if problems:

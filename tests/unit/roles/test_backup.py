@@ -123,6 +123,133 @@ def test_only_what_calls_the_api_server_has_a_token():
     assert mounted == ["keys"]
 
 
+# --- a drill ----------------------------------------------------------------------------------------------------------
+
+# With a value that comes from elsewhere, as users have them.
+DRILLED = STACK | {
+    "mlflow_extra_env": [{"name": "EXTRA", "value": "of a user"}],
+    "keycloak_extra_env": {"KC_LOG_LEVEL": "debug"},
+}
+
+
+def drill(**options):
+    """The pod of a drill, and what it is asked to do."""
+    role, given = get_role("backup", OTHERS), DRILLED | options
+    (job,) = role.render("restore-drill.cronjob.yaml.j2", given)
+    (config,) = role.render("backup.configmap.yaml.j2", given)
+    return job["spec"]["jobTemplate"]["spec"]["template"]["spec"], json.loads(config["data"]["backup.json"])["drill"]
+
+
+def containers(pod):
+    """All containers of a pod by their names, in order."""
+    return {each["name"]: each for each in pod["initContainers"] + pod["containers"]}
+
+
+RESTORED = ["choose", "restore", "postgres", "check"]
+SERVED = ["keycloak", "migrate", "mlflow", "login"]
+
+
+@pytest.mark.parametrize(
+    ("options", "way", "names"),
+    [
+        ({}, "code", [*RESTORED, "keycloak-copy", "keycloak-build", *SERVED]),
+        ({"keycloak_optimized": True}, "code", [*RESTORED, *SERVED]),
+        ({"mlflow_auth": "basic"}, "password", [*RESTORED, *SERVED[1:]]),
+        ({"mlflow_auth": "oauth2_proxy"}, "password", [*RESTORED, *SERVED[1:]]),
+        ({"mlflow_auth": "none"}, "none", [*RESTORED, *SERVED[1:]]),
+        ({"keycloak_db_host": "db.example.com"}, "password", [*RESTORED, *SERVED[1:]]),
+        (
+            {"platform_components": [each for each in STACK["platform_components"] if each != "keycloak"]},
+            "password",
+            [*RESTORED, *SERVED[1:]],
+        ),
+        ({"backup_drill_login": False}, None, RESTORED),
+    ],
+)
+def test_a_drill_starts_what_the_login_needs(options, way, names):
+    pod, asked = drill(**options)
+    found = containers(pod)
+    assert list(found) == names
+    assert [each["name"] for each in pod["containers"]] == names[-1:]
+    assert asked["login"].get("way") == way
+    serving = {name for name, each in found.items() if each.get("restartPolicy") == "Always"}
+    assert serving == {"postgres", "keycloak", "mlflow"} & set(names)
+    environments = asked["login"].get("environments", {})
+    assert environments.keys() == {"keycloak", "migrate", "mlflow"} & set(names)
+
+
+def test_a_drill_has_the_variables_of_the_stack():
+    """So a new setting is in the drill by itself."""
+    _pod, asked = drill()
+    environments = {name: each["variables"] for name, each in asked["login"]["environments"].items()}
+    for role, name, kind, template in (
+        ("mlflow", "mlflow", "Deployment", "mlflow.deployment.yaml.j2"),
+        ("mlflow", "migrate", "Job", "mlflow-migrate.job.yaml.j2"),
+        ("keycloak", "keycloak", "StatefulSet", "keycloak.statefulset.yaml.j2"),
+    ):
+        (workload,) = get_role(role, OTHERS).render(template, DRILLED)
+        (container,) = rendering.pod_template(workload)["spec"]["containers"]
+        assert workload["kind"] == kind
+        assert environments[name] == container["env"]
+    assert {"name": "EXTRA", "value": "of a user"} in environments["mlflow"]
+    assert {"name": "KC_LOG_LEVEL", "value": "debug"} in environments["keycloak"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mlflow_kubernetes_namespaces": ["a"], "mlflow_audit_log": "/var/log/audit", "mlflow_audit_claim": "x"},
+        {"platform_internal_tls": False},
+        {"keycloak_replicas": 3, "mlflow_artifacts_direct": True},
+        {"mlflow_auth": "oauth2_proxy"},
+        {"mlflow_auth": "basic", "mlflow_db_ca_secret": "x", "backup_s3_ca_secret": "company-ca"},
+    ],
+)
+def test_servers_of_a_drill_reach_nothing_outside_of_their_pod(options):
+    """Neither servers of the stack nor files that only its pods have."""
+    pod, asked = drill(**options)
+    for each in asked["login"]["environments"].values():
+        for variable in each["variables"]:
+            value = asked["login"]["instead"].get(variable["name"], variable.get("value")) or ""
+            assert not re.search(r"\.svc\b|(^|=)/(etc|var)/", value), variable
+    server = containers(pod)["mlflow"]["command"]
+    assert "--artifacts-destination=s3://backups/mlflow/objects" in server[-6:]
+    assert {"--host=127.0.0.1", "--tls-port=0"} <= set(server[-6:])
+
+
+def test_credentials_of_a_drill_are_in_memory_only():
+    pod, _asked = drill()
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "keys")
+    assert volume["emptyDir"]["medium"] == "Memory"
+    for name, each in containers(pod).items():
+        mounts = {mount["name"]: mount.get("readOnly", False) for mount in each["volumeMounts"]}
+        readers = {"check": False, "keycloak": True, "migrate": True, "mlflow": True}
+        assert mounts.get("keys") == readers.get(name), name
+        assert name == "check" or "token" not in mounts
+        secrets = {
+            variable["valueFrom"]["secretKeyRef"]["name"] for variable in each["env"] if "secretKeyRef" in str(variable)
+        }
+        assert secrets <= {"mlflow-backup-s3", "mlflow-backup-encryption"}
+        assert ("mlflow-backup-encryption" in secrets) == (name in ("choose", "check", "login", "restore", "postgres"))
+    assert not any("secret" in each for each in pod["volumes"])
+
+
+def test_a_drill_runs_as_the_stack_does():
+    pod, _asked = drill(backup_drill_memory="2Gi", keycloak_memory="3Gi", keycloak_cpu="2")
+    found = containers(pod)
+    for name, each in found.items():
+        context = pod["securityContext"] | each["securityContext"]
+        assert context["runAsNonRoot"]
+        assert context["runAsUser"] == (1000 if name.startswith("keycloak") else 999)
+        assert context["readOnlyRootFilesystem"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    assert found["mlflow"]["resources"]["limits"] == found["migrate"]["resources"]["limits"] == {"memory": "2Gi"}
+    assert found["keycloak"]["resources"]["requests"] == {"cpu": "2", "memory": "3Gi"}
+    heap = {each["name"]: each.get("value") for each in found["keycloak-build"]["env"]}["JAVA_OPTS_KC_HEAP"]
+    assert heap == "-Xms64m -Xmx2150m"
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +272,7 @@ def test_a_stack_with_backups_is_taken():
         ({"backup_s3_bucket": ""}, "backup_s3_bucket"),
         ({"backup_s3_prefix": "/a"}, "backup_s3_prefix is '/a'"),
         ({"backup_schedule": "daily"}, "backup_schedule is 'daily'"),
+        ({"backup_drill_memory": "256Mi"}, "backup_drill_memory is '256Mi'"),
     ],
 )
 def test_what_cannot_be_backed_up(options, says):

@@ -177,6 +177,16 @@ CRASHED = {"lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
             "container init is waiting, ErrImageNeverPull",
         ),
         (
+            # A sidecar that was ended with the pod.
+            pod(
+                container({"terminated": {"exitCode": 1, "message": "why"}}),
+                initContainerStatuses=[{**container({"terminated": {"exitCode": 143}}), "name": "sidecar"}],
+            ),
+            "crash",
+            False,
+            "container c crashed (exit code 1: why)",
+        ),
+        (
             pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}]),
             "schedule",
             True,
