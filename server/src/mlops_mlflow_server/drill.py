@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Steps of a drill, which restores a backup in a pod of its own: `python -m mlops_mlflow_server.drill STEP [BACKUP]`.
 
-- `choose`: writes down what is restored. BACKUP is an ID, or `latest`. Then pgBackRest restores the databases to a
-  volume of the pod, and PostgreSQL serves them to the pod alone.
+- `choose`: writes down what is restored, and downloads dumps where the backup is by dumps. BACKUP is an ID, or
+  `latest`. Then the databases are restored to a volume of the pod, and PostgreSQL serves them to the pod alone.
 - `check`: compares what was restored with the manifest, opens the keys, logs in to the databases with the passwords
   of the backup, opens what MLflow has encrypted and what is sealed, and reads artifacts. At the end it writes
   `drills/BACKUP.json` at the destination, which says when that last held.
@@ -28,8 +28,9 @@ from cryptography.fernet import Fernet, InvalidToken
 from mlflow.exceptions import MlflowException
 from mlflow.utils.crypto import KEKManager, _decrypt_secret
 
-from mlops_mlflow_server import buckets, encryption, restore, sealed
+from mlops_mlflow_server import buckets, dumps, encryption, restore, sealed
 from mlops_mlflow_server.backup import (
+    PG_DUMP,
     config,
     connected,
     described,
@@ -55,18 +56,24 @@ MOST_NAMED = 5
 
 def choose(arguments: list[str]) -> None:
     """Write down which backup is restored, for the steps that come."""
-    destination = buckets.opened(config(), "destination")
-    chosen = restore.choose(manifests(destination), arguments[0] if arguments else "latest", "")
-    target = chosen["target"]
-    known = {
-        "TARGET_TYPE": target["type"],
-        "TARGET": target["target"],
-        "TARGET_TIMELINE": target["timeline"],
-        "BACKUP_SET": target["set"],
-        "NEEDED": str(chosen["postgres"]["size"] * 12 // 10 + SPARE),
-    }
-    work("target.sh").write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in known.items()))
-    work("drill.json").write_text(json.dumps({**chosen, "begun": time.time()}))
+    destination, begun, method = buckets.opened(config(), "destination"), time.time(), config()["method"]
+    chosen = restore.choose(manifests(destination), arguments[0] if arguments else "latest", "", method)
+    if method == PG_DUMP:
+        found = keys(destination, chosen)
+        dumps.fetch_all(destination, chosen)
+        owners = [f"{each['database']} {login(found, each['secret'])[0]}\n" for each in config()["dumps"]]
+        work("databases").write_text("".join(owners))
+    else:
+        target = chosen["target"]
+        known = {
+            "TARGET_TYPE": target["type"],
+            "TARGET": target["target"],
+            "TARGET_TIMELINE": target["timeline"],
+            "BACKUP_SET": target["set"],
+            "NEEDED": str(chosen["postgres"]["size"] * 12 // 10 + SPARE),
+        }
+        work("target.sh").write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in known.items()))
+    work("drill.json").write_text(json.dumps({**chosen, "begun": begun}))
     say(f"The backup {chosen['id']} is restored, with databases of {chosen['postgres']['size'] / (1 << 20):.0f} MiB")
 
 
@@ -88,6 +95,17 @@ def keys(destination: buckets.Bucket, known: dict[str, Any]) -> Values:
     if others:
         raise Failure(f"Secrets of the backup are not those of its manifest: {', '.join(others[:MOST_NAMED])}")
     return result
+
+
+def login(found: Values, place: str) -> tuple[str, str]:
+    """Return user and password of a database, by namespace and name of their Secret.
+
+    Raises:
+        Failure: the backup has no such Secret.
+    """
+    if place not in found:
+        raise Failure(f"The backup has no Secret {place}")
+    return found[place]["username"].decode(), found[place]["password"].decode()
 
 
 def databases(known: dict[str, Any]) -> dict[str, int]:
@@ -266,12 +284,12 @@ def check(_arguments: list[str]) -> None:
     asked = config()["drill"]
     destination = buckets.opened(config(), "destination")
     found = keys(destination, known)
-    try:
-        login, encryption_keys = found[asked["database"]], found[asked["encryption"]]
-    except KeyError as error:
-        raise Failure(f"The backup has no Secret {error.args[0]}") from None
+    user, password = login(found, asked["database"])
+    if asked["encryption"] not in found:
+        raise Failure(f"The backup has no Secret {asked['encryption']}")
+    encryption_keys = found[asked["encryption"]]
     # Libpq's variables, with what the backup has for them.
-    os.environ.update(PGUSER=login["username"].decode(), PGPASSWORD=login["password"].decode())
+    os.environ.update(PGUSER=user, PGPASSWORD=password)
     try:
         rows = databases(known)
         with connected(config()["databases"][0]) as cursor:
