@@ -71,7 +71,7 @@ def test_what_is_cut_off_or_changed_does_not_open():
         b"x" * 1000,
         b"age-encryption.org/v1\n-> X25519 x\nx\n--- x\n",
         # More memory than a pod has.
-        b"age-encryption.org/v1\n-> scrypt gsxsni91tj5hIjRqIGImCA 30\nx\n--- x\n",
+        b"age-encryption.org/v1\n-> scrypt gsxsni91tj5hIjRqIGImCA 30\n%b\n--- %b\n" % (b"A" * 43, b"A" * 43),
         b"age-encryption.org/v1\n-> scrypt gsxsni91tj5hIjRqIGImCA 16\n!\n--- x\n",
     ],
 )

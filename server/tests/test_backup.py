@@ -614,6 +614,18 @@ def test_dumps_bring_the_databases_back(dumped, scripts, places, postgres, work)
     assert postgres.execute("INSERT INTO basic_auth.users (name) VALUES ('b') RETURNING id", first) == [(2,)]
 
 
+def test_rows_that_are_deleted_before_their_dump_are_not_expected(dumped, scripts, postgres, work):
+    name = dumped["databases"][0]
+    assert backup.run(backup.STEPS, ["agreement"]) == 0
+    postgres.execute("DELETE FROM runs WHERE id = 1", name)
+    (work / "id").write_text(DAY)
+    assert scripts.run("dump", *dumped["databases"]) == (0, "")
+    assert dumps.run(dumps.STEPS, ["upload"]) == 0
+    for step in ("objects", "keys", "manifest"):
+        assert backup.run(backup.STEPS, [step]) == 0, step
+    assert restore.run(restore.STEPS, ["verify", DAY]) == 0
+
+
 def test_an_owner_without_the_schema_and_an_extension_of_others_are_no_obstacle(dumped, scripts, postgres, work):
     """As of a server of others: the schema public is not the user's, and neither is an extension in it."""
     (name, _other) = dumped["databases"]
