@@ -61,7 +61,7 @@ def choose(arguments: list[str]) -> None:
     if method == PG_DUMP:
         found = keys(destination, chosen)
         dumps.fetch_all(destination, chosen)
-        owners = [f"{each['database']} {login(found, each['secret'])[0]}\n" for each in config()["dumps"]]
+        owners = [f"{each['database']} {account(found, each['secret'])[0]}\n" for each in config()["dumps"]]
         work("databases").write_text("".join(owners))
     else:
         target = chosen["target"]
@@ -97,7 +97,7 @@ def keys(destination: buckets.Bucket, known: dict[str, Any]) -> Values:
     return result
 
 
-def login(found: Values, place: str) -> tuple[str, str]:
+def account(found: Values, place: str) -> tuple[str, str]:
     """Return user and password of a database, by namespace and name of their Secret.
 
     Raises:
@@ -284,7 +284,7 @@ def check(_arguments: list[str]) -> None:
     asked = config()["drill"]
     destination = buckets.opened(config(), "destination")
     found = keys(destination, known)
-    user, password = login(found, asked["database"])
+    user, password = account(found, asked["database"])
     if asked["encryption"] not in found:
         raise Failure(f"The backup has no Secret {asked['encryption']}")
     encryption_keys = found[asked["encryption"]]
