@@ -585,6 +585,8 @@ def of_dump(known, number=0):
 
 def test_dumps_bring_the_databases_back(dumped, scripts, places, postgres, work):
     first, second = dumped["databases"]
+    # A superuser could drop what it has.
+    postgres.execute("CREATE EXTENSION pg_trgm", first)
     postgres.execute("CREATE SCHEMA basic_auth CREATE TABLE users (id serial PRIMARY KEY, name text)", first)
     postgres.execute("INSERT INTO basic_auth.users (name) VALUES ('a')", first)
     postgres.execute("CREATE TYPE state AS ENUM ('on')", first)
@@ -626,21 +628,26 @@ def test_rows_that_are_deleted_before_their_dump_are_not_expected(dumped, script
     assert restore.run(restore.STEPS, ["verify", DAY]) == 0
 
 
-def test_an_owner_without_the_schema_and_an_extension_of_others_are_no_obstacle(dumped, scripts, postgres, work):
-    """As of a server of others: the schema public is not the user's, and neither is an extension in it."""
+def test_a_schema_of_others_an_extension_and_another_owner_are_no_obstacle(dumped, scripts, postgres):
+    """As of a server of others: the schema public is not the user's, who has another name than before."""
     (name, _other) = dumped["databases"]
-    postgres.execute(f'CREATE ROLE "of {name}" LOGIN')
-    postgres.execute("CREATE EXTENSION pg_trgm", name)
-    postgres.execute(f'GRANT CREATE ON SCHEMA public TO "of {name}"', name)
+    before, after = f"before {name}", f"after {name}"
+    for role in (before, after):
+        postgres.execute(f'CREATE ROLE "{role}" LOGIN')
+        postgres.execute(f'GRANT CREATE ON SCHEMA public TO "{role}"', name)
     for table in ("runs", "alembic_version"):
-        postgres.execute(f'ALTER TABLE {table} OWNER TO "of {name}"', name)
+        postgres.execute(f'ALTER TABLE {table} OWNER TO "{before}"', name)
+    postgres.execute("CREATE EXTENSION pg_trgm", name)
     postgres.execute("CREATE INDEX ON alembic_version USING gin (version_num gin_trgm_ops)", name)
-    assert scripts.run("dump", name, PGUSER=f"of {name}") == (0, "")
+    assert scripts.run("dump", name, PGUSER=before) == (0, "")
     postgres.execute("DELETE FROM runs", name)
-    assert scripts.run("load", name, PGUSER=f"of {name}") == (0, "")
+    postgres.execute(f'REASSIGN OWNED BY "{before}" TO "{after}"', name)
+    postgres.execute(f'DROP OWNED BY "{before}"', name)
+    postgres.execute(f'DROP ROLE "{before}"')
+    assert scripts.run("load", name, PGUSER=after) == (0, "")
     assert postgres.execute("SELECT count(*) FROM runs", name) == [(7,)]
     owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'runs'"
-    assert postgres.execute(owner, name) == [(f"of {name}",)]
+    assert postgres.execute(owner, name) == [(after,)]
 
 
 @pytest.mark.parametrize("way", ["cut", "empty", "absent", "conflict"])
