@@ -18,7 +18,7 @@ def upgrade_back(
         now: what that prints now; empty if PostgreSQL does not answer.
         wanted: the images of the upgrade by component.
         own_database: whether MLflow's database is the stack's own.
-        backup: whether the stack has backups.
+        backup: whether the stack has backups that reach up to any time.
 
     Returns:
         C(images) to go back to; C(time) to which the databases are restored, empty if they are as they were; and
@@ -36,8 +36,8 @@ def upgrade_back(
         why_not = "MLflow has served on the migrated databases since, and going back would lose what was written"
     elif migrated and not backup:
         why_not = (
-            f"the databases were migrated after {now['settled']}, and the stack has no backup; "
-            "calls are held until you have restored your own one"
+            f"the databases were migrated after {now['settled']}, and no backup reaches up to there; "
+            "calls are held until you have restored one"
         )
     else:
         why_not = ""

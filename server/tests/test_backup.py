@@ -1,9 +1,12 @@
 """Backups and restores, on a real MinIO and a real PostgreSQL; Secrets are in a dictionary, not in an API server."""
 
 import base64
+import datetime
 import gzip
 import json
 import os
+import pathlib
+import re
 import struct
 import subprocess
 import uuid
@@ -16,9 +19,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from mlflow.utils import crypto
 
 from lib import minio as store
-from mlops_mlflow_server import backup, buckets, drill, holds, restore, vault_file
+from lib import postgres as database_server
+from mlops_mlflow_server import backup, buckets, drill, dumps, holds, restore, vault_file
 from mlops_mlflow_server.databases import Failure
 
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "roles" / "backup" / "files" / "backup"
 PASSPHRASE = "a passphrase of the tests"
 PLAIN = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"}
 SECRETS = {
@@ -105,6 +110,9 @@ def stack(places, minio, postgres, cluster, work, monkeypatch):  # noqa: PLR0917
         postgres.execute("CREATE TABLE runs (id int)", name)
         postgres.execute("INSERT INTO runs SELECT generate_series(1, 7)", name)
     known = {
+        "method": "pgbackrest",
+        "dumps": [],
+        "retention": {"count": 2, "unit": "backups"},
         "source": {"endpoint": minio.endpoint, "bucket": source.name, "region": "us-east-1"},
         "destination": {"endpoint": minio.endpoint, "bucket": copy.name, "region": "us-east-1", "prefix": "stack"},
         "databases": databases,
@@ -512,6 +520,319 @@ def test_what_cannot_be_chosen(asked, time, says):
 def test_nothing_to_choose_from():
     with pytest.raises(Failure, match="There is no whole backup at the destination"):
         restore.choose([], "latest", "")
+
+
+# --- dumps ------------------------------------------------------------------------------------------------------------
+
+
+class Scripts:
+    """The scripts of PostgreSQL's containers, with the folders of a test in place of the pod's."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        places = {"work": folder, "dumps": folder / "dumps", "tmp": folder / "tmp", "dev": folder}
+        for name in ("dumps", "tmp"):
+            places[name].mkdir()
+        for path in SCRIPTS.iterdir():
+            text = re.sub(
+                r"(?<![\w}])/(work|dumps|tmp|dev)/(?!null)", lambda found: f"{places[found[1]]}/", path.read_text()
+            )
+            (folder / path.name).write_text(text)
+
+    def run(self, name, *arguments, **variables):
+        """Run one; return its exit code and its message."""
+        message = self._folder / "termination-log"
+        message.unlink(missing_ok=True)
+        found = f"{database_server.binaries()}:{os.environ['PATH']}"
+        environment = os.environ | {"PATH": found} | variables
+        command = ["sh", self._folder / f"{name}.sh", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, message.read_text().strip() if message.exists() else done.stderr
+
+
+@pytest.fixture
+def dumped(stack, work, monkeypatch):
+    """A stack whose databases are dumped; returns its configuration."""
+    place = {"secret": "mlflow/mlflow-db"}
+    stack |= {"method": "pg_dump", "dumps": [{"database": name, **place} for name in stack["databases"]]}
+    set_out(work, stack)
+    monkeypatch.setenv("MLOPS_BACKUP_DUMPS", str(work / "dumps"))
+    return stack
+
+
+@pytest.fixture
+def scripts(dumped, work):
+    return Scripts(work)
+
+
+def back_up(scripts, known, work, name):
+    """Make a backup by dumps."""
+    assert backup.run(backup.STEPS, ["agreement"]) == 0
+    (work / "id").write_text(name)
+    assert scripts.run("dump", *known["databases"]) == (0, "")
+    assert dumps.run(dumps.STEPS, ["upload"]) == 0
+    for step in ("objects", "keys", "manifest"):
+        assert backup.run(backup.STEPS, [step]) == 0, step
+
+
+DAY = "20261130T020000Z"
+
+
+def of_dump(known, number=0):
+    """The key of a dump of that backup."""
+    return f"backups/{DAY}/{known['databases'][number]}.dump.age"
+
+
+def test_dumps_bring_the_databases_back(dumped, scripts, places, postgres, work):
+    first, second = dumped["databases"]
+    # A superuser could drop what it has.
+    postgres.execute("CREATE EXTENSION pg_trgm", first)
+    postgres.execute("CREATE SCHEMA basic_auth CREATE TABLE users (id serial PRIMARY KEY, name text)", first)
+    postgres.execute("INSERT INTO basic_auth.users (name) VALUES ('a')", first)
+    postgres.execute("CREATE TYPE state AS ENUM ('on')", first)
+    postgres.execute("CREATE TABLE states (of state)", first)
+    back_up(scripts, dumped, work, DAY)
+    assert not list((work / "dumps").iterdir())
+    (found,) = backup.manifests(places[1])
+    assert found["databases"][first]["rows"] == {"basic_auth.users": 1, "public.runs": 7, "public.states": 0}
+    assert set(found["postgres"]["dumps"]) == {first, second}
+    stored = [places[1].read(of_dump(dumped, number)) for number in (0, 1)]
+    assert found["postgres"]["stored"] == sum(map(len, stored))
+    assert all(each.startswith(b"age-encryption.org/v1\n") for each in stored)
+    # What was there in between goes, with what would be in the way of the dump.
+    postgres.execute("DELETE FROM runs", first)
+    postgres.execute("CREATE TABLE later (id int REFERENCES basic_auth.users)", first)
+    postgres.execute("CREATE FUNCTION later() RETURNS state LANGUAGE sql AS $$ SELECT 'on'::state $$", first)
+    postgres.execute("CREATE VIEW seen AS SELECT * FROM states", first)
+    postgres.execute("CREATE SCHEMA later CREATE TABLE other (id int)", first)
+    postgres.execute("DROP TABLE runs", second)
+    assert dumps.run(dumps.STEPS, ["fetch", DAY]) == 0
+    assert scripts.run("load", first, second) == (0, "")
+    assert restore.run(restore.STEPS, ["verify", DAY]) == 0
+    assert postgres.execute("SELECT count(*) FROM runs", second) == [(7,)]
+    left = "SELECT to_regclass('later'), to_regclass('seen'), to_regnamespace('later'), to_regproc('later')"
+    assert postgres.execute(left, first) == [(None, None, None, None)]
+    # The sequence goes on where it was.
+    assert postgres.execute("INSERT INTO basic_auth.users (name) VALUES ('b') RETURNING id", first) == [(2,)]
+
+
+def test_rows_that_are_deleted_before_their_dump_are_not_expected(dumped, scripts, postgres, work):
+    name = dumped["databases"][0]
+    assert backup.run(backup.STEPS, ["agreement"]) == 0
+    postgres.execute("DELETE FROM runs WHERE id = 1", name)
+    (work / "id").write_text(DAY)
+    assert scripts.run("dump", *dumped["databases"]) == (0, "")
+    assert dumps.run(dumps.STEPS, ["upload"]) == 0
+    for step in ("objects", "keys", "manifest"):
+        assert backup.run(backup.STEPS, [step]) == 0, step
+    assert restore.run(restore.STEPS, ["verify", DAY]) == 0
+
+
+def test_a_schema_of_others_an_extension_and_another_owner_are_no_obstacle(dumped, scripts, postgres):
+    """As of a server of others: the schema public is not the user's, who has another name than before."""
+    (name, _other) = dumped["databases"]
+    before, after = f"before {name}", f"after {name}"
+    for role in (before, after):
+        postgres.execute(f'CREATE ROLE "{role}" LOGIN')
+        postgres.execute(f'GRANT CREATE ON SCHEMA public TO "{role}"', name)
+    for table in ("runs", "alembic_version"):
+        postgres.execute(f'ALTER TABLE {table} OWNER TO "{before}"', name)
+    postgres.execute("CREATE EXTENSION pg_trgm", name)
+    postgres.execute("CREATE INDEX ON alembic_version USING gin (version_num gin_trgm_ops)", name)
+    assert scripts.run("dump", name, PGUSER=before) == (0, "")
+    postgres.execute("DELETE FROM runs", name)
+    postgres.execute(f'REASSIGN OWNED BY "{before}" TO "{after}"', name)
+    postgres.execute(f'DROP OWNED BY "{before}"', name)
+    postgres.execute(f'DROP ROLE "{before}"')
+    assert scripts.run("load", name, PGUSER=after) == (0, "")
+    assert postgres.execute("SELECT count(*) FROM runs", name) == [(7,)]
+    owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'runs'"
+    assert postgres.execute(owner, name) == [(after,)]
+
+
+@pytest.mark.parametrize("way", ["cut", "empty", "absent", "conflict"])
+def test_a_database_stays_as_it_was_if_its_dump_cannot_be_restored(dumped, scripts, postgres, work, way):
+    name = dumped["databases"][0]
+    postgres.execute("INSERT INTO runs SELECT generate_series(1, 200000)", name)
+    assert scripts.run("dump", name) == (0, "")
+    path = work / "dumps" / f"{name}.dump"
+    postgres.execute("TRUNCATE runs", name)
+    postgres.execute("INSERT INTO runs VALUES (42)", name)
+    if way == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif way == "empty":
+        path.write_bytes(b"")
+    elif way == "absent":
+        path.unlink()
+    else:
+        postgres.execute("CREATE ROLE other_owner", name)
+        postgres.execute("CREATE SCHEMA kept AUTHORIZATION other_owner", name)
+        postgres.execute(f"CREATE ROLE of_{name} LOGIN", name)
+        postgres.execute(f"GRANT ALL ON SCHEMA public TO of_{name}", name)
+    variables = {"PGUSER": f"of_{name}"} if way == "conflict" else {}
+    code, message = scripts.run("load", name, **variables)
+    assert code == 1
+    assert message.startswith(f"The database {name} stays as it was, since its dump could not be restored: ")
+    assert postgres.execute("SELECT id FROM runs", name) == [(42,)]
+
+
+def test_a_restore_that_is_killed_leaves_the_database_as_it_was(dumped, scripts, postgres, work):
+    name = dumped["databases"][0]
+    assert scripts.run("dump", name) == (0, "")
+    postgres.execute("INSERT INTO runs VALUES (42)", name)
+    # pg_restore is killed after what it has written.
+    killed = work / "killed"
+    killed.mkdir()
+    real = database_server.binaries() / "pg_restore"
+    (killed / "pg_restore").write_text(f'#!/bin/sh\n{real} "$@" | head -n 45\nkill -KILL $$\n')
+    (killed / "pg_restore").chmod(0o755)
+    text = (work / "load.sh").read_text()
+    (work / "load.sh").write_text(text.replace("for database in", f'PATH="{killed}:$PATH"\nfor database in', 1))
+    code, message = scripts.run("load", name)
+    assert (code, message.partition(",")[0]) == (1, f"The database {name} stays as it was")
+    assert postgres.execute("SELECT count(*) FROM runs", name) == [(8,)]
+
+
+@pytest.mark.parametrize(
+    ("prepared", "says"),
+    [
+        (lambda copy, key: copy.write(key, copy.read(key)[:-1]), "it was changed or cut off"),
+        (lambda copy, key: copy.remove(key), "has no dump of"),
+        (lambda copy, key: copy.write(key, b"another file"), "it is no file of age"),
+        # Of another backup by the same passphrase.
+        (
+            lambda copy, key: copy.write(key, b"".join(dumps.age_file.seal(of_bytes(b"x"), PASSPHRASE))),
+            "not the one of",
+        ),
+    ],
+)
+@pytest.mark.parametrize("step", ["look", "fetch"])
+def test_a_dump_that_is_not_the_one_of_the_backup_is_refused(  # noqa: PLR0917  (fixtures)
+    dumped, scripts, places, work, capsys, prepared, says, step
+):
+    back_up(scripts, dumped, work, DAY)
+    (work / "version").write_text("99")
+    prepared(places[1], of_dump(dumped))
+    module = restore if step == "look" else dumps
+    assert module.run(module.STEPS, [step, DAY]) == 1
+    assert says in capsys.readouterr().err
+
+
+def of_bytes(content):
+    return dumps.age_file.Stream(iter([content]))
+
+
+def test_another_passphrase_opens_no_dump(dumped, scripts, work, capsys, monkeypatch):
+    back_up(scripts, dumped, work, DAY)
+    monkeypatch.setenv("MLOPS_BACKUP_PASSPHRASE", "another passphrase, long")
+    assert dumps.run(dumps.STEPS, ["fetch", DAY]) == 1
+    assert "cannot be opened: the passphrase does not open it" in capsys.readouterr().err
+
+
+def test_look_takes_dumps_of_an_older_server_and_refuses_those_of_a_newer_one(dumped, scripts, work, capsys):
+    back_up(scripts, dumped, work, DAY)
+    (work / "version").write_text("99")
+    assert restore.run(restore.STEPS, ["look", "latest"]) == 0
+    chosen = json.loads((work / "manifest.json").read_text())
+    assert chosen["target"] == {"type": "dump", "target": chosen["time"]}
+    (work / "version").write_text("9")
+    assert restore.run(restore.STEPS, ["look", "latest"]) == 1
+    assert "the image is PostgreSQL 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([DAY, "2026-11-30T02:00:00Z"], "a dump has the databases of its own time only"),
+        (["20261129T020000Z"], "was not made with backup_method pg_dump"),
+    ],
+)
+def test_dumps_are_restored_as_they_are(dumped, scripts, work, capsys, arguments, says):  # noqa: PLR0917  (fixtures)
+    set_out(work, dumped | {"method": "pgbackrest"})
+    backed_up(work, "20261129T020000Z", "20261129-020000F")
+    set_out(work, dumped)
+    back_up(scripts, dumped, work, DAY)
+    (work / "version").write_text("99")
+    assert restore.run(restore.STEPS, ["look", *arguments]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_other_databases_are_refused(dumped, scripts, work, capsys):
+    back_up(scripts, dumped, work, DAY)
+    (work / "version").write_text("99")
+    set_out(work, dumped | {"dumps": dumped["dumps"][:1]})
+    assert restore.run(restore.STEPS, ["look", "latest"]) == 1
+    assert f"the stack has {dumped['databases'][0]}" in capsys.readouterr().err
+
+
+def test_dumps_are_kept_for_as_long_as_is_asked(dumped, scripts, places, work):
+    _source, copy = places
+    today = datetime.datetime.now(datetime.UTC)
+    names = [(today - datetime.timedelta(days=days)).strftime("%Y%m%dT%H%M%SZ") for days in (4, 3, 2, 1)]
+    # Of the other method, and what an interrupted backup has left.
+    set_out(work, dumped | {"method": "pgbackrest"})
+    backed_up(work, "20200101T020000Z", "20200101-020000F")
+    set_out(work, dumped)
+    for name in ("20200102T020000Z", names[3], (today + datetime.timedelta(days=1)).strftime("%Y%m%dT%H%M%SZ")):
+        copy.write(f"backups/{name}/x.dump.age", b"x")
+    copy.write(f"drills/{names[0]}.json", b'{"time": "2026-11-30T03:00:00+00:00"}')
+    for name in names[:3]:
+        back_up(scripts, dumped, work, name)
+    assert [each["id"] for each in backup.manifests(copy)] == ["20200101T020000Z", names[1], names[2]]
+    found = set(contents(copy))
+    assert not any(name in key for key in found for name in (names[0], "20200102T020000Z"))
+    assert f"backups/{names[3]}/x.dump.age" not in found
+    assert len(backup.parts(copy, backup.manifests(copy))) == 1
+
+
+def test_dumps_are_kept_for_days(dumped):
+    now = datetime.datetime.now(datetime.UTC)
+    whole = [
+        {"id": str(days), "time": (now - datetime.timedelta(days=days)).isoformat(), "postgres": {"dumps": {}}}
+        for days in (9, 3, 1)
+    ]
+    dumped["retention"] = {"count": 2, "unit": "days"}
+    set_out(pathlib.Path(os.environ["MLOPS_BACKUP_WORK"]), dumped)
+    assert backup.expired(whole) == ["9", "3"]
+    # The newest one in any case.
+    assert backup.expired(whole[:1]) == []
+
+
+@pytest.mark.parametrize(
+    ("database", "version", "says"),
+    [
+        ("absent", "", "PostgreSQL at 127.0.0.1 cannot be asked: "),
+        ("", "pg_dump (PostgreSQL) 9.6.1", "postgres_image is PostgreSQL 9, and the server at 127.0.0.1 is "),
+    ],
+)
+def test_what_cannot_be_dumped(dumped, scripts, work, database, version, says):  # noqa: PLR0917  (fixtures)
+    if version:
+        text = (work / "dump.sh").read_text()
+        (work / "dump.sh").write_text(text.replace('"$(pg_dump --version)"', f"'{version}'"))
+    code, message = scripts.run("dump", database or dumped["databases"][0])
+    assert code == 1
+    assert says in message
+
+
+def test_a_database_that_is_not_dumped_whole_fails_the_step(dumped, scripts, postgres):
+    first, second = dumped["databases"]
+    postgres.execute(f"CREATE ROLE of_{first} LOGIN")
+    postgres.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO of_{first}", first)
+    code, message = scripts.run("dump", first, second, PGUSER=f"of_{first}")
+    assert code == 1
+    assert message.startswith(f"The database {second} could not be dumped: pg_dump: error: ")
+
+
+def test_a_drill_fetches_dumps_and_says_who_owns_the_databases(dumped, scripts, cluster, work):
+    place = ("mlflow", "mlflow-db")
+    cluster.secrets_there[place] = secret(place, username=b"a user", password=b"x")
+    dumped["secrets"]["names"]["mlflow"].append("mlflow-db")
+    set_out(work, dumped)
+    back_up(scripts, dumped, work, DAY)
+    assert drill.run(drill.STEPS, ["choose"]) == 0
+    first, second = dumped["databases"]
+    assert (work / "databases").read_text() == f"{first} a user\n{second} a user\n"
+    assert {each.name for each in (work / "dumps").iterdir()} == {f"{first}.dump", f"{second}.dump"}
 
 
 # --- files of ansible-vault -------------------------------------------------------------------------------------------

@@ -16,7 +16,10 @@ BASE = {
 }
 
 # What stacks do not have together: a preflight refuses it.
-REFUSED = [{"platform_components": BACKUP["platform_components"], "platform_internal_tls": False}]
+REFUSED = [
+    {"platform_components": BACKUP["platform_components"], "platform_internal_tls": False},
+    {"backup_method": "pgbackrest", "mlflow_db_host": "db.example.com"},
+]
 
 # Templates that tasks of a backup and of a restore render, beside what a role converges, and what these tasks know.
 RESTORED = BACKUP | {
@@ -251,6 +254,10 @@ VARIANTS = {
         "backup_suspend": [False, True],
         "backup_drill_login": [True, False],
         "backup_retention_unit": ["backups", "days"],
+        "backup_method": ["pgbackrest", "pg_dump"],
+        "mlflow_db_ca_secret": ["", "company-ca"],
+        "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
+        "mlflow_s3_endpoint": ["https://minio.minio.svc:9000", "https://s3.example.com", ""],
         "platform_tls": ["none", "own_ca"],
     },
 }

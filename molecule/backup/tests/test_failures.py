@@ -213,7 +213,7 @@ def test_a_restore_beside_a_backup_is_refused(drill, before):
 
 def test_a_check_says_what_would_be_restored(drill, before):
     done = drill.run(RESTORE, *LATEST, "--check").expect_no_change("restore.yml --check")
-    assert re.search(r"The databases in postgres would be replaced, from \d{8}T\d{6}Z to ", done.output)
+    assert re.search(r"The databases at postgres\.postgres\.svc would be replaced, from \d{8}T\d{6}Z to ", done.output)
     before.check()
 
 

@@ -12,7 +12,7 @@ def test_stack_has_no_database_and_no_object_store(stack):
     assert {"mlflow", "keycloak", "sealed-secrets"} <= namespaces
     assert namespaces.isdisjoint({"postgres", "minio"})
     claims = stack.core.list_persistent_volume_claim_for_all_namespaces().items
-    assert {claim.metadata.namespace for claim in claims} == {"elsewhere-postgres", "elsewhere-minio"}
+    assert {claim.metadata.namespace for claim in claims} == {*ELSEWHERE.values(), "elsewhere-backups"}
 
 
 def test_run_is_in_the_external_database(stack, admin_token, name):
@@ -65,6 +65,7 @@ def test_user_provided_secrets_are_not_changed(stack):
         ("mlflow", "company-database"),
         ("mlflow", "company-storage"),
         ("keycloak", "company-identity"),
+        ("mlflow-backup", "company-database"),
     ):
         metadata = stack.core.read_namespaced_secret(name, namespace).metadata
         managers = {entry.manager for entry in metadata.managed_fields or []}
@@ -75,7 +76,7 @@ def test_user_provided_secrets_are_not_changed(stack):
 
 def test_external_services_are_not_provisioned(stack):
     jobs = [job.metadata for job in kubernetes.client.BatchV1Api(stack.api).list_job_for_all_namespaces().items]
-    ours = [job for job in jobs if job.namespace not in ELSEWHERE.values()]
+    ours = [job for job in jobs if job.namespace in ("mlflow", "keycloak")]
     assert {job.labels["mlops.mlflow/job"] for job in ours} == {"mlflow-migrate"}
 
 

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Steps of a backup: `python -m mlops_mlflow_server.backup STEP`.
 
-pgBackRest has backed the databases up before. The steps are, in this order:
+pgBackRest has backed the databases up before; `pg_dump` dumps them after the first step, and then
+`mlops_mlflow_server.dumps` uploads the dumps. The steps are, in this order:
 
 - `agreement`: writes down the point that the databases are restored to, with their schemas and numbers of rows. What
   rows name at this point is in the bucket, so the bucket is copied after it, and until then nothing is permanently
@@ -11,7 +12,7 @@ pgBackRest has backed the databases up before. The steps are, in this order:
 - `objects`: copies the bucket.
 - `keys`: encrypts the stack's Secrets by the passphrase, and uploads them.
 - `manifest`: uploads the manifest, without which there is no backup, and removes those of backups that pgBackRest has
-  removed.
+  removed, or backups by dumps that are no longer to be kept.
 
 `/etc/backup/backup.json` (`MLOPS_BACKUP_CONFIG`) says what is backed up to where, and steps hand results to one
 another in files of `/work` (`MLOPS_BACKUP_WORK`). Credentials are environment variables: `AWS_ACCESS_KEY_ID` and
@@ -45,6 +46,16 @@ FORMAT = 1
 MANIFEST, KEYS, OBJECTS = "manifest.json", "keys.vault", "objects.json.gz"
 PASSPHRASE_LENGTH = 20
 SEALING_KEY = "sealedsecrets.bitnami.com/sealed-secrets-key"
+# Ways to back databases up. A manifest of the second has `dumps`.
+PGBACKREST, PG_DUMP = "pgbackrest", "pg_dump"
+# What databases are restored to, with time and version of the server. A dump is of its own moment.
+POINTS = {
+    PGBACKREST: (
+        "SELECT lsn, substr(pg_walfile_name(lsn), 1, 8), clock_timestamp(), current_setting('server_version') "
+        "FROM pg_current_wal_insert_lsn() AS lsn"
+    ),
+    PG_DUMP: "SELECT NULL, NULL, clock_timestamp(), current_setting('server_version')",
+}
 # Tables with more rows, by PostgreSQL's own estimate, are not counted, since that takes minutes.
 MOST_ROWS = 1_000_000
 # Rows of these come and go by themselves.
@@ -107,6 +118,18 @@ def manifests(destination: buckets.Bucket) -> list[dict[str, Any]]:
     return found
 
 
+def read_manifest(destination: buckets.Bucket, backup: str) -> dict[str, Any]:
+    """Return the manifest of a backup.
+
+    Raises:
+        Failure: there is none.
+    """
+    content = destination.read(of_backup(backup, MANIFEST))
+    if content is None:
+        raise Failure(f"There is no whole backup {backup}")
+    return json.loads(content)
+
+
 def newest_list(destination: buckets.Bucket, before: str = "") -> bytes | None:
     """Return the list of objects of the newest whole backup, or of the newest before the backup `before`."""
     for manifest in reversed(manifests(destination)):
@@ -163,10 +186,21 @@ def described(cursor: Any) -> dict[str, Any]:
     return {"heads": heads, "rows": rows, "size": cursor.fetchone()[0]}
 
 
+def lowered(known: dict[str, Any]) -> None:
+    """Lower numbers of rows to those that there are now: rows that were deleted meanwhile are not restored."""
+    for name, found in known.items():
+        with connected(name) as cursor:
+            later = described(cursor)["rows"]
+        found["rows"] = {
+            table: None if rows is None or later.get(table) is None else min(rows, later[table])
+            for table, rows in found["rows"].items()
+        }
+
+
 def agreement(_arguments: list[str]) -> None:
     """Write down the point that the databases are restored to."""
     found: dict[str, Any] = {"databases": {}}
-    names = config()["databases"]
+    names, method = config()["databases"], config()["method"]
     # As long as a backup may take.
     with connected(names[0], writes=True) as cursor:
         holds.hold(cursor, holder(), config()["timeout"])
@@ -175,24 +209,14 @@ def agreement(_arguments: list[str]) -> None:
             found["databases"][name] = described(cursor)
     # After all that was counted, so that a restore has at least that.
     with connected(names[0]) as cursor:
-        cursor.execute(
-            "SELECT lsn, substr(pg_walfile_name(lsn), 1, 8), clock_timestamp(), current_setting('server_version') "
-            "FROM pg_current_wal_insert_lsn() AS lsn"
-        )
+        cursor.execute(POINTS[method])
         lsn, timeline, time, version = cursor.fetchone()
-    # Rows that were deleted meanwhile are not restored.
-    for name in names:
-        with connected(name) as cursor:
-            later = described(cursor)["rows"]
-        known = found["databases"][name]["rows"]
-        found["databases"][name]["rows"] = {
-            table: None if rows is None or later.get(table) is None else min(rows, later[table])
-            for table, rows in known.items()
-        }
-    found |= {"lsn": lsn, "timeline": int(timeline, 16), "version": version}
-    found["time"] = time.astimezone(datetime.UTC).isoformat()
+    found |= {"version": version, "time": time.astimezone(datetime.UTC).isoformat()}
+    if method == PGBACKREST:
+        lowered(found["databases"])
+        found |= {"lsn": lsn, "timeline": int(timeline, 16)}
     work("agreement.json").write_text(json.dumps(found))
-    say(f"The databases are restored to {lsn}, at {found['time']}")
+    say(f"The databases are restored to {lsn or 'the moment of their dumps'}, at {found['time']}")
 
 
 # --- the bucket -------------------------------------------------------------------------------------------------------
@@ -266,25 +290,77 @@ def keys(_arguments: list[str]) -> None:
 # --- the manifest -----------------------------------------------------------------------------------------------------
 
 
-def manifest(_arguments: list[str]) -> None:
-    """Upload the lists and, last of all, the manifest; then remove backups whose databases are no longer there."""
-    destination = buckets.opened(config(), "destination")
-    agreed = json.loads(work("agreement.json").read_text())
+def method_of(known: Mapping[str, Any]) -> str:
+    """Return how the databases of a backup were backed up, by its manifest."""
+    return PG_DUMP if "dumps" in known["postgres"] else PGBACKREST
+
+
+def _databases(sizes: int) -> dict[str, Any]:
+    """Return what the manifest has of how the databases were backed up."""
+    if config()["method"] == PG_DUMP:
+        dumps = json.loads(work("dumps.json").read_text())
+        return {"size": sizes, "stored": sum(each["size"] for each in dumps.values()), "dumps": dumps}
     (stanza,) = json.loads(work("info.json").read_text())
     last = stanza["backup"][-1]
+    stored = last["info"]["repository"].get("delta", 0)
+    return {"label": last["label"], "size": last["info"]["size"], "stored": stored}
+
+
+def expired(whole: list[dict[str, Any]]) -> list[str]:
+    """Return the IDs of the backups that are no longer to be kept, of those by the present method.
+
+    Args:
+        whole: manifests, the oldest first. The last one is kept in any case.
+    """
+    asked, method = config(), config()["method"]
+    of_method = [each for each in whole if method_of(each) == method]
+    if method == PGBACKREST:
+        (stanza,) = json.loads(work("info.json").read_text())
+        labels = {each["label"] for each in stanza["backup"]}
+        return [each["id"] for each in of_method if each["postgres"]["label"] not in labels]
+    kept = asked["retention"]["count"]
+    if asked["retention"]["unit"] == "backups":
+        return [each["id"] for each in of_method[:-kept]]
+    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=kept)
+    return [each["id"] for each in of_method[:-1] if datetime.datetime.fromisoformat(each["time"]) < oldest]
+
+
+def parts(destination: buckets.Bucket, whole: list[dict[str, Any]]) -> list[str]:
+    """Return the IDs of what is there without a manifest."""
+    known, there = {each["id"] for each in whole}, destination.below("backups")
+    # MinIO lists folders of which there are former versions only.
+    return [each for each in sorted(there.folders()) if each not in known and any(there.below(each).objects())]
+
+
+def unfinished(destination: buckets.Bucket, whole: list[dict[str, Any]]) -> list[str]:
+    """Return the IDs of what an interrupted backup has left, of those that cannot be running any more."""
+    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=config()["timeout"])
+    return [each for each in parts(destination, whole) if each < oldest.strftime("%Y%m%dT%H%M%SZ")]
+
+
+def remove(destination: buckets.Bucket, backup: str) -> None:
+    """Remove a backup."""
+    # The manifest first: what is left of an interruption is no backup.
+    destination.remove(of_backup(backup, MANIFEST))
+    for each in list(destination.below(f"backups/{backup}").objects()):
+        destination.remove(of_backup(backup, each.key))
+    destination.remove(of_drill(backup))
+    say(f"Removed {backup}, which is no longer to be kept")
+
+
+def manifest(_arguments: list[str]) -> None:
+    """Upload the lists and, last of all, the manifest; then remove what is no longer to be kept."""
+    destination = buckets.opened(config(), "destination")
+    agreed = json.loads(work("agreement.json").read_text())
     backup = work("id").read_text().strip()
+    time, databases = agreed.pop("time"), agreed.pop("databases")
     found = {
         "format": FORMAT,
         "id": backup,
-        "time": agreed.pop("time"),
+        "time": time,
         "finished": now(),
-        "databases": agreed.pop("databases"),
-        "postgres": {
-            **agreed,
-            "label": last["label"],
-            "size": last["info"]["size"],
-            "stored": last["info"]["repository"].get("delta", 0),
-        },
+        "databases": databases,
+        "postgres": {**agreed, **_databases(sum(each["size"] for each in databases.values()))},
         "objects": json.loads(work("objects.json").read_text()),
         "secrets": json.loads(work("keys.json").read_text()),
         "images": config()["images"],
@@ -293,14 +369,9 @@ def manifest(_arguments: list[str]) -> None:
     for name in (OBJECTS, KEYS):
         destination.write(of_backup(backup, name), work(name).read_bytes())
     destination.write(of_backup(backup, MANIFEST), json.dumps(found, indent=1).encode())
-    labels = {each["label"] for each in stanza["backup"]}
-    for former in manifests(destination):
-        if former["postgres"]["label"] not in labels:
-            # The manifest first: what is left of an interruption is no backup.
-            for name in (MANIFEST, KEYS, OBJECTS):
-                destination.remove(of_backup(former["id"], name))
-            destination.remove(of_drill(former["id"]))
-            say(f"Removed {former['id']}, whose databases pgBackRest has removed")
+    whole = manifests(destination)
+    for former in [*expired(whole), *unfinished(destination, whole)]:
+        remove(destination, former)
     say(f"Backup {backup} is whole")
     _record(found, destination)
 

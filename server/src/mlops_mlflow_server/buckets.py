@@ -61,7 +61,7 @@ class Bucket:
     """A bucket of an S3 store, or what is below a path in one.
 
     Args:
-        endpoint: URL of the store.
+        endpoint: URL of the store; empty for AWS.
         name: the bucket.
         prefix: path of all keys, without a slash at its end.
         region: its region.
@@ -77,7 +77,7 @@ class Bucket:
         self.prefix = f"{prefix}/" if prefix else ""
         self.client = boto3.session.Session().client(
             "s3",
-            endpoint_url=endpoint,
+            endpoint_url=endpoint or None,
             region_name=region,
             verify=ca_file or None,
             aws_access_key_id=key,
@@ -100,16 +100,37 @@ class Bucket:
         other.__dict__ = {**self.__dict__, "prefix": f"{self.prefix}{path}/"}
         return other
 
+    def open(self, key: str) -> Any:
+        """Return an object to read from, which is to be closed.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        try:
+            return self.client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"]
+        except self.client.exceptions.NoSuchKey:
+            raise FileNotFoundError(key) from None
+
     def read(self, key: str) -> bytes | None:
         """Return the content of a small object, or None where there is none."""
         try:
-            return self.client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"].read()
-        except self.client.exceptions.NoSuchKey:
+            return self.open(key).read()
+        except FileNotFoundError:
             return None
 
     def write(self, key: str, content: bytes) -> None:
         """Write a small object."""
         self.client.put_object(Bucket=self.name, Key=self.prefix + key, Body=content)
+
+    def stream(self, key: str, source: Any, size: int) -> None:
+        """Write an object from what has `read`.
+
+        Args:
+            key: its key.
+            source: its content.
+            size: about how many bytes that are.
+        """
+        self.client.upload_fileobj(source, self.name, self.prefix + key, Config=in_parts(size))
 
     def remove(self, key: str) -> None:
         """Remove an object, as far as the bucket's versioning lets go of it."""
@@ -212,6 +233,15 @@ class Counts:
         )
 
 
+def in_parts(size: int) -> TransferConfig:
+    """Return how an object of this size is uploaded, with three parts in memory."""
+    config = TransferConfig(
+        multipart_threshold=PART, multipart_chunksize=max(PART, size // MOST_PARTS + 1), max_concurrency=2
+    )
+    config.max_in_memory_upload_chunks = 2
+    return config
+
+
 def transfer(source: Bucket, target: Bucket, one: Object, version: str = "") -> Object | None:
     """Copy one object.
 
@@ -237,13 +267,7 @@ def transfer(source: Bucket, target: Bucket, one: Object, version: str = "") -> 
                 if size <= PART:
                     written = target.client.put_object(**place, Body=body.read(), ContentType=kind)
                 else:
-                    config = TransferConfig(
-                        multipart_threshold=PART,
-                        multipart_chunksize=max(PART, size // MOST_PARTS + 1),
-                        max_concurrency=2,
-                    )
-                    config.max_in_memory_upload_chunks = 2
-                    target.client.upload_fileobj(body, **place, ExtraArgs={"ContentType": kind}, Config=config)
+                    target.client.upload_fileobj(body, **place, ExtraArgs={"ContentType": kind}, Config=in_parts(size))
                     written = target.client.head_object(**place)
                     if written["ContentLength"] != size:
                         raise Failure(f"{one.key} has {written['ContentLength']} bytes in the copy, and {size} before")

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Steps of a drill, which restores a backup in a pod of its own: `python -m mlops_mlflow_server.drill STEP [BACKUP]`.
 
-- `choose`: writes down what is restored. BACKUP is an ID, or `latest`. Then pgBackRest restores the databases to a
-  volume of the pod, and PostgreSQL serves them to the pod alone.
+- `choose`: writes down what is restored, and downloads dumps where the backup is by dumps. BACKUP is an ID, or
+  `latest`. Then the databases are restored to a volume of the pod, and PostgreSQL serves them to the pod alone.
 - `check`: compares what was restored with the manifest, opens the keys, logs in to the databases with the passwords
   of the backup, opens what MLflow has encrypted and what is sealed, and reads artifacts. It writes the variables of
   the servers that are started then, with the credentials of the backup, to files in memory, and `migrate` and `serve`
@@ -36,8 +36,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from mlflow.exceptions import MlflowException
 from mlflow.utils.crypto import KEKManager, _decrypt_secret
 
-from mlops_mlflow_server import buckets, encryption, restore, sealed, walk
+from mlops_mlflow_server import buckets, dumps, encryption, restore, sealed, walk
 from mlops_mlflow_server.backup import (
+    PG_DUMP,
     config,
     connected,
     described,
@@ -69,18 +70,24 @@ REFERENCE = re.compile(r"\$(?:\$|\(([^()]+)\))")
 
 def choose(arguments: list[str]) -> None:
     """Write down which backup is restored, for the steps that come."""
-    destination = buckets.opened(config(), "destination")
-    chosen = restore.choose(manifests(destination), arguments[0] if arguments else "latest", "")
-    target = chosen["target"]
-    known = {
-        "TARGET_TYPE": target["type"],
-        "TARGET": target["target"],
-        "TARGET_TIMELINE": target["timeline"],
-        "BACKUP_SET": target["set"],
-        "NEEDED": str(chosen["postgres"]["size"] * 12 // 10 + SPARE),
-    }
-    work("target.sh").write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in known.items()))
-    work("drill.json").write_text(json.dumps({**chosen, "begun": time.time()}))
+    destination, begun, method = buckets.opened(config(), "destination"), time.time(), config()["method"]
+    chosen = restore.choose(manifests(destination), arguments[0] if arguments else "latest", "", method)
+    if method == PG_DUMP:
+        found = keys(destination, chosen)
+        dumps.fetch_all(destination, chosen)
+        owners = {each["database"]: walk.secret_of(found, each["secret"])["username"] for each in config()["dumps"]}
+        work("databases").write_text("".join(f"{name} {owner.decode()}\n" for name, owner in owners.items()))
+    else:
+        target = chosen["target"]
+        known = {
+            "TARGET_TYPE": target["type"],
+            "TARGET": target["target"],
+            "TARGET_TIMELINE": target["timeline"],
+            "BACKUP_SET": target["set"],
+            "NEEDED": str(chosen["postgres"]["size"] * 12 // 10 + SPARE),
+        }
+        work("target.sh").write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in known.items()))
+    work("drill.json").write_text(json.dumps({**chosen, "begun": begun}))
     say(f"The backup {chosen['id']} is restored, with databases of {chosen['postgres']['size'] / (1 << 20):.0f} MiB")
 
 

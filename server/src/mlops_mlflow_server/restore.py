@@ -4,9 +4,10 @@
 """Steps of a restore: `python -m mlops_mlflow_server.restore STEP BACKUP [TIME]`.
 
 - `list`: prints the whole backups, and when a drill has restored one.
-- `look`: writes down the manifest of the backup that is restored, after it has seen that the passphrase opens its keys.
-  BACKUP is an ID or `latest`. With TIME (ISO 8601), the databases are restored to that time, and the backup is the
-  first one after it, or else the last one before it. `verify.sh` then verifies the databases, and prints the manifest.
+- `look`: writes down the manifest of the backup that is restored, after it has seen that the passphrase opens its keys,
+  and that dumps are whole. BACKUP is an ID or `latest`. With TIME (ISO 8601), the databases are restored to that time,
+  and the backup is the first one after it, or else the last one before it. `verify.sh` then verifies the databases of
+  pgBackRest, and prints the manifest.
 - `secrets`: creates the Secrets of the backup that the cluster lacks, in the namespaces of the configuration.
 - `objects`: copies the objects of the backup that the bucket lacks. With TIME, also those of the backup before, which
   rows may name at that time, and which were permanently deleted before the backup.
@@ -22,20 +23,24 @@ import json
 import sys
 from typing import Any
 
-from mlops_mlflow_server import buckets, vault_file
+from mlops_mlflow_server import buckets, dumps, vault_file
 from mlops_mlflow_server.backup import (
     FORMAT,
     KEYS,
-    MANIFEST,
     OBJECTS,
+    PG_DUMP,
+    PGBACKREST,
     config,
     connected,
     described,
     manifests,
+    method_of,
     newest_list,
     of_backup,
     of_drill,
+    parts,
     passphrase,
+    read_manifest,
     run,
     work,
 )
@@ -58,25 +63,35 @@ def moment(text: str) -> datetime.datetime:
     return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
-def choose(whole: list[dict[str, Any]], backup: str, time: str) -> dict[str, Any]:
+def choose(whole: list[dict[str, Any]], backup: str, time: str, method: str = PGBACKREST) -> dict[str, Any]:
     """Return the manifest of the backup to restore, with `target` as pgBackRest takes it, and the label of its `base`.
 
     Args:
         whole: manifests, the oldest first.
         backup: an ID, or `latest`.
         time: the time to which databases are restored; empty for that of the backup.
+        method: how databases are backed up and restored.
 
     Raises:
         Failure: there is no such backup, or it does not reach back to the time.
     """
+    others = [each["id"] for each in whole if method_of(each) != method]
+    if backup in others:
+        raise Failure(f"The backup {backup} was not made with backup_method {method}: restore it with the other one")
+    whole = [each for each in whole if each["id"] not in others]
     if not whole:
-        raise Failure("There is no whole backup at the destination")
+        by = f" that was made with backup_method {method}" if others else ""
+        raise Failure(f"There is no whole backup at the destination{by}")
+    if method == PG_DUMP and time:
+        raise Failure(f"The time {time} cannot be restored: a dump has the databases of its own time only")
     last = ", ".join(each["id"] for each in whole[-SHOWN:])
     if backup != "latest" and backup not in {each["id"] for each in whole}:
         raise Failure(f"There is no whole backup {backup}; the last ones are {last}")
     if not time:
         chosen = next(each for each in reversed(whole) if backup in ("latest", each["id"]))
         known = chosen["postgres"]
+        if method == PG_DUMP:
+            return {**chosen, "target": {"type": "dump", "target": chosen["time"]}, "warning": ""}
         target = {"type": "lsn", "target": known["lsn"], "timeline": str(known["timeline"]), "set": known["label"]}
         return {**chosen, "target": target, "base": known["label"], "warning": ""}
     wanted = moment(time)
@@ -124,18 +139,6 @@ def objects_of(destination: buckets.Bucket, backup: str) -> bytes:
     return content
 
 
-def read_manifest(destination: buckets.Bucket, backup: str) -> dict[str, Any]:
-    """Return the manifest of a backup.
-
-    Raises:
-        Failure: there is none.
-    """
-    content = destination.read(of_backup(backup, MANIFEST))
-    if content is None:
-        raise Failure(f"There is no whole backup {backup}")
-    return json.loads(content)
-
-
 def show(_arguments: list[str]) -> None:
     """Print the whole backups, and the IDs of what is none, as a line of JSON."""
     destination = buckets.opened(config(), "destination")
@@ -143,28 +146,31 @@ def show(_arguments: list[str]) -> None:
     for each in whole:
         record = destination.read(of_drill(each["id"]))
         each["drill"] = json.loads(record)["time"] if record else ""
-    known = {each["id"] for each in whole}
-    parts = [each for each in sorted(destination.below("backups").folders()) if each not in known]
-    say(json.dumps({"whole": whole, "parts": parts}))
+    say(json.dumps({"whole": whole, "parts": parts(destination, whole)}))
 
 
 def look(arguments: list[str]) -> None:
     """Write down the manifest of the backup to restore, and the label of the databases that it begins with."""
     destination = buckets.opened(config(), "destination")
-    chosen = choose(manifests(destination), arguments[0], " ".join(arguments[1:]))
+    method = config()["method"]
+    chosen = choose(manifests(destination), arguments[0], " ".join(arguments[1:]), method)
     if chosen["format"] > FORMAT:
         raise Failure(f"The backup {chosen['id']} is of a newer version of the collection")
     opened(destination, chosen["id"])
     count = sum(1 for _each in buckets.read_list(objects_of(destination, chosen["id"])))
     if count != chosen["objects"]["count"]:
         raise Failure(f"The list of objects of {chosen['id']} has {count} instead of {chosen['objects']['count']}")
-    (stanza,) = json.loads(work("info.json").read_text())
-    if chosen["postgres"]["label"] not in {each["label"] for each in stanza.get("backup", [])}:
-        raise Failure(f"pgBackRest has no backup {chosen['postgres']['label']}, which {chosen['id']} is of")
     major, image = chosen["postgres"]["version"].partition(".")[0], work("version").read_text().strip()
-    if major != image:
+    # pg_restore reads dumps of older versions too.
+    if major != image and (method == PGBACKREST or int(major) > int(image)):
         raise Failure(f"The backup {chosen['id']} is of PostgreSQL {major}, and the image is PostgreSQL {image}")
-    work("label").write_text(chosen["base"])
+    if method == PG_DUMP:
+        dumps.verify(destination, chosen)
+    else:
+        (stanza,) = json.loads(work("info.json").read_text())
+        if chosen["postgres"]["label"] not in {each["label"] for each in stanza.get("backup", [])}:
+            raise Failure(f"pgBackRest has no backup {chosen['postgres']['label']}, which {chosen['id']} is of")
+        work("label").write_text(chosen["base"])
     work("manifest.json").write_text(json.dumps(chosen))
 
 

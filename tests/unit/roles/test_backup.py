@@ -70,6 +70,142 @@ def test_clients_of_the_stack_get_no_credentials_of_backups(role):
     assert added == ({"mlflow-backup-s3", "mlflow-backup-encryption"} if role == "postgres" else set())
 
 
+# --- dumps ------------------------------------------------------------------------------------------------------------
+
+DUMPS = {"backup_method": "pg_dump"}
+# Of others: the database, with a CA of its own, and the object store.
+EXTERNAL = DUMPS | {
+    "platform_components": ["keycloak", "mlflow", "backup"],
+    "mlflow_db_host": "db.example.com",
+    "mlflow_db_secret": "company-database",
+    "mlflow_db_sslmode": "verify-full",
+    "mlflow_db_ca_secret": "company-ca",
+    "keycloak_db_host": "identity.example.com",
+    "keycloak_db_secret": "company-identity",
+    "mlflow_s3_endpoint": "https://s3.example.com",
+    "mlflow_s3_secret": "company-storage",
+}
+
+
+def rendered(options, template="backup.cronjob.yaml.j2"):
+    """The containers of a CronJob by their names, in order."""
+    (job,) = get_role("backup", OTHERS).render(template, STACK | options)
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return containers(pod), pod
+
+
+def variables(container):
+    """The variables of a container, with names of Secrets in place of values."""
+    return {
+        each["name"]: each["value"] if "value" in each else each["valueFrom"]["secretKeyRef"]["name"]
+        for each in container["env"]
+    }
+
+
+def test_dumps_change_nothing_of_postgres():
+    """But for the credentials, which the namespace of backups has as well."""
+    role, without = get_role("postgres"), BACKUP | {"platform_components": OTHERS}
+    # The namespace names those of the stack.
+    found, before = (
+        [each for each in role.manifests(options) if each["kind"] != "Namespace"]
+        for options in (BACKUP | DUMPS, without)
+    )
+    assert found == before
+    added = {
+        each["name"]: set(each["namespaces"]) - set(before["namespaces"])
+        for each, before in zip(
+            role.value("postgres_component.secrets", BACKUP | DUMPS),
+            role.value("postgres_component.secrets", without),
+            strict=True,
+        )
+    }
+    assert {name for name, namespaces in added.items() if namespaces} == {
+        "mlflow-db-credentials",
+        "keycloak-db-credentials",
+    }
+    assert set().union(*added.values()) == {"mlflow-backup"}
+
+
+def test_steps_of_a_backup_by_dumps():
+    found, pod = rendered(DUMPS)
+    assert list(found) == ["agreement", "database", "keycloak", "dumps", "objects", "keys", "backup"]
+    dumping = {name: each["command"] for name, each in found.items() if "dump.sh" in str(each["command"])}
+    assert dumping == {
+        "database": ["sh", "/etc/backup/dump.sh", "mlflow", "mlflow_auth"],
+        "keycloak": ["sh", "/etc/backup/dump.sh", "keycloak"],
+    }
+    mounted = [name for name, each in found.items() if any(mount["name"] == "dumps" for mount in each["volumeMounts"])]
+    assert mounted == ["database", "keycloak", "dumps"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "dumps"]
+    assert volume["emptyDir"] == {"sizeLimit": "10Gi"}
+    # What dumps a database has its credentials, and no others.
+    for name, secret in (("database", "mlflow-db-credentials"), ("keycloak", "keycloak-db-credentials")):
+        known = variables(found[name])
+        assert {value for variable, value in known.items() if variable in ("PGUSER", "PGPASSWORD")} == {secret}
+        assert known["PGSSLMODE"] == "verify-full"
+        assert not [each for each in known if not each.startswith("PG")]
+
+
+def test_without_keycloak_there_is_no_dump_of_it():
+    components = [each for each in STACK["platform_components"] if each != "keycloak"]
+    found, _pod = rendered(DUMPS | {"platform_components": components})
+    assert "keycloak" not in found
+    config = get_role("backup", OTHERS).value("__backup_config", STACK | DUMPS | {"platform_components": components})
+    assert [each["database"] for each in config["dumps"]] == ["mlflow", "mlflow_auth"]
+
+
+def test_databases_of_others_are_reached_as_mlflow_reaches_them():
+    found, pod = rendered(EXTERNAL)
+    known = variables(found["database"])
+    assert (known["PGHOST"], known["PGUSER"], known["PGSSLMODE"]) == (
+        "db.example.com",
+        "company-database",
+        "verify-full",
+    )
+    assert known["PGSSLROOTCERT"] == "/etc/backup-db-ca/ca.crt"
+    assert {"name": "db-ca", "mountPath": "/etc/backup-db-ca", "readOnly": True} in found["database"]["volumeMounts"]
+    assert [each["secret"]["secretName"] for each in pod["volumes"] if each["name"] == "db-ca"] == ["company-ca"]
+    assert variables(found["keycloak"])["PGHOST"] == "identity.example.com"
+    flows = {each["metadata"]["name"] for each in get_role("backup", OTHERS).policies(STACK | EXTERNAL)}
+    assert {"backup-to-postgres", "backup-to-keycloak-database", "backup-to-s3"} <= flows
+
+
+def test_secrets_of_others_have_to_be_in_the_namespace_of_backups_and_are_backed_up():
+    role = get_role("backup", OTHERS)
+    found = {each["name"]: each for each in role.value("backup_component.secrets", STACK | EXTERNAL)}
+    names = {"company-database", "company-ca", "company-identity", "company-storage"}
+    assert names == {name for name, each in found.items() if each.get("existing")}
+    assert set(role.value("__backup_secrets", STACK | EXTERNAL)["mlflow-backup"]) == names
+    supplied = STACK["platform_credentials"] | {"company-storage": {"AWS_ACCESS_KEY_ID": {"env": "A"}}}
+    given = role.value("backup_component.secrets", STACK | EXTERNAL | {"platform_credentials": supplied})
+    assert {each["name"] for each in given if each.get("existing")} == names - {"company-storage"}
+
+
+@pytest.mark.parametrize(
+    "options", [DUMPS, DUMPS | {"postgres_image": "postgres:17"}, EXTERNAL, EXTERNAL | {"platform_internal_tls": False}]
+)
+def test_dumps_need_no_server_and_no_image_of_the_stack(options):
+    assert refusal(**options) == ""
+
+
+def test_a_restore_loads_dumps_by_the_same_users():
+    (task,) = rendering.tasks_of("backup", "restore_databases")
+    known = STACK | DUMPS | {"backup_restored": {"id": "20261130T020000Z"}} | task["vars"]
+    (job,) = get_role("backup", OTHERS).render("backup-task.job.yaml.j2", known)
+    pod = job["spec"]["template"]["spec"]
+    assert [each["name"] for each in pod["initContainers"] + pod["containers"]] == ["dumps", "database", "keycloak"]
+    (last,) = pod["containers"]
+    assert last["command"] == ["sh", "/etc/backup/load.sh", "keycloak"]
+    assert variables(last)["PGUSER"] == "keycloak-db-credentials"
+
+
+def test_a_drill_by_dumps_has_the_same_steps():
+    found, _pod = rendered(DUMPS, "restore-drill.cronjob.yaml.j2")
+    assert list(found) == list(rendered({}, "restore-drill.cronjob.yaml.j2")[0])
+    mounted = [name for name, each in found.items() if any(mount["name"] == "dumps" for mount in each["volumeMounts"])]
+    assert mounted == ["choose", "restore"]
+
+
 # --- rights -----------------------------------------------------------------------------------------------------------
 
 
@@ -263,10 +399,18 @@ def test_a_stack_with_backups_is_taken():
         ({"platform_credentials": {}}, "supply it, such as {mlflow-backup-encryption:"),
         ({"platform_credentials": {"mlflow-backup-encryption": None}}, "supply it"),
         ({"platform_internal_tls": False}, "platform_internal_tls is False"),
-        ({"mlflow_db_host": "db.example.com"}, "mlflow_db_host is 'db.example.com'"),
-        ({"mlflow_s3_endpoint": ""}, "mlflow_s3_endpoint is ''"),
+        ({"mlflow_db_host": "db.example.com"}, "PostgreSQL of the stack. Or backup_method pg_dump"),
+        (
+            {"mlflow_s3_endpoint": "https://s3.example.com", "mlflow_s3_bucket": "backups"},
+            "backup_s3_bucket is 'backups'",
+        ),
+        (
+            {"backup_method": "pg_dump", "keycloak_db_host": "identity.example.com", "keycloak_db_name": "mlflow"},
+            "keycloak_db_name are mlflow, mlflow_auth, mlflow: different names",
+        ),
+        ({"backup_method": "barman"}, "value of backup_method must be one of: pgbackrest, pg_dump"),
         ({"postgres_image": "docker.io/library/postgres:17.7"}, "an image of PostgreSQL with pgbackrest"),
-        ({"postgres_image": "postgres:17"}, "an image of PostgreSQL with pgbackrest"),
+        ({"postgres_image": "postgres:17"}, "builds. Or backup_method pg_dump"),
         ({"backup_s3_endpoint": "http://s3.example.com"}, "backup_s3_endpoint is 'http://s3.example.com'"),
         ({"backup_s3_endpoint": ""}, "backup_s3_endpoint is ''"),
         ({"backup_s3_bucket": ""}, "backup_s3_bucket"),

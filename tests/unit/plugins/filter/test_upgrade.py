@@ -29,7 +29,7 @@ def test_after_a_migration_databases_go_back_to_when_calls_were_held():
     ("now", "options", "why"),
     [
         (MIGRATED | {"served": True}, {}, "would lose what was written"),
-        (MIGRATED, {"backup": False}, "migrated after 2026-11-30 09:41:00+00, and the stack has no backup"),
+        (MIGRATED, {"backup": False}, "migrated after 2026-11-30 09:41:00+00, and no backup reaches up to there"),
         ({}, {}, "PostgreSQL does not answer"),
         ({}, {"own_database": False, "before": {}}, "the database is not the stack's own"),
     ],
