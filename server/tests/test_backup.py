@@ -180,6 +180,17 @@ def test_nothing_is_deleted_for_good_between_the_agreement_and_the_copy(stack, p
     cursor.connection.close()
 
 
+def test_a_restored_database_does_not_wait_for_the_backup_that_it_is_from(stack, postgres, work):
+    backed_up(work, "20261130T020000Z", "20261130-020000F")
+    cursor = postgres.connect(stack["databases"][0]).cursor()
+    # As a database is that was restored to the agreement.
+    holds.hold(cursor, "a backup of the past", 3600)
+    cursor.connection.commit()
+    assert restore.run(restore.STEPS, ["verify", "20261130T020000Z"]) == 0
+    assert holds.begin_deletion(cursor) is None
+    cursor.connection.close()
+
+
 def test_two_backups_at_once_hold_each_for_itself(stack, postgres, monkeypatch):
     assert backup.run(backup.STEPS, ["agreement"]) == 0
     with monkeypatch.context() as other:

@@ -49,6 +49,13 @@ def release(cursor: Any, holder: str) -> None:
     cursor.execute(f"DELETE FROM {TABLE} WHERE holder = %s", [holder])  # noqa: S608  (a constant)
 
 
+def release_all(cursor: Any) -> None:
+    """Remove what a restored database has of the backup that it is from, which held when it was copied."""
+    cursor.execute("SELECT to_regclass(%s)", [TABLE])
+    if cursor.fetchone()[0]:
+        cursor.execute(f"DELETE FROM {TABLE}")  # noqa: S608  (a constant)
+
+
 def begin_deletion(cursor: Any) -> datetime.datetime | None:
     """Begin a deletion, which lasts until the connection is closed or `end_deletion`.
 

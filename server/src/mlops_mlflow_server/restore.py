@@ -11,8 +11,8 @@
 - `secrets`: creates the Secrets of the backup that the cluster lacks, in the namespaces of the configuration.
 - `objects`: copies the objects of the backup that the bucket lacks. With TIME, also those of the backup before, which
   rows may name at that time, and which were permanently deleted before the backup.
-- `verify`: compares schemas and numbers of rows of the restored databases with the manifest's. With TIME, both may be
-  others, since a migration may have been in between.
+- `verify`: compares schemas and numbers of rows of the restored databases with the manifest's, and lets deletions go
+  on, which the backup held. With TIME, both may be others, since a migration may have been in between.
 
 What `list` prints for the playbook is the last line of the log. Configuration and environment are those of
 `mlops_mlflow_server.backup`.
@@ -23,7 +23,7 @@ import json
 import sys
 from typing import Any
 
-from mlops_mlflow_server import buckets, dumps, vault_file
+from mlops_mlflow_server import buckets, dumps, holds, vault_file
 from mlops_mlflow_server.backup import (
     FORMAT,
     KEYS,
@@ -238,6 +238,8 @@ def verify(arguments: list[str]) -> None:
         say(f"{name}: {found['heads']}, {total(found)} rows, in the backup {total(backed_up)}")
     if problems:
         raise Failure(f"The databases are not those of the backup {arguments[0]}: {'; '.join(problems)}")
+    with connected(config()["databases"][0], writes=True) as cursor:
+        holds.release_all(cursor)
 
 
 STEPS = {"list": show, "look": look, "secrets": secrets, "objects": objects, "verify": verify}
