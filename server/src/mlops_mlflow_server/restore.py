@@ -146,7 +146,10 @@ def look(arguments: list[str]) -> None:
         raise Failure(f"pgBackRest has no backup {chosen['postgres']['label']}, which {chosen['id']} is of")
     major, image = chosen["postgres"]["version"].partition(".")[0], work("version").read_text().strip()
     if major != image:
-        raise Failure(f"The backup {chosen['id']} is of PostgreSQL {major}, and the image is PostgreSQL {image}")
+        raise Failure(
+            f"The backup {chosen['id']} is of PostgreSQL {major}, and postgres_image is PostgreSQL {image}: "
+            f"restore it with an image of PostgreSQL {major}"
+        )
     say(json.dumps(chosen))
 
 
