@@ -172,22 +172,34 @@ def test_site_does_not_touch_another_major_version_of_postgresql(upgrading, chos
     assert major(upgrading.stack) == 15
 
 
-def test_postgresql_that_is_interrupted_and_then_cannot_be_loaded_goes_back(upgrading, chosen, tmp_path):
+def test_postgresql_that_cannot_be_loaded_goes_back(upgrading, chosen, tmp_path):
     chosen.use(postgres=derived.that_loads_nothing(upgrading, tmp_path))
-
-    def interrupted():
-        killed = upgrading.run(UPGRADE, until=lambda *_unused: dumping(upgrading.stack))
-        assert killed.killed
-        upgrading.say(f"  killed in '{killed.task}'")
-        return upgrading.run(UPGRADE)
-
-    done, _given_up, failed = written(upgrading, interrupted)
+    done, _given_up, failed = written(upgrading, lambda: upgrading.run(UPGRADE))
     assert done.code != 0
     assert "and on the databases of PostgreSQL 15" in sentences(done), done.log
     assert "429" in failed, "no call was held"
     assert (version(upgrading.stack), major(upgrading.stack)) == (FORMER, 15)
     seen(upgrading)
+
+
+def test_both_at_once_that_are_interrupted_and_whose_server_does_not_start_go_back(upgrading, chosen, tmp_path):
+    former = chosen.images["mlflow_image"]
+    chosen.use(postgres=derived.current(upgrading, "postgres"), mlflow=derived.that_does_not_start(upgrading, tmp_path))
+
+    def interrupted_while_dumping():
+        killed = upgrading.run(UPGRADE, until=lambda *_unused: dumping(upgrading.stack))
+        assert killed.killed
+        upgrading.say(f"  killed in '{killed.task}'")
+        return upgrading.run(UPGRADE, "-e", "platform_timeout=120")
+
+    done, _given_up, _failed = written(upgrading, interrupted_while_dumping)
+    assert done.code != 0
+    assert "No call was served since PostgreSQL 17 has the databases" in sentences(done), done.log
+    assert "and on the databases of PostgreSQL 15" in sentences(done), done.log
+    assert (version(upgrading.stack), major(upgrading.stack)) == (FORMER, 15)
+    seen(upgrading)
     upgrading.use("on PostgreSQL 15 again")
+    chosen.use(mlflow=former)
 
 
 def test_postgresql_is_upgraded_and_nothing_is_lost(upgrading, chosen):

@@ -102,7 +102,8 @@ case "$1" in
       rm -rf "$upgraded" "$former"
       # As start.sh does.
       initdb --pgdata="$upgraded" --username=postgres --auth-local=peer --auth-host=scram-sha-256 \
-        --data-checksums --encoding=UTF8 --locale=C.UTF-8 --no-sync
+        --data-checksums --encoding=UTF8 --locale=C.UTF-8 --no-sync ||
+        fail "The new databases could not be made: see the log of this pod"
       cp "$data/postgresql.auto.conf" "$upgraded/"
       real="-c config_file=/etc/upgrade/postgresql.conf -c archive_command="
       serve "$upgraded" "$real -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c autovacuum=off -c max_wal_size=128MB \
