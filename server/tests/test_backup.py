@@ -367,7 +367,10 @@ def test_look_prints_what_is_restored(stack, work, capsys):
             lambda work, environment: environment.setenv("MLOPS_BACKUP_PASSPHRASE", "another passphrase, long"),
             "does not open",
         ),
-        (lambda work, environment: (work / "version").write_text("3"), "the image is PostgreSQL 3"),
+        (
+            lambda work, environment: (work / "version").write_text("3"),
+            "postgres_image is PostgreSQL 3: restore it with an image of PostgreSQL ",
+        ),
         (
             lambda work, environment: (work / "info.json").write_text(info("20261129-020000F")),
             "pgBackRest has no backup",
