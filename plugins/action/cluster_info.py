@@ -37,6 +37,7 @@ BACKEND_POLICIES = f"/apis/{GATEWAY_GROUP}/v1/backendtlspolicies"
 # Nodes have a part each of the network of pods, which is at least this large as a rule.
 WHOLE_NETWORKS = {4: 16, 6: 56}
 DEPLOYMENTS = "/apis/apps/v1/deployments"
+STATEFUL_SETS = "/apis/apps/v1/statefulsets"
 VOLUMES = "/api/v1/persistentvolumeclaims"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "mlops.mlflow"
@@ -126,6 +127,16 @@ def volumes(claims: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+def images(workloads: list[dict[str, Any]]) -> dict[str, str]:
+    """Map namespace/name of each workload that is not being deleted to the image of its first container."""
+    return {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": containers[0]["image"]
+        for each in workloads
+        if not each["metadata"].get("deletionTimestamp")
+        and (containers := each["spec"]["template"]["spec"]["containers"])
+    }
+
+
 def issuers(kind: str, things: list[dict[str, Any]]) -> list[str]:
     """Give kind/namespace/name of each issuer of cert-manager, or kind/name where it has no namespace."""
     return sorted(
@@ -211,6 +222,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     services = items("node_ports", "/api/v1/services")
     ours = {"labelSelector": OURS}
     claims = items("volumes", VOLUMES, query=ours)
+    stateful = items("images", STATEFUL_SETS, query=ours)
     policies = items("network_policies", NETWORK_POLICIES, query=ours, accept=NAMES_ONLY)
     groups = sorted(each["name"] for each in api.get("/apis").get("groups") or [])
     sealing = API_VERSION.partition("/")[0] in groups
@@ -252,6 +264,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "node_ports": used_ports(services),
         "services": places(services),
         "volumes": volumes(claims),
+        "images": images(stateful),
         "api_groups": groups,
         "sealed_secrets_controllers": unsealing or {},
         "deployments": places(deployments),

@@ -98,6 +98,12 @@ volumes:
   returned: success
   type: dict
   sample: {"postgres/postgres-data": {"class": "standard", "mib": 10240}}
+images:
+  description:
+    - Images of the first containers of StatefulSets that the roles of this collection have made, by namespace/name.
+  returned: success
+  type: dict
+  sample: {"postgres/postgres": "docker.io/library/postgres:17.7"}
 api_groups:
   description: Names of the API groups that the server knows.
   returned: success

@@ -387,7 +387,10 @@ def test_look_writes_down_what_is_restored(stack, work):
             lambda work, environment: environment.setenv("MLOPS_BACKUP_PASSPHRASE", "another passphrase, long"),
             "does not open",
         ),
-        (lambda work, environment: (work / "version").write_text("3"), "the image is PostgreSQL 3"),
+        (
+            lambda work, environment: (work / "version").write_text("3"),
+            "postgres_image is PostgreSQL 3: restore it with an image of PostgreSQL ",
+        ),
         (
             lambda work, environment: (work / "info.json").write_text(info("20261129-020000F")),
             "pgBackRest has no backup",
@@ -748,7 +751,7 @@ def test_look_takes_dumps_of_an_older_server_and_refuses_those_of_a_newer_one(du
     assert chosen["target"] == {"type": "dump", "target": chosen["time"]}
     (work / "version").write_text("9")
     assert restore.run(restore.STEPS, ["look", "latest"]) == 1
-    assert "the image is PostgreSQL 9" in capsys.readouterr().err
+    assert "postgres_image is PostgreSQL 9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -361,6 +361,50 @@ def test_who_cannot_look_takes_no_calls(found, monkeypatch):
     assert seen.refusal()[0].status == 503
 
 
+async def status_of(application, path):
+    """The status of the answer to a call."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await application({"type": "http", "path": path}, None, send)
+    return sent[0]["status"]
+
+
+def test_calls_stay_held_while_postgresql_itself_is_upgraded(found, monkeypatch):
+    """Also by servers that have served before, whose first call afterwards is written down."""
+    monkeypatch.setattr(window, "STALE_SECONDS", 0.2)
+    monkeypatch.setattr(window, "LOOK_SECONDS", 0.1)
+    with found.server.connect(found.tracking) as connection, connection.cursor() as cursor:
+        for statement in window._CREATE:
+            cursor.execute(statement)
+    seen = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])
+    seen.look()
+    assert asyncio.run(seen.serve())
+    until = "clock_timestamp() + interval '1 h'"
+    row = f"INSERT INTO {window.TABLE} VALUES ('{window.POSTGRES}', '', clock_timestamp(), {until})"
+    found.server.execute(row, found.tracking)
+    seen.look()
+    assert seen.refusal()[0].status == 429
+    assert not seen.is_blind()
+    found.server.execute(f"ALTER TABLE {window.TABLE} RENAME TO gone", found.tracking)
+    with pytest.raises(sqlalchemy.exc.SQLAlchemyError):
+        seen.look()
+    time.sleep(0.3)
+    assert seen.refusal()[0].status == 429
+    # By a Service without pods, clients would be refused at once.
+    assert asyncio.run(status_of(window.Held(None, seen), window.READY)) == 200
+    found.server.execute(f"ALTER TABLE gone RENAME TO {window.TABLE}", found.tracking)
+    served = f"SELECT served IS NOT NULL FROM {window.TABLE}"
+    assert found.server.execute(served, found.tracking) == [(False,)]
+    databases.record_migration(engine(found))  # which ends a window
+    seen.look()
+    assert seen.refusal() is None
+    assert asyncio.run(seen.serve())
+    assert found.server.execute(served, found.tracking) == [(True,)]
+
+
 @pytest.mark.parametrize(("open_for", "seconds"), [(0.0, 5), (3.0, 5), (42.2, 43), (9999.0, 120)])
 def test_clients_wait_longer_the_longer_it_takes(found, open_for, seconds):
     seen = window.Window(found.variables["MLFLOW_BACKEND_STORE_URI"])

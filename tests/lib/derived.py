@@ -1,4 +1,4 @@
-"""Images that are derived from the one of MLflow under test: of another version of MLflow, or broken."""
+"""Images that are derived from those under test: of another version of MLflow, or broken."""
 
 import json
 import pathlib
@@ -19,12 +19,12 @@ def _run(*words: str | pathlib.Path, stdin: IO[bytes] | None = None) -> str:
     return done.stdout
 
 
-def current(drill: Drill) -> str:
-    """Return the image of MLflow under test."""
-    return json.loads((drill.directory / "images.json").read_text())["mlflow"]
+def current(drill: Drill, component: str = "mlflow") -> str:
+    """Return the image of MLflow under test, or of another component."""
+    return json.loads((drill.directory / "images.json").read_text())[component]
 
 
-def derive(drill: Drill, tag: str, *lines: str, folder: pathlib.Path) -> str:
+def derive(drill: Drill, tag: str, *lines: str, folder: pathlib.Path, component: str = "mlflow") -> str:
     """Build an image by lines of a Containerfile, and load it into the cluster's nodes.
 
     Args:
@@ -32,14 +32,16 @@ def derive(drill: Drill, tag: str, *lines: str, folder: pathlib.Path) -> str:
         tag: of the image, whose repository is that of the image under test.
         lines: what comes after its `FROM`.
         folder: what `COPY` finds.
+        component: whose image under test it is derived from.
 
     Returns:
         The image.
     """
     engine = shutil.which("podman") or shutil.which("docker")
     assert engine, "neither podman nor docker is on the PATH"
-    image = f"{current(drill).rpartition(':')[0]}:{tag}"
-    (folder / "Containerfile").write_text("\n".join([f"FROM {current(drill)}", *lines, ""]))
+    base = current(drill, component)
+    image = f"{base.rpartition(':')[0]}:{tag}"
+    (folder / "Containerfile").write_text("\n".join([f"FROM {base}", *lines, ""]))
     _run(engine, "build", "--pull=false", "--file", folder / "Containerfile", "--tag", image, folder)
     archive = folder / "image.tar"
     _run(engine, "save", "--output", archive, image)
@@ -73,3 +75,10 @@ def that_does_not_start(drill: Drill, folder: pathlib.Path) -> str:
         "USER 10001:10001",
         folder=folder,
     )
+
+
+def that_loads_nothing(drill: Drill, folder: pathlib.Path) -> str:
+    """Return an image of PostgreSQL that makes no databases."""
+    lines = ("USER 0", "RUN rm /usr/lib/postgresql/*/bin/initdb", "USER 999:999")
+    major = current(drill, "postgres").rpartition(":")[2].partition("-")[0]
+    return derive(drill, f"{major}-broken", *lines, folder=folder, component="postgres")

@@ -30,8 +30,18 @@ RESTORED = BACKUP | {
         "target": {"type": "name", "target": "mlflow-1", "timeline": 2, "set": "20261130-020000F"},
     }
 }
+# Of another major version of PostgreSQL.
+MAJOR = {
+    "postgres_major": {"image": "docker.io/library/postgres:15", "operation": "1764547200"},
+    "__postgres_back": False,
+}
 BY_TASKS = {
-    "postgres": {"postgres-restore.configmap.yaml.j2": RESTORED, "postgres-restore.job.yaml.j2": RESTORED},
+    "postgres": {
+        "postgres-restore.configmap.yaml.j2": RESTORED,
+        "postgres-restore.job.yaml.j2": RESTORED,
+        "postgres-upgrade.configmap.yaml.j2": {},
+        "postgres-upgrade.job.yaml.j2": MAJOR,
+    },
     "backup": {
         "backup-task.job.yaml.j2": {
             "__backup_task": {

@@ -34,6 +34,7 @@ CLUSTER = {
     "node_ports": {},
     "services": [],
     "volumes": {},
+    "images": {},
     "api_groups": ["apps", "batch"],
     "sealed_secrets_controllers": {},
     "deployments": [],

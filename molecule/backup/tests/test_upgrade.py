@@ -1,4 +1,4 @@
-"""From MLflow 3.16 to the version of this collection while clients write, and back by itself when it fails.
+"""From PostgreSQL 15 and MLflow 3.16 to those of this collection while clients write, and back when it fails.
 
 The tests build on one another. They begin with a stack of their own, whose backups have a prefix of their own.
 """
@@ -77,7 +77,9 @@ class Made:
 
 
 class Chosen:
-    """The image of MLflow in the inventory."""
+    """The images of MLflow and PostgreSQL in the inventory."""
+
+    images: dict = {}  # noqa: RUF012  (of one session)
 
     def __init__(self, directory):
         self.directory = directory
@@ -86,15 +88,16 @@ class Chosen:
         self._variables.parent.mkdir(parents=True, exist_ok=True)
         (directory / "hosts.yml").write_text("mlflow: {}\n")
 
-    def use(self, image):
-        """Write it down."""
-        variables = {"mlflow_image": image, "mlflow_untested_versions": True, "backup_s3_prefix": self._prefix}
-        self._variables.write_text(yaml.safe_dump(variables))
+    def use(self, **images):
+        """Write them down, by component; others stay."""
+        self.images |= {f"{component}_image": image for component, image in images.items()}
+        variables = {"mlflow_untested_versions": True, "backup_s3_prefix": self._prefix}
+        self._variables.write_text(yaml.safe_dump(variables | self.images))
 
 
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory):
-    """The choice of the image."""
+    """The choice of the images."""
     return Chosen(tmp_path_factory.mktemp("inventory"))
 
 
@@ -109,6 +112,16 @@ def version(stack):
     """The version of MLflow that serves."""
     auth = (stacks.ADMIN, stack.environment["MLFLOW_TRACKING_PASSWORD"])
     return requests.get(f"{stack.mlflow_url}/version", auth=auth, timeout=30).text
+
+
+def major(stack):
+    """The major version of PostgreSQL that serves."""
+    return int(stack.sql("postgres", "SHOW server_version_num")[0][0]) // 10000
+
+
+def sentences(done):
+    """What a run said, without line breaks."""
+    return re.sub(r"\s+", " ", done.output)
 
 
 def written(drill, work):
@@ -134,11 +147,13 @@ def seen(drill, moved=()):
 
 def test_a_stack_of_the_former_version_is_used(upgrading, chosen, tmp_path):
     upgrading.clear()
-    chosen.use(derived.of_version(upgrading, FORMER, tmp_path))
-    upgrading.site(f"site.yml with MLflow {FORMER}")
+    chosen.use(
+        mlflow=derived.of_version(upgrading, FORMER, tmp_path), postgres=derived.current(upgrading, "postgres_15")
+    )
+    upgrading.site(f"site.yml with MLflow {FORMER} and PostgreSQL 15")
     upgrading.use("of the former version")
     stack = upgrading.stack
-    assert version(stack) == FORMER
+    assert (version(stack), major(stack)) == (FORMER, 15)
     Made.token = stack.environment["MLFLOW_TRACKING_PASSWORD"]
     Made.kinds = stack.client(MAKE, stacks.ADMIN, Made.token).stdout.split()[-2:]
     Made.run = new_run(stack, (stacks.ADMIN, Made.token))
@@ -146,8 +161,62 @@ def test_a_stack_of_the_former_version_is_used(upgrading, chosen, tmp_path):
     seen(upgrading)
 
 
+def test_site_does_not_touch_another_major_version_of_postgresql(upgrading, chosen):
+    chosen.use(postgres=derived.current(upgrading, "postgres"))
+    done = upgrading.run(SITE)
+    assert done.code != 0
+    assert "PostgreSQL 15 is deployed: run playbooks/upgrade.yml" in sentences(done)
+    assert done.changes == []
+    checked = upgrading.run(UPGRADE, "--check").expect_success("upgrade.yml --check")
+    assert "PostgreSQL 15 -> 17: it is away while" in sentences(checked)
+    assert major(upgrading.stack) == 15
+
+
+def test_postgresql_that_cannot_be_loaded_goes_back(upgrading, chosen, tmp_path):
+    chosen.use(postgres=derived.that_loads_nothing(upgrading, tmp_path))
+    done, _given_up, failed = written(upgrading, lambda: upgrading.run(UPGRADE))
+    assert done.code != 0
+    assert "and on the databases of PostgreSQL 15" in sentences(done), done.log
+    assert "429" in failed, "no call was held"
+    assert (version(upgrading.stack), major(upgrading.stack)) == (FORMER, 15)
+    seen(upgrading)
+
+
+def test_both_at_once_that_are_interrupted_and_whose_server_does_not_start_go_back(upgrading, chosen, tmp_path):
+    former = chosen.images["mlflow_image"]
+    chosen.use(postgres=derived.current(upgrading, "postgres"), mlflow=derived.that_does_not_start(upgrading, tmp_path))
+
+    def interrupted_while_dumping():
+        killed = upgrading.run(UPGRADE, until=lambda *_unused: dumping(upgrading.stack))
+        assert killed.killed
+        upgrading.say(f"  killed in '{killed.task}'")
+        return upgrading.run(UPGRADE, "-e", "platform_timeout=120")
+
+    done, _given_up, _failed = written(upgrading, interrupted_while_dumping)
+    assert done.code != 0
+    assert "No call was served since PostgreSQL 17 has the databases" in sentences(done), done.log
+    assert "and on the databases of PostgreSQL 15" in sentences(done), done.log
+    assert (version(upgrading.stack), major(upgrading.stack)) == (FORMER, 15)
+    seen(upgrading)
+    upgrading.use("on PostgreSQL 15 again")
+    chosen.use(mlflow=former)
+
+
+def test_postgresql_is_upgraded_and_nothing_is_lost(upgrading, chosen):
+    chosen.use(postgres=derived.current(upgrading, "postgres"))
+    done, given_up, failed = written(upgrading, lambda: upgrading.run(UPGRADE))
+    done.expect_success("the upgrade of PostgreSQL")
+    upgrading.say(f"  upgrade.yml: {done.seconds:.0f} s")
+    assert given_up == [], "writes that a stock client could not bring through"
+    assert "429" in failed, "no call was held"
+    assert (version(upgrading.stack), major(upgrading.stack)) == (FORMER, 17)
+    seen(upgrading)
+    upgrading.use("on PostgreSQL 17")
+    upgrading.run(SITE).expect_no_change("site.yml after the upgrade")
+
+
 def test_a_check_says_what_it_would_do(upgrading, chosen):
-    chosen.use(derived.current(upgrading))
+    chosen.use(mlflow=derived.current(upgrading))
     done = upgrading.run(UPGRADE, "--check").expect_success("upgrade.yml --check")
     assert re.search(rf"mlflow: \S+:{re.escape(FORMER)} -> {re.escape(derived.current(upgrading))}", done.output)
     assert version(upgrading.stack) == FORMER
@@ -162,15 +231,19 @@ def test_one_without_a_backup_is_refused(upgrading):
 
 
 def test_one_whose_server_does_not_start_goes_back(upgrading, chosen, tmp_path):
-    chosen.use(derived.that_does_not_start(upgrading, tmp_path))
+    chosen.use(mlflow=derived.that_does_not_start(upgrading, tmp_path))
     done, _given_up, _failed = written(upgrading, lambda: upgrading.run(UPGRADE, "-e", "platform_timeout=120"))
     assert done.code != 0
-    said = re.sub(r"\s+", " ", done.output)
     back = rf"The upgrade failed, and the stack is back on \S+:{re.escape(FORMER)}, with its databases as of"
-    assert re.search(back, said), done.log
+    assert re.search(back, sentences(done)), done.log
     assert version(upgrading.stack) == FORMER
     seen(upgrading)
     upgrading.use("after going back")
+
+
+def dumping(stack):
+    """Whether the Job that takes the databases to another major version has begun."""
+    return "postgres-upgrade" in stack.kubectl("-n", "postgres", "get", "pods", "-o", "name", check=False)
 
 
 def interrupted(drill):
@@ -189,7 +262,7 @@ def interrupted(drill):
 
 
 def test_one_that_is_killed_and_run_again_loses_nothing(upgrading, chosen):
-    chosen.use(derived.current(upgrading))
+    chosen.use(mlflow=derived.current(upgrading))
     done, given_up, failed = written(upgrading, lambda: interrupted(upgrading))
     done.expect_success("the upgrade")
     assert f":{FORMER} -> " in done.output, "it has forgotten where it began"

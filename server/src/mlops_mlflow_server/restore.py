@@ -163,7 +163,10 @@ def look(arguments: list[str]) -> None:
     major, image = chosen["postgres"]["version"].partition(".")[0], work("version").read_text().strip()
     # pg_restore reads dumps of older versions too.
     if major != image and (method == PGBACKREST or int(major) > int(image)):
-        raise Failure(f"The backup {chosen['id']} is of PostgreSQL {major}, and the image is PostgreSQL {image}")
+        raise Failure(
+            f"The backup {chosen['id']} is of PostgreSQL {major}, and postgres_image is PostgreSQL {image}: "
+            f"restore it with an image of PostgreSQL {major}"
+        )
     if method == PG_DUMP:
         dumps.verify(destination, chosen)
     else:

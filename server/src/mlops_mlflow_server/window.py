@@ -13,6 +13,10 @@ Until the migration begins, the row counts only while it is renewed. From then o
 to be those from before, or those of the new version: who was killed in between may have changed one. `settled` is the
 time at which all that was acknowledged had been written. Up to the time in `served`, at which a server of the new
 version took its first call, the databases can be restored to it without a loss.
+
+PostgreSQL itself is upgraded in such a window too: `roles/postgres/files/postgres/hold.sh` writes its row. While the
+database is away, a server that has seen the row goes on holding calls, and stays ready, since clients wait for its
+answer and not for that of a Service without pods.
 """
 
 import asyncio
@@ -56,6 +60,9 @@ LONG_SECONDS = 10
 # A client tries 7 times again, by default. It waits longer the longer the window is open: 4 minutes in all.
 RETRY_SECONDS = (5.0, 120.0)
 HOLDER = "migration"
+# Of the row by which calls are held while PostgreSQL is upgraded.
+POSTGRES = "postgres"
+READY = "/health/ready"
 # https://www.postgresql.org/docs/17/explicit-locking.html#ADVISORY-LOCKS
 LOCK = 7163958
 ONLY = "mlflow-migrate-lock"
@@ -96,7 +103,9 @@ WHERE until > clock_timestamp() AND begun > coalesce(
   (SELECT migrated_at FROM {MIGRATED} WHERE versions = :versions AND login = :login), '-infinity')
 ORDER BY begun LIMIT 1
 """  # noqa: S608  (a constant)
-_SERVE = f"UPDATE {TABLE} SET served = clock_timestamp() WHERE versions = :versions AND served IS NULL"  # noqa: S608  (a constant)
+_SERVE = f"""
+UPDATE {TABLE} SET served = clock_timestamp() WHERE versions IN (:versions, '{POSTGRES}') AND served IS NULL
+"""  # noqa: S608  (a constant)
 _STAY = f"""
 INSERT INTO {BUSY} VALUES (:server, clock_timestamp() + make_interval(secs => :stale))
 ON CONFLICT (server) DO UPDATE SET until = excluded.until
@@ -325,6 +334,9 @@ class Window:
         with self._engine.begin() as connection:
             found = connection.execute(sqlalchemy.text(_LOOK), self._known).first()
             was_open, self._open_for = self._open_for is not None, float(found[0]) if found else None
+            # It may have been open unseen, and so closed since: the next call is written down again.
+            if found or began - self._seen > STALE_SECONDS:
+                self._has_served = False
             if found and self.running:
                 connection.execute(sqlalchemy.text(_STAY), {"server": self._server, "stale": STALE_SECONDS})
         if was_open != bool(found):
@@ -335,16 +347,18 @@ class Window:
         """Return how a call is answered, or None if it is served."""
         if not self._looks:
             return None
-        if time.monotonic() - self._seen > STALE_SECONDS:
-            return outage.AWAY
-        open_for = self._open_for
+        unseen, open_for = time.monotonic() - self._seen, self._open_for
         if open_for is None:
-            return None
+            return outage.AWAY if unseen > STALE_SECONDS else None
         least, most = RETRY_SECONDS
-        seconds = math.ceil(min(max(open_for, least), most))
+        seconds = math.ceil(min(max(open_for + unseen, least), most))
         refusal = answers.busy(f"MLflow is being upgraded. Try again in {seconds} s.", "upgrade")
         # Its next call may reach a server of the new version.
         return refusal, [answers.retry_after(seconds), (b"connection", b"close")]
+
+    def is_blind(self) -> bool:
+        """Return whether calls are held, and the database is away."""
+        return self._open_for is not None and time.monotonic() - self._seen > LOOK_SECONDS * 2
 
     async def serve(self) -> bool:
         """Write down, before the first call, that a server of this version takes calls; return whether it may."""
@@ -369,6 +383,9 @@ class Held:
         self._window = window
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == READY and self._window.is_blind():
+            await answers.answer(send, 200, b'{"status": "calls are held"}')
+            return
         if scope["type"] != "http" or scope["path"] in _OPEN_PATHS:
             await self._application(scope, receive, send)
             return

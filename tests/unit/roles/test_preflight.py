@@ -494,3 +494,37 @@ def test_a_token_of_minio_has_to_be_named():
     message = refusal("minio", there | {"minio_prometheus_auth": "jwt"})
     assert "minio_prometheus_secret is '' with minio_prometheus_auth 'jwt'" in message
     assert refusal("minio", there | {"minio_prometheus_auth": "jwt", "minio_prometheus_secret": "token"}) == ""
+
+
+# --- major versions of PostgreSQL ---
+
+
+@pytest.mark.parametrize(
+    ("deployed", "wanted", "says"),
+    [
+        ("postgres:15.4", "postgres:17.7", "run playbooks/upgrade.yml"),
+        ("postgres:17.7", "postgres:15.4", "an image of PostgreSQL 17 or newer"),
+        ("postgres:17.6", "postgres:17.7", ""),
+        ("postgres@sha256:99aa", "postgres:17.7", ""),
+        ("", "postgres:17.7", ""),
+    ],
+)
+def test_an_image_of_another_major_version_is_refused_before_the_server_is_stopped(deployed, wanted, says):
+    options = seen(images={"postgres/postgres": deployed} if deployed else {}) | {"postgres_image": wanted}
+    message = refusal("postgres", options)
+    assert (says in message) if says else message == ""
+    # By upgrade.yml, and where a backup of another one is restored.
+    for allowed in ({"platform_upgrading": True}, {"platform_restore": "latest"}):
+        assert refusal("postgres", options | allowed) == ""
+
+
+def test_the_job_of_an_upgrade_runs_in_both_images_and_back_in_the_former_one():
+    def images(back):
+        known = variants.MAJOR | {"postgres_image": "postgres:17", "__postgres_back": back}
+        (job,) = get_role("postgres").render("postgres-upgrade.job.yaml.j2", known)
+        pod = job["spec"]["template"]["spec"]
+        return [(each["name"], each["image"]) for each in [*pod.get("initContainers", []), *pod["containers"]]]
+
+    former = variants.MAJOR["postgres_major"]["image"]
+    assert images(back=False) == [("dump", former), ("load", "postgres:17")]
+    assert images(back=True) == [("back", former)]

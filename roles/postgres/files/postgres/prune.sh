@@ -1,6 +1,6 @@
 #!/bin/sh
 # Lists, as a line of JSON, the databases and roles of the provision Job that are no longer declared, and directories that a
-# restore has left; deletes those that are named after `delete`.
+# restore or an upgrade has left; deletes those that are named after `delete`.
 #   prune.sh DATABASES ROLES [delete NAME...]
 # DATABASES and ROLES are those that are declared, as arrays of PostgreSQL.
 set -eu
@@ -45,7 +45,7 @@ things AS (
 )"
 
 directories() {
-  for directory in "$PGDATA.before" "$PGDATA.restored"; do
+  for directory in "$PGDATA.before" "$PGDATA.restored" "$PGDATA.upgraded" "$PGDATA.dump"; do
     if [ -d "$directory" ]; then
       size="$(du -sm "$directory")"
       printf ', {"name": "directory/%s", "holds": "%s MiB", "kept": null}' "${directory##*/}" "${size%%[!0-9]*}"
@@ -67,7 +67,7 @@ shift
 for kind in database role directory; do
   for name in "$@"; do
     case "$name" in
-      directory/pgdata.before | directory/pgdata.restored) if [ "$kind" = directory ]; then rm -rf "${volume:?}/${name#*/}"; fi ;;
+      directory/pgdata.before | directory/pgdata.restored | directory/pgdata.upgraded | directory/pgdata.dump) if [ "$kind" = directory ]; then rm -rf "${volume:?}/${name#*/}"; fi ;;
       "$kind"/*)
         printf '%s' "$left SELECT format('DROP $kind %I', :'name') FROM things WHERE name = '$kind/' || :'name' AND kept IS NULL \\gexec" |
           ask "${name#*/}"

@@ -40,6 +40,10 @@ def live(cluster) -> Any:
             f"/api/v1/namespaces/db/persistentvolumeclaims/{name}",
             {"metadata": {"labels": labels}, "spec": {"storageClassName": "fast", **requests}},
         )
+    for name, labels in (("postgres", {"app.kubernetes.io/managed-by": "mlops.mlflow"}), ("other", {})):
+        pod = {"spec": {"containers": [{"image": "postgres:17"}, {"image": "sidecar:1"}]}}
+        place = f"/apis/apps/v1/namespaces/db/statefulsets/{name}"
+        cluster.store(place, {"metadata": {"labels": labels}, "spec": {"template": pod}})
     policies = [{"metadata": {"namespace": "db", "name": "default-deny"}}]
     cluster.answers[f"GET {POLICIES}"] = (200, {"items": policies})
     cluster.store(f"{cluster_info.INGRESS_CLASSES}/nginx", {"metadata": {}})
@@ -69,6 +73,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "node_ports": {"30800": "a/web", "31000": "b/lb"},
         "services": ["a/web", "b/lb", "c/external"],
         "volumes": {"db/data": {"class": "fast", "mib": 10240}},
+        "images": {"db/postgres": "postgres:17"},
         "api_groups": ["apps", "batch"],
         "sealed_secrets_controllers": {},
         "deployments": [],
@@ -97,7 +102,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "priority_classes": ["high"],
         "unreadable": [],
     }
-    assert len(live.requests) == 11
+    assert len(live.requests) == 12
     assert f"GET {POLICIES}?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dmlops.mlflow" in live.requests
     assert live.writes() == []
     assert "the-token-of-the-tests" not in result["_output"]
