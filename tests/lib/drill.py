@@ -117,6 +117,13 @@ class Run(stacks.Playbook):
                 found.append(task)
         return found
 
+    @property
+    def sentence(self):
+        """The message of the task that failed, on one line."""
+        assert self.code != 0, f"it passed, see {self.log}"
+        assert "Traceback" not in self.output, self.log
+        return re.sub(r"\s+", " ", self.output.rpartition("fatal: ")[2]).replace("''", "'")
+
     def expect_success(self, what):
         assert self.code == 0, f"{what}: ended with {self.code} in '{self.task}', see {self.log}\n{self.output[-3000:]}"
         return self

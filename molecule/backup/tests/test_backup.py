@@ -98,13 +98,6 @@ def told(drill, what, before, seconds):
     assert all(after[name] >= number for name, number in before.items() if name != "keys")
 
 
-def sentence(done):
-    """The message of the task that failed."""
-    assert done.code != 0, f"it passed, see {done.log}"
-    assert "Traceback" not in done.output, done.log
-    return re.sub(r"\s+", " ", done.output.partition("fatal: ")[2])
-
-
 def restoring(stack):
     """Whether the Job that restores the databases has begun."""
     return "postgres-restore" in stack.kubectl("-n", "postgres", "get", "jobs", "-o", "name", check=False)
@@ -197,7 +190,7 @@ def test_a_drill_finds_that_nobody_could_log_in(drill, change, says):
     keycloak.ask(change[0], change[1].format(client["id"]))
     try:
         backup = whole(drill.run(BACKUP).expect_success("a backup of a stack without logins"))
-        failed = sentence(drill.run(PRACTISE))
+        failed = drill.run(PRACTISE).sentence
         assert "container login" in failed
         assert says in failed
         stack.kubectl(
@@ -207,24 +200,6 @@ def test_a_drill_finds_that_nobody_could_log_in(drill, change, says):
     finally:
         drill.run(SITE).expect_success("site.yml, which repairs it")
     drill.use("after the repair")
-
-
-# --- failures: one sentence, and nothing is changed -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["-e", "platform_restore="], "the ID of a backup"),
-        (["-e", "platform_restore=20200101T000000Z"], "There is no whole backup 20200101T000000Z"),
-        (["-e", "platform_restore=latest"], "-e platform_confirm=kind"),
-        (["-e", "platform_restore=latest", "-e", "platform_confirm=other"], "-e platform_confirm=kind"),
-        (["-e", "platform_restore=latest", "-e", "platform_restore_time=2020-01-01"], "before the first backup"),
-    ],
-)
-def test_what_cannot_be_restored_is_refused(drill, words, says):
-    assert says in sentence(drill.run(RESTORE, *words))
-    drill.look(Made.late, Made.token)
 
 
 # --- the cluster is lost ----------------------------------------------------------------------------------------------

@@ -57,13 +57,6 @@ def made(done):
     return re.search(r"Backup (\d{8}T\d{6}Z) is whole", done.output)[1]
 
 
-def sentence(done):
-    """The message of the task that failed last."""
-    assert done.code != 0, f"it passed, see {done.log}"
-    assert "Traceback" not in done.output, done.log
-    return re.sub(r"\s+", " ", done.output.rpartition("fatal: ")[2]).replace("''", "'")
-
-
 def at_destination(stack, words):
     """Run a script with MinIO's client, where `$PLACE` is that of the backups; return what it prints."""
     script = f"""
@@ -114,7 +107,7 @@ def changed(stack, key, command):
 )
 def test_what_is_asked_for_is_refused(drill, before, words, says):
     done = drill.run(RESTORE, *words)
-    assert says in sentence(done), done.log
+    assert says in done.sentence, done.log
     before.check()
 
 
@@ -138,7 +131,7 @@ def test_what_is_asked_for_is_refused(drill, before, words, says):
 def test_a_backup_that_is_not_whole_is_refused(drill, before, name, command, says):
     with changed(drill.stack, f"backups/{before.backup}/{name}", command):
         done = drill.run(RESTORE, "-e", f"platform_restore={before.backup}", "-e", "platform_confirm=kind")
-    assert says in sentence(done), done.log
+    assert says in done.sentence, done.log
     before.check()
 
 
@@ -151,7 +144,7 @@ def test_databases_that_are_not_whole_are_refused(drill, before, command):
     key = found.partition("/mlflow/")[2]
     with changed(stack, key, command):
         done = drill.run(RESTORE, "-e", f"platform_restore={before.backup}", "-e", "platform_confirm=kind")
-    assert "are not whole at the destination" in sentence(done), done.log
+    assert "are not whole at the destination" in done.sentence, done.log
     before.check()
 
 
@@ -166,7 +159,7 @@ def test_a_write_ahead_log_with_a_gap_leaves_the_stack_as_it_was(drill, before):
     )
     with changed(stack, key, ""):
         done = drill.run(RESTORE, "-e", f"platform_restore={before.backup}", "-e", "platform_confirm=kind")
-    said = sentence(done)
+    said = done.sentence
     assert "Nothing was restored, and the stack is as it was: " in said, done.log
     assert "The write-ahead log at the destination ends before" in said, done.log
     before.check()
@@ -207,7 +200,7 @@ def test_a_restore_beside_a_backup_is_refused(drill, before):
         done = drill.run(RESTORE, *CONFIRMED)
     finally:
         stack.kubectl("-n", "mlflow-backup", "delete", "job", name)
-    assert f"The backup {name} is being made in mlflow-backup: wait until it has ended" in sentence(done), done.log
+    assert f"The backup {name} is being made in mlflow-backup: wait until it has ended" in done.sentence, done.log
     before.check()
 
 
@@ -237,5 +230,5 @@ def test_a_drill_of_what_is_cut_off_says_so(drill, before):
     newest = made(drill.run(BACKUP).expect_success("a backup"))
     with changed(drill.stack, f"backups/{newest}/keys.vault", "head -c 500"):
         done = drill.run(PRACTISE)
-    assert "cannot be opened" in sentence(done), done.log
+    assert "cannot be opened" in done.sentence, done.log
     drill.run(PRACTISE).expect_success("a drill of what is whole")
