@@ -294,6 +294,12 @@ SERVED = ["keycloak", "migrate", "mlflow", "login"]
         ({"mlflow_auth": "oauth2_proxy"}, "password", [*RESTORED, *SERVED[1:]]),
         ({"mlflow_auth": "none"}, "none", [*RESTORED, *SERVED[1:]]),
         ({"keycloak_db_host": "db.example.com"}, "password", [*RESTORED, *SERVED[1:]]),
+        # Of which there is a dump.
+        (
+            {"keycloak_db_host": "db.example.com", "backup_method": "pg_dump", "keycloak_optimized": True},
+            "code",
+            [*RESTORED, *SERVED],
+        ),
         (
             {"platform_components": [each for each in STACK["platform_components"] if each != "keycloak"]},
             "password",
