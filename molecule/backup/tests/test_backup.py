@@ -209,6 +209,7 @@ def test_everything_survives_the_loss_of_the_namespaces(drill):
     stack = drill.stack
     drill.say("  deleting the stack's namespaces ...")
     names = [name for component, name in stacks.NAMESPACES.items() if component not in OTHERS]
+    whole(drill.run(BACKUP).expect_success("a backup"))
     held = counted(drill)
     stack.kubectl("delete", "namespace", *names, "--timeout=300s")
     # Killed early, and while PostgreSQL's volume is restored, which is killed too; then run again.
