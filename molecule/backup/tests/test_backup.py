@@ -245,14 +245,14 @@ def test_a_lost_cluster_is_back(drill):
     whole(drill.run(BACKUP).expect_success("a backup"))
     held = counted(drill)
     with kept.open("wb") as stream:
-        copied(stack, ["--create", "."], stdout=stream)
+        copied(stack, ["--create", "backups", ".minio.sys"], stdout=stream)
     drill.say("  removing the cluster ...")
     drill.run(KIND, "-e", "kind_cluster_state=absent").expect_success("the removal of the cluster")
     drill.run(KIND).expect_success("another cluster")
     drill.run("molecule/backup/prepare.yml").expect_success("the store elsewhere")
     stack = drill.stack
     with kept.open("rb") as stream:
-        copied(stack, ["--extract", "--overwrite"], stdin=stream)
+        copied(stack, ["--extract", "--overwrite", "--touch"], stdin=stream)
     kept.unlink()
     stack.kubectl("-n", "elsewhere-minio", "delete", "pod/minio-0", "--timeout=120s")
     stack.kubectl("-n", "elsewhere-minio", "rollout", "status", "statefulset/minio", "--timeout=120s")
