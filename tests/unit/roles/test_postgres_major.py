@@ -5,6 +5,7 @@ In plain containers, by images that playbooks/images.yml has built: postgres, an
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -86,13 +87,13 @@ SELECT count(*) FROM of_the_template;
 
 
 def images() -> dict[int, str]:
-    """The newest images by their major version."""
+    """The newest images by their major version, but for those that tests derive."""
     listed = subprocess.run(
         [ENGINE, "images", "--format", "{{.Repository}}:{{.Tag}}"], capture_output=True, text=True, check=False
     )
     found: dict[int, str] = {}
     for major, name in ((15, "postgres-15"), (17, "postgres")):
-        own = [each for each in listed.stdout.split() if each.startswith(f"localhost/mlops-mlflow/{name}:")]
+        own = re.findall(rf"^localhost/mlops-mlflow/{name}:{major}-[0-9a-f]{{8}}$", listed.stdout, re.M)
         found |= {major: own[0]} if own else {}
     return found
 
