@@ -265,6 +265,7 @@ VARIANTS = {
         "backup_drill_login": [True, False],
         "backup_retention_unit": ["backups", "days"],
         "backup_method": ["pgbackrest", "pg_dump"],
+        "backup_dump_size": ["10Gi", "64Gi"],
         "mlflow_db_ca_secret": ["", "company-ca"],
         "mlflow_db_host": ["postgres.postgres.svc", "db.example.com"],
         "mlflow_s3_endpoint": ["https://minio.minio.svc:9000", "https://s3.example.com", ""],
