@@ -21,7 +21,11 @@ def program():
         return found
     PLACE.mkdir(parents=True, exist_ok=True)
     try:
-        subprocess.run(["apt-get", "download", "prometheus"], cwd=PLACE, check=True, capture_output=True, text=True)
+        download = ["apt-get", "download", "prometheus"]
+        if subprocess.run(download, cwd=PLACE, check=False, capture_output=True, text=True).returncode != 0:
+            # A new machine has no list of packages; only root gets one.
+            subprocess.run(["apt-get", "update"], check=False, capture_output=True, text=True)
+            subprocess.run(download, cwd=PLACE, check=True, capture_output=True, text=True)
         (package,) = PLACE.glob("prometheus_*.deb")
         subprocess.run(["dpkg-deb", "--extract", package, PLACE], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
