@@ -60,9 +60,9 @@ def mlflow(name, /, **labels):
     return series(name, namespace="mlflow", pod="mlflow-1", **labels)
 
 
-def series(name, /, **labels):
+def series(metric, /, **labels):
     """A series as promtool writes it."""
-    return name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
+    return metric + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
 
 
 CALLS = "mlflow_http_request_duration_seconds_count"
