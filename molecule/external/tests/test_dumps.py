@@ -25,12 +25,6 @@ class Made:
     early = late = ""
 
 
-def sentence(done):
-    """The message of the task that failed."""
-    assert done.code != 0, f"it passed, see {done.log}"
-    return re.sub(r"\s+", " ", done.output.partition("fatal: ")[2])
-
-
 def test_a_backup_is_made_and_a_drill_restores_it(drill):
     Made.token = drill.stack.environment["MLFLOW_TRACKING_PASSWORD"]
     Made.early = drill.use("before the backup")
@@ -52,7 +46,7 @@ def test_a_backup_is_made_and_a_drill_restores_it(drill):
     ],
 )
 def test_what_cannot_be_restored_is_refused(drill, words, says):
-    assert says in sentence(drill.run(RESTORE, *words))
+    assert says in drill.run(RESTORE, *words).sentence
     drill.look(Made.late, Made.token)
 
 
