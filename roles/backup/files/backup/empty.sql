@@ -1,4 +1,4 @@
--- Drops what the role of this session owns in the database, but for extensions and what these have. The schema public stays,
+-- Drops what the present role owns in the database, but for extensions and what these have. The schema public stays,
 -- with its rights, since it may be another role's.
 SET LOCAL client_min_messages = warning;
 SET LOCAL lock_timeout = '60s';

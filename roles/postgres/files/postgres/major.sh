@@ -25,7 +25,7 @@ found="$(cat "$data/PG_VERSION" 2>/dev/null || true)"
 jobs="$(nproc)"
 if [ "$jobs" -gt 4 ]; then jobs=4; fi
 if [ -n "$found" ] && [ -f "$former" ] && [ "$(cat "$before/PG_VERSION" 2>/dev/null)" = "$found" ]; then
-  fail "pgdata was made anew while an upgrade was interrupted, and the databases are in pgdata.before: move it back to pgdata"
+  fail "pgdata was made again while an upgrade was interrupted, and the databases are in pgdata.before: move it back to pgdata"
 fi
 
 # Starts a server that nobody else reaches.
