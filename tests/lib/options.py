@@ -12,7 +12,7 @@ BACKUP = {
 BASE = {
     "minio": {"minio_image": "localhost/minio:1"},
     "mlflow": {"mlflow_image": "localhost/mlflow:1"},
-    "backup": BACKUP | {"mlflow_image": "localhost/mlflow:1", "minio_image": "localhost/minio:1"},
+    "backup": BACKUP | {f"{name}_image": f"localhost/{name}:1" for name in ("mlflow", "minio", "keycloak")},
 }
 
 # What stacks do not have together: a preflight refuses it.

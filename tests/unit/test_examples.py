@@ -72,9 +72,8 @@ def manifests(name: str) -> list[dict[str, Any]]:
     """All that the roles apply for an example."""
     given = example(name)
     components = given.get("platform_components", rendering.COMPONENTS)
-    return [
-        manifest for role in rendering.COMPONENTS if role in components for manifest in get_role(role).manifests(given)
-    ]
+    roles = [role for role in rendering.COMPONENTS if role in components]
+    return [manifest for role in roles for manifest in get_role(role, tuple(roles)).manifests(given)]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

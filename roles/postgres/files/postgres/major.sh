@@ -32,6 +32,8 @@ fi
 serve() {
   directory="$1"
   shift
+  # Of a server that was killed, since the lock is held: pg_ctl takes it for that of the new one if its PID and time are alike.
+  rm -f "$directory/postmaster.pid"
   pg_ctl start --pgdata="$directory" --silent --wait --timeout=86400 --log=/tmp/log --options="-c hba_file=/tmp/pg_hba.conf \
     -c listen_addresses= -c unix_socket_directories=/tmp -c ssl=off -c log_statement=none -c log_min_error_statement=panic \
     -c log_min_duration_statement=-1 $*" ||
