@@ -24,6 +24,13 @@ class Keycloak:
         """Return an access token of Keycloak's administrator, who is in another realm; it is valid for a minute."""
         return self.token("admin-cli", *self._credentials, realm="master")
 
+    def version(self):
+        """Return the version that serves."""
+        headers = {"Authorization": f"Bearer {self.admins}"}
+        answer = requests.get(f"{self._url}/admin/serverinfo", headers=headers, timeout=60)
+        answer.raise_for_status()
+        return answer.json()["systemInfo"]["version"]
+
     def ask(self, method, path, body=None, realm=None):
         """Send a request on a realm to Keycloak's admin API."""
         headers = {"Authorization": f"Bearer {self.admins}"}

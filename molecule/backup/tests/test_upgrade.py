@@ -1,4 +1,4 @@
-"""From PostgreSQL 15 and MLflow 3.16 to those of this collection while clients write, and back when it fails.
+"""From former versions of all components to those of this collection while clients write, and back when it fails.
 
 The tests build on one another. They begin with a stack of their own, whose backups have a prefix of their own.
 """
@@ -13,10 +13,12 @@ import yaml
 from tests.lib import DIRECTORY, INVENTORY, REPOSITORY, derived
 from tests.lib import stack as stacks
 from tests.lib.drill import SITE, Drill
+from tests.lib.keycloak_admin import Keycloak
 from tests.lib.rows import fewer, rows
 from tests.lib.traffic import Traffic, logged, new_run, summarize
 
 FORMER = "3.16.1"
+FORMERS = {"postgres": "postgres_15", "keycloak": "keycloak_26_3", "sealed_secrets": "sealed_secrets_0_27"}
 UPGRADE = "playbooks/upgrade.yml"
 RATE = 2  # requests per second
 MOST_SECONDS = 1500
@@ -77,7 +79,7 @@ class Made:
 
 
 class Chosen:
-    """The images of MLflow and PostgreSQL in the inventory."""
+    """The images in the inventory."""
 
     images: dict = {}  # noqa: RUF012  (of one session)
 
@@ -148,9 +150,10 @@ def seen(drill, moved=()):
 def test_a_stack_of_the_former_version_is_used(upgrading, chosen, tmp_path):
     upgrading.clear()
     chosen.use(
-        mlflow=derived.of_version(upgrading, FORMER, tmp_path), postgres=derived.current(upgrading, "postgres_15")
+        mlflow=derived.of_version(upgrading, FORMER, tmp_path),
+        **{component: derived.current(upgrading, former) for component, former in FORMERS.items()},
     )
-    upgrading.site(f"site.yml with MLflow {FORMER} and PostgreSQL 15")
+    upgrading.site(f"site.yml with MLflow {FORMER}, PostgreSQL 15, and other former versions")
     upgrading.use("of the former version")
     stack = upgrading.stack
     assert (version(stack), major(stack)) == (FORMER, 15)
@@ -213,6 +216,27 @@ def test_postgresql_is_upgraded_and_nothing_is_lost(upgrading, chosen):
     seen(upgrading)
     upgrading.use("on PostgreSQL 17")
     upgrading.run(SITE).expect_no_change("site.yml after the upgrade")
+
+
+def test_keycloak_and_sealed_secrets_are_upgraded(upgrading, chosen):
+    stack = upgrading.stack
+    keycloak = Keycloak(stack, "upgrade")
+    assert keycloak.version().startswith("26.3.")
+    chosen.use(**{each: derived.current(upgrading, each) for each in ("keycloak", "sealed_secrets")})
+    done, given_up, failed = written(upgrading, lambda: upgrading.run(UPGRADE))
+    done.expect_success("the upgrade of Keycloak and Sealed Secrets")
+    upgrading.say(f"  upgrade.yml: {done.seconds:.0f} s")
+    # Tokens of programs need neither.
+    assert (given_up, failed) == ([], [])
+    assert f":{keycloak.version()}-" in derived.current(upgrading, "keycloak")
+    seen(upgrading)
+    upgrading.use("with the new Keycloak")
+    # What was sealed before is unsealed.
+    value = stack.secret("mlflow", "mlflow-admin")
+    stack.kubectl("-n", "mlflow", "delete", "secret", "mlflow-admin")
+    found = "get secret mlflow-admin --ignore-not-found --output name".split()
+    stacks.wait_until(lambda: stack.kubectl("-n", "mlflow", *found), 120, "the controller to unseal it again")
+    assert stack.secret("mlflow", "mlflow-admin") == value
 
 
 def test_a_check_says_what_it_would_do(upgrading, chosen):
