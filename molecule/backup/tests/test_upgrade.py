@@ -20,6 +20,7 @@ from tests.lib.traffic import Traffic, logged, new_run, summarize
 FORMER = "3.16.1"
 FORMERS = {"postgres": "postgres_15", "keycloak": "keycloak_26_3", "sealed_secrets": "sealed_secrets_0_27"}
 UPGRADE = "playbooks/upgrade.yml"
+RESTORE = "playbooks/restore.yml"
 RATE = 2  # requests per second
 MOST_SECONDS = 1500
 # What else users have.
@@ -76,6 +77,7 @@ class Made:
     token = run = ""
     kinds = ()
     rows: dict = {}  # noqa: RUF012  (of one session)
+    former: dict = {}  # noqa: RUF012
 
 
 class Chosen:
@@ -149,10 +151,9 @@ def seen(drill, moved=()):
 
 def test_a_stack_of_the_former_version_is_used(upgrading, chosen, tmp_path):
     upgrading.clear()
-    chosen.use(
-        mlflow=derived.of_version(upgrading, FORMER, tmp_path),
-        **{component: derived.current(upgrading, former) for component, former in FORMERS.items()},
-    )
+    Made.former = {component: derived.current(upgrading, former) for component, former in FORMERS.items()}
+    Made.former["mlflow"] = derived.of_version(upgrading, FORMER, tmp_path)
+    chosen.use(**Made.former)
     upgrading.site(f"site.yml with MLflow {FORMER}, PostgreSQL 15, and other former versions")
     upgrading.use("of the former version")
     stack = upgrading.stack
@@ -298,3 +299,19 @@ def test_one_that_is_killed_and_run_again_loses_nothing(upgrading, chosen):
     seen(upgrading, {"mlflow.public.trace_tags"})
     upgrading.use("after the upgrade")
     upgrading.run(SITE).expect_no_change("site.yml after the upgrade")
+
+
+def test_a_restore_leads_back_to_the_former_versions(upgrading, chosen):
+    listed = upgrading.run("playbooks/backups.yml").expect_success("the list of backups")
+    first = min(re.findall(r"(\d{8}T\d{6}Z)  whole", listed.output))
+    chosen.use(**Made.former)
+    restored = upgrading.run(RESTORE, "-e", f"platform_restore={first}", "-e", "platform_confirm=kind")
+    restored.expect_success(f"the restore of {first}")
+    upgrading.say(f"  back on the former versions in {restored.seconds:.0f} s")
+    assert (version(upgrading.stack), major(upgrading.stack)) == (FORMER, 15)
+    assert Keycloak(upgrading.stack, "upgrade").version().startswith("26.3.")
+    seen(upgrading)
+    upgrading.use("on the former versions again")
+    upgrading.run(SITE).expect_no_change("site.yml after the restore")
+    # On the timeline of these databases.
+    upgrading.run("playbooks/backup.yml").expect_success("a backup of the former versions")
