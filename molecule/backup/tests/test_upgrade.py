@@ -235,7 +235,7 @@ def test_keycloak_and_sealed_secrets_are_upgraded(upgrading, chosen):
     # What was sealed before is unsealed.
     value = stack.secret("mlflow", "mlflow-admin")
     stack.kubectl("-n", "mlflow", "delete", "secret", "mlflow-admin")
-    found = "get secret mlflow-admin --ignore-not-found --output name".split()
+    found = ["get", "secret", "mlflow-admin", "--ignore-not-found", "--output", "name"]
     stacks.wait_until(lambda: stack.kubectl("-n", "mlflow", *found), 120, "the controller to unseal it again")
     assert stack.secret("mlflow", "mlflow-admin") == value
 
