@@ -22,7 +22,7 @@ RESTORE = "playbooks/restore.yml"
 PRACTISE = "playbooks/drill.yml"
 OTHERS = ("traefik", "cert_manager")
 # Issued again where they are lost: certificates, and the credentials of backups, which the user keeps.
-KEPT = re.compile(r"^(?!mlflow-backup/)")
+KEPT = re.compile(r"^(?!mlflow-backup/|[^/]+/[^/]+-tls/)")
 # What an account may do, and a key that encrypts data.
 KNOWN = {
     "mlflow/mlflow-encryption-keys/gateway-passphrase",
