@@ -336,7 +336,10 @@ def test_keys_are_opened_by_hand(drill, tmp_path):
         drill.directory / "destination" / "passphrase",
         tmp_path / "keys.vault",
     ]
-    opened = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    created = stack.kubectl("create", "--dry-run=client", "-f", "-", text=text)
+    assert "secret/mlflow-encryption-keys created (dry run)" in created
+    opened = json.loads(text)
     names = {f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in opened["items"]}
     assert {"mlflow/mlflow-encryption-keys", "mlflow/mlflow-ca", "postgres/postgres-superuser"} <= names
     assert any(name.startswith("sealed-secrets/") for name in names)
