@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tests.lib.drill import SITE, differing
+from tests.lib.stack import wait_until
 
 BACKUP = "playbooks/backup.yml"
 RESTORE = "playbooks/restore.yml"
@@ -169,8 +170,13 @@ def test_a_write_ahead_log_with_a_gap_leaves_the_stack_as_it_was(drill, before):
 # --- two at once ------------------------------------------------------------------------------------------------------
 
 
-def together(*works):
-    """Do several things at once; return their results."""
+def together(*works, wait=0):
+    """Do several things at once; return their results.
+
+    Args:
+        works: what is called.
+        wait: seconds between their begins.
+    """
     results = [None] * len(works)
 
     def work(number):
@@ -179,14 +185,15 @@ def together(*works):
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(works))]
     for each in threads:
         each.start()
-        time.sleep(8)  # the second one finds that the first has begun
+        time.sleep(wait)
     for each in threads:
         each.join()
     return results
 
 
 def test_two_backups_at_once_are_one(drill, before):
-    first, second = together(lambda: drill.run(BACKUP), lambda: drill.run(BACKUP))
+    # The second one finds that the first has begun.
+    first, second = together(lambda: drill.run(BACKUP), lambda: drill.run(BACKUP), wait=8)
     assert made(first.expect_success("the first")) == made(second.expect_success("the second"))
 
 
@@ -211,6 +218,52 @@ def test_a_check_says_what_would_be_restored(drill, before):
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------
+
+
+def kill(stack, former=""):
+    """Kill the pod of a backup while it copies the databases; return its name.
+
+    Args:
+        former: name of the pod that was killed before.
+    """
+
+    def copying():
+        words = ("get", "pods", "-l", "app.kubernetes.io/name=backup", "-o", "json")
+        for pod in json.loads(stack.kubectl("-n", "mlflow-backup", *words))["items"]:
+            steps = {each["name"]: each["state"] for each in pod["status"].get("initContainerStatuses", [])}
+            if "running" in steps.get("database", {}) and pod["metadata"]["name"] != former:
+                return pod["metadata"]["name"]
+        return ""
+
+    name = wait_until(copying, 180, "a pod that copies the databases")
+    stack.kubectl("-n", "mlflow-backup", "delete", "pod", name, "--grace-period=0", "--force")
+    return name
+
+
+def whole(drill):
+    """The IDs of the backups that are listed as whole."""
+    return set(re.findall(r"(\d{8}T\d{6}Z)  whole", drill.run("playbooks/backups.yml").expect_success("a list").output))
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_backup_that_is_killed_is_made_again_or_none(drill, before, kills):
+    stack, known = drill.stack, whole(drill)
+
+    def killed():
+        former = ""
+        for _unused in range(kills):
+            former = kill(stack, former)
+
+    done, _none = together(lambda: drill.run(BACKUP), killed)
+    if kills == 1:
+        assert whole(drill) == known | {made(done.expect_success("a backup whose pod was killed"))}
+    else:
+        assert done.code != 0
+        assert whole(drill) == known
+        newest = made(drill.run(BACKUP).expect_success("the next backup"))
+        assert whole(drill) == known | {newest}
+    drill.run(RESTORE, *LATEST, "--check").expect_success("a check of the newest backup")
+    before.check()
 
 
 def test_a_restore_that_is_killed_at_ten_moments_is_run_to_its_end(drill, before):
