@@ -37,8 +37,9 @@ ALL = DATABASES | S3 | SESSIONS | ENCRYPTION | CLIENT | ADMINS | ROOTS | CERTIFI
 
 
 def names(places):
-    """Return the value of `platform_rotate` for Secrets."""
-    return ",".join(place.partition("/")[2] for place in places)
+    """Return the value of `platform_rotate` for Secrets; certificates have one word."""
+    words = (place.partition("/")[2] for place in places)
+    return ",".join(dict.fromkeys("certificates" if word.endswith("-server-tls") else word for word in words))
 
 
 class Repeated:
