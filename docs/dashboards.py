@@ -302,7 +302,7 @@ OPERATION = Dashboard(
                 graph(
                     "How fast errors come",
                     units.PercentUnit,
-                    "Share of calls and of logins that failed in the hour before; the promises are 99.9 % of 30 days.",
+                    "Share of calls and of logins that failed in the hour before.",
                     (f"mlflow:calls_failed:ratio_rate1h{{{MLFLOW}}}", "calls"),
                     (f"mlflow:logins_failed:ratio_rate1h{{{MLFLOW}}}", "logins"),
                     runbook="calls.md#mlflowcallsfailingfast",
@@ -1071,7 +1071,7 @@ KEYCLOAK_BOARD = Dashboard(
                 graph(
                     "CPU",
                     units.PercentUnit,
-                    "Share of the node's CPUs that the process uses, by pod.",
+                    "Share of the CPUs that the process sees, by pod.",
                     (f"max by (pod) (process_cpu_usage{{{KEYCLOAK}}})", "{{pod}}"),
                     runbook="components.md#mlflowkeycloakslow",
                 ),

@@ -50,6 +50,11 @@ class Query(NamedTuple):
     instant: bool
     none: str
 
+    def needs(self):
+        """What has to be there besides what the stack's pods tell."""
+        sources = {"kube-state-metrics": "kube_", "kubelet": "kubelet_", "rules": "mlflow:|ALERTS"}
+        return {source for source, start in sources.items() if re.search(rf"\b({start})", self.expr)}
+
 
 class Sample(NamedTuple):
     """A line of a scrape."""

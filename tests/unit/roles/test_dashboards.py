@@ -14,7 +14,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard, units
 
 from tests.lib import REPOSITORY, dashboards, promtool, rendering
-from tests.unit.roles.test_alerts import EVERYTHING, RUNBOOKS, get_role, rules
+from tests.unit.roles.test_alerts import EVERYTHING, PROXY, RUNBOOKS, get_role, rules
 
 TEMPLATE = "mlflow-dashboards.configmap.yaml.j2"
 QUERIES = dashboards.queries()
@@ -23,6 +23,7 @@ PLACES = {
     "mlflow": {"namespace": "mlflow", "pod": "mlflow-1"},
     "minio": {"namespace": "minio", "pod": "minio-0"},
     "keycloak": {"namespace": "keycloak", "pod": "keycloak-0"},
+    "oauth2-proxy": {"namespace": "mlflow", "pod": "mlflow-oauth2-proxy-1"},
     "traefik": {"namespace": "traefik", "pod": "traefik-1"},
     "cert-manager": {},
     "sealed-secrets": {},
@@ -31,7 +32,7 @@ PLACES = {
 }
 WORDS = {"by", "on", "or", "and", "unless", "without", "ignoring", "bool", "offset", "le"}
 FUNCTIONS = {"changes", "count", "deriv", "histogram_quantile", "increase", "max", "min", "rate", "sum", "time", "topk"}
-FUNCTIONS |= {"vector"}
+FUNCTIONS |= {"absent", "predict_linear", "vector"}
 
 
 def chosen(name, metric):
@@ -204,8 +205,38 @@ def test_the_recorded_metrics_of_the_server_are_its_metrics():
 def test_records_of_rules_are_those_of_the_alerts():
     records = {each["record"] for each in rules() if "record" in each}
     assert {each.metric for each in dashboards.scraped("prometheus") if ":" in each.metric} <= records
-    labels = {each["alert"] for each in rules() if "alert" in each}
-    assert all(name.startswith("MLflow") for name in labels)
+    assert {name.partition("MLflow")[0] for name in (each["alert"] for each in rules() if "alert" in each)} == {""}
+
+
+def test_alerts_ask_for_metrics_that_there_are(known):
+    """With labels that they have."""
+    records = {each["record"] for each in rules() if "record" in each}
+    for rule in [*rules(), *rules(**PROXY)]:
+        expr = " ".join(rule["expr"].split()).replace("( ", "(").replace(" )", ")")
+        metrics = metrics_of(expr)
+        assert metrics - known.keys() - records == set(), rule
+        labels = {label for metric in metrics for label in known.get(metric, {"namespace"})}
+        assert labels_of(expr) - labels - {"exported_namespace"} == set(), rule
+
+
+def test_pages_name_metrics_that_there_are(known):
+    """In what looks like a query."""
+    starts = {metric.partition("_")[0] for metric in known if re.match("[a-z]+_", metric)}
+    pattern = re.compile(rf"\b((?:{'|'.join(starts)})_\w+)(?=[{{[])")
+    pages = [*RUNBOOKS.glob("*.md"), REPOSITORY / "docs" / "monitoring.md"]
+    named = {name for page in pages for name in pattern.findall(page.read_text())}
+    assert len(named) > 10
+    assert named - known.keys() == set()
+
+
+def test_it_is_known_what_a_query_needs():
+    needs = {}
+    for query in QUERIES:
+        for source in query.needs():
+            needs.setdefault(source, set()).add(query.panel)
+    assert {"Jobs that failed", "Pods that restarted"} <= needs["kube-state-metrics"]
+    assert {"Volumes", "Volumes that are taken", "Time until a volume is full"} == needs["kubelet"]
+    assert {"Alerts that fire", "Logins that work"} <= needs["rules"]
 
 
 # --- what they show: a real Prometheus with what components told
