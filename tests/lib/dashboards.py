@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from typing import NamedTuple
 
@@ -129,10 +130,24 @@ def scraped(name):
     return samples
 
 
-def uncommon(unit, numbers):
-    """Those of the numbers that cannot be of this unit."""
-    least, most = BOUNDS[unit]
-    return [each for each in numbers if not least <= each <= most]
+def wrong(query, series):
+    """What is wrong with what a panel shows: no data, numbers that are not of its unit, or no labels for its legend."""
+    if not series:
+        return "no data"
+    least, most = BOUNDS[query.unit]
+    numbers = [each for _labels, found in series for each in found if not least <= each <= most]
+    lacked = {
+        name for labels, _found in series for name in re.findall(r"\{\{(\w+)\}\}", query.legend) if name not in labels
+    }
+    problems = [f"not of the unit {query.unit}: {numbers[:3]}"] if numbers else []
+    return "; ".join(problems + ([f"without {', '.join(sorted(lacked))}"] if lacked else []))
+
+
+def told(series):
+    """Labels and numbers of series. NaN is none: of nothing there is no share and no quantile."""
+    found = [(labels, [float(value) for _time, value in values]) for labels, values in series]
+    kept = [(labels, [number for number in numbers if not math.isnan(number)]) for labels, numbers in found]
+    return [(labels, numbers) for labels, numbers in kept if numbers]
 
 
 class Prometheus:
@@ -166,13 +181,13 @@ class Prometheus:
         found = self._get("query", query=expr)
         if found["resultType"] == "scalar":
             return [({}, [float(found["result"][1])])]
-        return [(each["metric"], [float(each["value"][1])]) for each in found["result"]]
+        return told((each["metric"], [each["value"]]) for each in found["result"])
 
     def past(self, expr, seconds=600, step=60):
         """The series of an expression in the past: their labels, and all their numbers."""
         now = float(self._get("query", query="time()")["result"][1])
         found = self._get("query_range", query=expr, start=now - seconds, end=now, step=step)
-        return [(each["metric"], [float(value) for _time, value in each["values"]]) for each in found["result"]]
+        return told((each["metric"], each["values"]) for each in found["result"])
 
     def choices(self, name):
         """The variables of a dashboard, for every value that Prometheus has; for several at once too, where one may."""
@@ -189,3 +204,11 @@ class Prometheus:
         """What a panel shows: the series of its query for these values of variables."""
         expr = filled(query.expr, chosen, windows)
         return self.newest(expr) if query.instant else self.past(expr)
+
+    def shown(self, windows=None):
+        """What all panels show for every value of their variables: queries, the values, and the series."""
+        for name in names():
+            for chosen in self.choices(name):
+                for query in queries():
+                    if query.dashboard == name:
+                        yield query, chosen, self.answer(query, chosen, windows)

@@ -300,18 +300,11 @@ def prometheus(tmp_path_factory):
             process.terminate()
 
 
-@pytest.mark.parametrize("name", dashboards.names())
-def test_panels_have_data(name, prometheus):
+def test_panels_have_data(prometheus):
     """Of their units, for every value of their variables, and with what their legends name."""
-    (values,) = prometheus.choices(name)
-    assert values == {each: values[each] for each in dashboards.variables(name)}
-    for query in [each for each in QUERIES if each.dashboard == name]:
-        answer = prometheus.answer(query, values)
-        assert answer, query
-        for labels, numbers in answer:
-            assert dashboards.uncommon(query.unit, numbers) == [], query
-            missing = set(re.findall(r"\{\{(\w+)\}\}", query.legend)) - labels.keys()
-            assert missing == set(), query
+    shown = list(prometheus.shown())
+    assert [query for query, _chosen, _series in shown] == QUERIES
+    assert {query: wrong for query, _chosen, series in shown if (wrong := dashboards.wrong(query, series))} == {}
 
 
 def test_panels_of_another_stack_have_none(prometheus):
@@ -332,7 +325,11 @@ def test_what_is_wrong_is_seen(prometheus):
     with pytest.raises(ValueError, match="parse error"):
         prometheus.newest("sum(")
     assert prometheus.newest("nothing_of_this_name") == []
-    assert dashboards.uncommon("percentunit", [0, 1, 99.9]) == [99.9]
+    assert prometheus.newest("vector(0) / vector(0)") == []
+    query = query._replace(unit="percentunit", legend="{{route}}")
+    assert dashboards.wrong(query, [({"route": "/api"}, [0, 1])]) == ""
+    assert dashboards.wrong(query, []) == "no data"
+    assert dashboards.wrong(query, [({}, [1, 99.9])]) == "not of the unit percentunit: [99.9]; without route"
 
 
 # --- the object of a stack
