@@ -11,7 +11,7 @@ import requests
 from tests.lib import REPOSITORY
 
 FOLDER = REPOSITORY / "roles" / "mlflow" / "files" / "dashboards"
-# What components told when they were scraped, or tell by their sources: metrics that a dashboard may use.
+# What components told when they were scraped, or would by their sources, as each file says: metrics that may be used.
 SCRAPES = REPOSITORY / "tests" / "lib" / "scrapes"
 # What Grafana fills in itself.
 WINDOWS = {"$__rate_interval": "5m", "$__range": "1h"}
