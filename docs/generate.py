@@ -1,6 +1,6 @@
 """Write docs/variables.md from the roles' argument specs, and the table of docs/network.md from their manifests.
 
-With --check, only tell whether both are up to date.
+Also writes the dashboards of docs/dashboards.py. With --check, only tell whether all are up to date.
 
 The argument specs are the one reference of variables. aar-doc writes a table a role too, but it asks for
 operating-system platforms, which these roles have none of, and repeats the table for every entry point.
@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 PAGE = ROOT / "docs" / "variables.md"
 NETWORK = ROOT / "docs" / "network.md"
+DASHBOARDS = ROOT / "roles" / "mlflow" / "files" / "dashboards"
 # The inventory of the table of flows, which has most of them; docs/network.md shows it.
 EXAMPLE = re.compile(r"(?<=<!-- inventory of the table -->\n```yaml\n).*?(?=```\n)", re.DOTALL)
 TABLE = re.compile(r"(?<=<!-- made by docs/generate.py -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
@@ -159,20 +160,33 @@ def network() -> str:
     return TABLE.sub(lambda _match: table, text)
 
 
+def dashboards() -> dict[Path, str]:
+    """Give the dashboards by their files."""
+    from docs.dashboards import files  # noqa: PLC0415  needs the path that is set above
+
+    return {DASHBOARDS / name: text for name, text in files().items()}
+
+
 def main() -> int:
-    """Write the pages, or compare them."""
+    """Write the files, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     check = parser.parse_args().check
     outdated = []
-    for path, wanted in ((PAGE, page()), (NETWORK, network())):
-        if path.exists() and path.read_text() == wanted:
+    wanted = {PAGE: page(), NETWORK: network(), **dashboards()}
+    for path in {*wanted, *DASHBOARDS.glob("*")}:
+        if path.exists() and path.read_text() == wanted.get(path):
             continue
-        outdated.append(f"docs/{path.name}")
-        if not check:
-            path.write_text(wanted)
+        outdated.append(str(path.relative_to(ROOT)))
+        if check:
+            continue
+        path.parent.mkdir(exist_ok=True, parents=True)
+        if path in wanted:
+            path.write_text(wanted[path])
+        else:
+            path.unlink()
     if check and outdated:
-        print(f"{' and '.join(outdated)} out of date: run python docs/generate.py", file=sys.stderr)
+        print(f"{' and '.join(sorted(outdated))} out of date: run python docs/generate.py", file=sys.stderr)
         return 1
     return 0
 

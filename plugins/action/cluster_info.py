@@ -49,6 +49,9 @@ MONITORS = {
     "PodMonitor": f"/apis/{MONITORING}/v1/podmonitors",
     "PrometheusRule": f"/apis/{MONITORING}/v1/prometheusrules",
 }
+CONFIG_MAPS = "/api/v1/configmaps"
+# What the sidecar of Grafana's charts looks for.
+DASHBOARDS = {"labelSelector": f"{OURS},grafana_dashboard"}
 AUTOSCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 CERTIFICATES = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/certificates.{CERT_MANAGER}"
@@ -247,7 +250,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
             routes += named("BackendTLSPolicy", f"{GATEWAY_GROUP}/v1", policed)
         gateways = items("gateways", GATEWAYS)
         gateway_classes = items("gateway_classes", GATEWAY_CLASSES, accept=NAMES_ONLY, query=ours)
-    monitors = []
+    monitors = named("ConfigMap", "v1", items("monitors", CONFIG_MAPS, query=DASHBOARDS, accept=NAMES_ONLY))
     for kind, path in MONITORS.items() if MONITORING in groups else ():
         monitors += named(kind, f"{MONITORING}/v1", items("monitors", path, query=ours))
     nodes = items("pod_networks", "/api/v1/nodes") if pod_networks else []

@@ -21,7 +21,8 @@ def with_monitors(
         components: as roles register them.
         settings: C(operator), whether Prometheus finds its targets by objects of its operator, and C(labels), further
             labels of these.
-        existing: PodMonitors and PrometheusRules of the collection in the cluster, as manifests without content.
+        existing: PodMonitors, PrometheusRules and ConfigMaps of dashboards of the collection in the cluster, as
+            manifests without content.
 
     Returns:
         The components, with manifests as C(monitor_objects), and more C(switched_off).
@@ -35,7 +36,7 @@ def with_monitors(
             one
             for one in existing
             if one["metadata"]["namespace"] == each["namespace"]
-            and not (settings["operator"] and one["kind"] == "PrometheusRule")
+            and not (settings["operator"] and one["kind"] in ("ConfigMap", "PrometheusRule"))
             and (one["kind"], one["metadata"]["name"]) not in kept
         ]
         added.append({**each, "monitor_objects": made, "switched_off": [*(each.get("switched_off") or []), *left]})

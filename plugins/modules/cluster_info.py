@@ -200,8 +200,10 @@ routes:
       metadata: {namespace: mlflow, name: mlflow}
 monitors:
   description:
-    - PodMonitors and PrometheusRules that the roles of this collection have made, in the form of RV(routes).
-    - They are identified by the same label, and looked for where RV(api_groups) has C(monitoring.coreos.com).
+    - PodMonitors, PrometheusRules and ConfigMaps of dashboards that the roles of this collection have made, in the form
+      of RV(routes).
+    - They are identified by the same label. PodMonitors and PrometheusRules are looked for where RV(api_groups) has
+      C(monitoring.coreos.com).
   returned: success
   type: list
   elements: dict

@@ -703,8 +703,11 @@ def test_pods_are_annotated_where_that_is_asked_for(way):
     ("way", "gone"),
     [
         ("operator", ["PodMonitor/of-old"]),
-        ("annotations", ["PodMonitor/mlflow", "PodMonitor/of-old", "PrometheusRule/mlflow"]),
-        ("none", ["PodMonitor/mlflow", "PodMonitor/of-old", "PrometheusRule/mlflow"]),
+        (
+            "annotations",
+            ["PodMonitor/mlflow", "PodMonitor/of-old", "PrometheusRule/mlflow", "ConfigMap/mlflow-dashboards"],
+        ),
+        ("none", ["PodMonitor/mlflow", "PodMonitor/of-old", "PrometheusRule/mlflow", "ConfigMap/mlflow-dashboards"]),
     ],
 )
 def test_what_another_way_left_is_removed(way, gone):
@@ -716,6 +719,8 @@ def test_what_another_way_left_is_removed(way, gone):
             ("PodMonitor", "mlflow", "of-old"),
             ("PodMonitor", "other", "of-old"),
             ("PrometheusRule", "mlflow", "mlflow"),
+            ("ConfigMap", "mlflow", "mlflow-dashboards"),
+            ("ConfigMap", "other", "mlflow-dashboards"),
         )
     ]
     options = EVERYTHING | {"platform_monitoring": way, "platform_cluster": rendering.CLUSTER | {"monitors": there}}

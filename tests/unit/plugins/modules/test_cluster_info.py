@@ -102,7 +102,7 @@ def test_tells_what_a_playbook_must_know(live, run, check):
         "priority_classes": ["high"],
         "unreadable": [],
     }
-    assert len(live.requests) == 12
+    assert len(live.requests) == 13
     assert f"GET {POLICIES}?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dmlops.mlflow" in live.requests
     assert live.writes() == []
     assert "the-token-of-the-tests" not in result["_output"]
@@ -249,12 +249,24 @@ def test_policies_of_a_gateway(live, run):
 
 
 def test_monitors(live, run):
-    """They are looked for where the cluster has the Prometheus operator."""
+    """Those of the Prometheus operator are looked for where the cluster has it, dashboards in any case."""
+    labels = {"app.kubernetes.io/managed-by": "mlops.mlflow", "grafana_dashboard": "1"}
+    path = "/api/v1/namespaces/mlflow/configmaps"
+    live.store(f"{path}/mlflow-dashboards", {"metadata": {"labels": labels}})
+    live.store(f"{path}/of-the-collection", {"metadata": {"labels": {"app.kubernetes.io/managed-by": "mlops.mlflow"}}})
+    live.store(f"{path}/of-others", {"metadata": {"labels": {"grafana_dashboard": "1"}}})
+    dashboards = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": "mlflow", "name": "mlflow-dashboards"},
+    }
+    assert run("cluster_info")["monitors"] == [dashboards]
     live.answers["GET /apis"] = (200, {"groups": [{"name": "monitoring.coreos.com"}]})
     for kind, path in cluster_info.MONITORS.items():
         live.answers[f"GET {path}"] = (200, {"items": [{"metadata": {"namespace": "mlflow", "name": kind.lower()}}]})
     result = run("cluster_info")
-    assert result["monitors"] == [
+    assert result["monitors"][0] == dashboards
+    assert result["monitors"][1:] == [
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": kind,
