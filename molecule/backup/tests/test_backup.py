@@ -21,8 +21,8 @@ LIST = "playbooks/backups.yml"
 RESTORE = "playbooks/restore.yml"
 PRACTISE = "playbooks/drill.yml"
 OTHERS = ("traefik", "cert_manager")
-# Issued again where they are lost: certificates, and the credentials of backups, which the user keeps.
-KEPT = re.compile(r"^(?!mlflow-backup/|[^/]+/[^/]+-tls/)")
+# Of the rest, certificates are issued again where they are lost, and what leads to the backups is supplied again.
+KEPT = re.compile(r"^(?!mlflow-backup/|[^/]+/(?:[^/]+-tls|backup-ca)/)")
 # What an account may do, and a key that encrypts data.
 KNOWN = {
     "mlflow/mlflow-encryption-keys/gateway-passphrase",
