@@ -101,7 +101,7 @@ def changed(stack, key, command):
         ((*CONFIRMED, "-e", "backup_s3_endpoint=https://minio.elsewhere-minio.svc:9443"), "9443"),
         ((*CONFIRMED, "-e", "backup_s3_bucket=missing"), "missing"),
         ((*CONFIRMED, "-e", "backup_s3_prefix=of/another"), "There is no whole backup at the destination"),
-        ((*CONFIRMED, "-e", "backup_s3_ca_secret="), "certificate"),
+        ((*CONFIRMED, "-e", "backup_s3_ca_secret="), "platform_credentials has backup-ca"),
         ((*CONFIRMED, "-e", WRONG_KEY), "has another value of passphrase"),
     ],
     ids=lambda value: None if isinstance(value, str) else "-".join(value[1::2])[:60],
