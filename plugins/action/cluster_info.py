@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import (
+    FIELD_MANAGER,
     Api,
-    ApiError,
     KubeError,
     auth_argument_spec,
+)
+from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.listing import (
+    DEPLOYMENTS,
+    MANAGED_BY,
+    OURS,
+    STATEFUL_SETS,
+    VOLUMES,
+    Listing,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.quantity import mebibytes
 from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.workload import judge
@@ -36,12 +43,6 @@ GATEWAY_KINDS = f"/apis/{GATEWAY_GROUP}/v1"
 BACKEND_POLICIES = f"/apis/{GATEWAY_GROUP}/v1/backendtlspolicies"
 # Nodes have a part each of the network of pods, which is at least this large as a rule.
 WHOLE_NETWORKS = {4: 16, 6: 56}
-DEPLOYMENTS = "/apis/apps/v1/deployments"
-STATEFUL_SETS = "/apis/apps/v1/statefulsets"
-VOLUMES = "/api/v1/persistentvolumeclaims"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-MANAGER = "mlops.mlflow"
-OURS = f"{MANAGED_BY}={MANAGER}"
 SEALED_SECRETS = f"/apis/{API_VERSION}/sealedsecrets"
 CERT_MANAGER = "cert-manager.io"
 MONITORING = "monitoring.coreos.com"
@@ -199,21 +200,8 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     Raises:
         KubeError: The cluster cannot be used.
     """
-    unreadable: list[str] = []
-
-    def readable(result: str, read: Callable[[], Any]) -> Any:
-        try:
-            return read()
-        except ApiError as error:
-            if error.status == 403:
-                unreadable.append(result)
-            elif error.status != 404:  # another definition of the API group
-                raise
-            return None
-
-    def items(result: str, path: str, **how: Any) -> list[dict[str, Any]]:
-        return readable(result, lambda: api.json("GET", path, **how).get("items")) or []
-
+    listing = Listing(api)
+    readable, items = listing.read, listing.items
     version = api.get("/version")
     if "gitVersion" not in version:
         raise KubeError(
@@ -235,7 +223,7 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
     deployments = items("deployments", DEPLOYMENTS, query=ours) if sealing or issuing else []
     cluster_issuers = items("issuers", f"{issuing}/clusterissuers", accept=NAMES_ONLY) if issuing else []
     local_issuers = items("issuers", f"{issuing}/issuers", accept=NAMES_ONLY) if issuing else []
-    own_issuers = [each for each in local_issuers if managed_by(each) == MANAGER]
+    own_issuers = [each for each in local_issuers if managed_by(each) == FIELD_MANAGER]
     certificates = items("certificates", f"{issuing}/certificates", query=ours) if issuing else []
     definition = readable("cert_manager", lambda: api.json("GET", CERTIFICATES)) if issuing else None
     ingress_classes = items("ingress_classes", INGRESS_CLASSES)
@@ -288,5 +276,5 @@ def look(api: Api, pod_networks: bool = False) -> dict[str, Any]:
         "pod_networks": networks_of_pods(nodes),
         "autoscalers": places(autoscalers),
         "priority_classes": sorted(each["metadata"]["name"] for each in priority_classes),
-        "unreadable": list(dict.fromkeys(unreadable)),
+        "unreadable": listing.unreadable,
     }

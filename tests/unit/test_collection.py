@@ -38,7 +38,7 @@ def test_it_is_the_installed_one_that_is_found(collection):
     ]
 
 
-@pytest.mark.parametrize("folder", ["meta", "playbooks", "plugins", "roles"])
+@pytest.mark.parametrize("folder", ["extensions", "meta", "playbooks", "plugins", "roles"])
 def test_no_file_is_left_out(collection, folder):
     def files(place):
         found = {path.relative_to(place) for path in (place / folder).rglob("*") if path.is_file()}

@@ -161,6 +161,20 @@ def verify(values: Mapping[str, bytes], wanted: Certificate, at: datetime.dateti
             raise CertificateError(f"has a certificate in {CERTIFICATE} for {its}, and not for {host}")
 
 
+def validity(text: bytes) -> tuple[datetime.datetime, datetime.datetime]:
+    """Give from when to when a certificate is valid, the first of its file.
+
+    Raises:
+        CertificateError: It is none.
+    """
+    library = _library()
+    try:
+        certificate = library.x509.load_pem_x509_certificates(text)[0]
+    except library.unreadable:
+        raise CertificateError("is no certificate in PEM form") from None
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
 def stays(values: Mapping[str, bytes], wanted: Certificate, authority: Bundle, at: datetime.datetime) -> bool:
     """Tell whether a certificate that was issued here is as requested, and more than a third of its life is left.
 

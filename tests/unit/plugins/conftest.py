@@ -109,7 +109,7 @@ class FakeCluster:
         below = [thing for each, thing in self.objects.items() if every.fullmatch(each.rpartition("/")[0])]
         *_unused, above, last = path.split("/")
         if below or (last.endswith("s") and above not in SINGLE):
-            # "key=value", "key", or "key in (one,two)", which has commas of its own.
+            # "key=value", "key", "!key", or "key in (one,two)", which has commas of its own.
             for pair in re.split(r",(?![^(]*\))", (query.get("labelSelector") or [""])[0]):
                 key, equals, value = pair.partition("=")
                 key, several, values = key.partition(" in ")
@@ -118,11 +118,21 @@ class FakeCluster:
                     each
                     for each in below
                     for labels in [each["metadata"].get("labels") or {}]
-                    if not key or (labels.get(key) in known if equals or several else key in labels)
+                    if not key
+                    or (
+                        key[1:] not in labels
+                        if key[0] == "!"
+                        else labels.get(key) in known
+                        if equals or several
+                        else key in labels
+                    )
                 ]
             for pair in query.get("fieldSelector") or []:
-                uid = pair.partition("=")[2]
-                below = [each for each in below if each["involvedObject"]["uid"] == uid]
+                field, _equals, value = pair.partition("=")
+                of = {"type": lambda each: each.get("type", "Opaque")}.get(
+                    field, lambda each: each["involvedObject"]["uid"]
+                )
+                below = [each for each in below if of(each) == value]
             return 200, {"kind": "List", "items": below}
         return self._status(404, "NotFound", f"{path} not found")
 

@@ -2,8 +2,11 @@
 
 import functools
 import json
+import pathlib
 import re
 
+import ansiblelint
+import jsonschema
 import pytest
 import yaml
 
@@ -774,3 +777,67 @@ def test_the_configuration_of_the_page_finds_all_pods(tmp_path):
             verified = endpoint.get("tlsConfig", {}).get("serverName")
             assert not verified or (verified in text and f"regex: {endpoint['port']}," in text)
             assert verified or f"{monitor['metadata']['name']};" in text
+
+
+# --- Event-Driven Ansible ---------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def rulebook():
+    """What is done about alerts without anybody."""
+    return yaml.safe_load((REPOSITORY / "extensions" / "eda" / "rulebooks" / "alerts.yml").read_text())
+
+
+def ruleset():
+    """Its only set of rules."""
+    (found,) = rulebook()
+    return found
+
+
+def test_the_rulebook_is_one():
+    schema = pathlib.Path(ansiblelint.__file__).with_name("schemas") / "rulebook.json"
+    jsonschema.validate(rulebook(), json.loads(schema.read_text()))
+
+
+def test_alerts_of_the_rulebook_exist():
+    named = set(re.findall(r'alertname == "(\w+)"', str(rulebook())))
+    known = alerts()
+    assert named
+    assert named <= {rule["alert"] for rule in known}
+    jobs = set(re.findall(r'job_name == "(\w+)"', str(rulebook())))
+    assert jobs
+    assert jobs <= {rule["labels"].get("job_name") for rule in known}
+    # The last rule takes the others.
+    (prefix,) = re.findall(r'alertname is match\("(\w+)"\)', ruleset()["rules"][-1]["condition"])
+    assert [rule["alert"] for rule in known if not rule["alert"].startswith(prefix)] == []
+
+
+def test_an_alert_is_told_of_its_namespace_where_the_rulebook_asks_for_it():
+    """Rules that ask for MLflow's namespace name alerts that have it."""
+    for rule in ruleset()["rules"]:
+        if "mlflow_namespace" in rule["condition"]:
+            for name in re.findall(r'alertname == "(\w+)"', rule["condition"]):
+                found = [each["expr"] for each in alerts() if each["alert"] == name]
+                assert found
+                assert all("by (namespace)" in expr and 'namespace="mlflow"' in expr for expr in found), name
+
+
+def test_the_rulebook_runs_what_is_safe_and_documented():
+    page = (REPOSITORY / "docs" / "status.md").read_text()
+    ran = []
+    for rule in ruleset()["rules"]:
+        assert 'event.alert.status == "firing"' in rule["condition"], rule["name"]
+        assert rule["throttle"]["once_within"], rule["name"]
+        for name in re.findall(r'alertname == "(\w+)"', rule["condition"]):
+            assert f"`{name}`" in page, name
+        (action,) = rule["actions"]
+        # Nothing of an alert, and nothing else than the playbook's own variables.
+        assert list(action["run_playbook"]) == ["name"], rule["name"]
+        collection, _dot, playbook = action["run_playbook"]["name"].rpartition(".")
+        assert collection == "mlops.mlflow"
+        assert (REPOSITORY / "playbooks" / f"{playbook}.yml").exists()
+        assert f"`mlops.mlflow.{playbook}`" in page
+        ran.append(playbook)
+    assert ran == ["backup", "drill", "site", "status"]
+    (converges,) = [rule for rule in ruleset()["rules"] if "mlops.mlflow.site" in str(rule["actions"])]
+    assert converges["condition"].startswith("vars.mlflow_converges == true and ")

@@ -16,7 +16,9 @@ from ansible_collections.mlops.mlflow.plugins.module_utils.k8s.client import aut
 SHARED = {*auth_argument_spec(), "vault"}
 
 
-@pytest.mark.parametrize("name", ["cluster_info", "credentials", "keycloak_realm", "sealing_keys", "workload_wait"])
+@pytest.mark.parametrize(
+    "name", ["cluster_info", "credentials", "keycloak_realm", "sealing_keys", "stack_info", "workload_wait"]
+)
 def test_documented_options_are_those_that_it_takes(name: str) -> None:
     plugins = "ansible_collections.mlops.mlflow.plugins"
     documented = yaml.safe_load(importlib.import_module(f"{plugins}.modules.{name}").DOCUMENTATION)
