@@ -7,6 +7,7 @@ import hashlib
 import json
 import statistics
 import subprocess
+import sys
 import time
 import urllib.parse
 
@@ -48,6 +49,7 @@ FILL = f"""
 # The last line is how many milliseconds it took.
 TIMED = "begun=$(date +%s%N); {} >&2; echo $(( ($(date +%s%N) - begun) / 1000000 ))"
 VOLUME = "/var/lib/postgresql/data"
+TRASH = "/data/.minio.sys/tmp/.trash"
 MC = """
     set -e
     cat /etc/backup-tls/ca.crt $([ ! -e /etc/backup-ca/ca.crt ] || echo /etc/backup-ca/ca.crt) >/tmp/ca.crt
@@ -105,7 +107,15 @@ class Bench:
         asked = {"experiment": self.experiment, "runs": runs, "mebibytes": mebibytes}
         said = self.execute("python", "python", "-c", text, text=json.dumps(asked))
         found = json.loads(said.splitlines()[-1])
+        if not mebibytes:
+            self.emptied("source")
         return found["objects"], found["bytes"]
+
+    def emptied(self, which):
+        """Remove what the source's or the destination's MinIO keeps for some minutes of what was removed."""
+        namespace = urllib.parse.urlsplit(self.config[which]["endpoint"]).hostname.split(".")[1]
+        words = ("-n", namespace, "exec", "minio-0", "--", "sh", "-c", f"rm -rf {TRASH} && mkdir {TRASH}")
+        self.stack.kubectl(*words, check=False)
 
     def forget(self):
         """Remove the runs and their artifacts."""
@@ -161,6 +171,7 @@ class Bench:
         """Remove all objects below a place, as MinIO's client writes it, with their versions."""
         with contextlib.suppress(server.ServerError):
             self.mc(f"mc rm --quiet --recursive --force --versions {place}/")
+            self.emptied("destination")
 
     def postgres(self, script):
         """Run a script in PostgreSQL's pod; return its seconds."""
@@ -298,25 +309,31 @@ class Bench:
 def _backups(bench, prefix):
     """Measure a whole backup, another one with nothing new, restores, and the plain tools; return seconds by name."""
     found = {}
+
+    def keep(name, seconds):
+        found[name] = seconds
+        print(f"  {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+
     bench.stack.sql("postgres", "CHECKPOINT")
     bench.execute("python", "sync")
     bench.job()
-    found["whole"], found["steps"] = bench.wait()
+    whole, found["steps"] = bench.wait()
+    keep("whole", whole)
     source, destination = bench.config["source"]["bucket"], bench.config["destination"]["bucket"]
     copied = f"destination/{destination}/{prefix}-mirror"
     with bench.replication():
         bench.stack.sql("postgres", "CHECKPOINT")
-        found["pg_basebackup"] = bench.postgres(f"pg_basebackup -U postgres -D {VOLUME}/bench -c fast -X stream")
+        keep("pg_basebackup", bench.postgres(f"pg_basebackup -U postgres -D {VOLUME}/bench -c fast -X stream"))
     bench.execute("python", "sync")
-    found["mc mirror"] = bench.mc(f"mc mirror --quiet source/{source} {copied}")
+    keep("mc mirror", bench.mc(f"mc mirror --quiet source/{source} {copied}"))
     bench.job()
-    found["again"], _steps = bench.wait()
-    found["mc mirror again"] = bench.mc(f"mc mirror --quiet source/{source} {copied}")
-    found["restore of databases"] = bench.restore_databases()
+    keep("again", bench.wait()[0])
+    keep("mc mirror again", bench.mc(f"mc mirror --quiet source/{source} {copied}"))
+    keep("restore of databases", bench.restore_databases())
     bench.artifacts(0)
-    found["restore of artifacts"] = bench.restore_artifacts()
+    keep("restore of artifacts", bench.restore_artifacts())
     bench.artifacts(0)
-    found["mc mirror back"] = bench.mc(f"mc mirror --quiet {copied} source/{source}")
+    keep("mc mirror back", bench.mc(f"mc mirror --quiet {copied} source/{source}"))
     bench.clear(copied)
     return found
 
