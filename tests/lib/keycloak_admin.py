@@ -26,17 +26,15 @@ class Keycloak:
 
     def version(self):
         """Return the version that serves."""
-        headers = {"Authorization": f"Bearer {self.admins}"}
-        answer = requests.get(f"{self._url}/admin/serverinfo", headers=headers, timeout=60)
-        answer.raise_for_status()
-        return answer.json()["systemInfo"]["version"]
+        return self._admin("GET", "serverinfo").json()["systemInfo"]["version"]
 
     def ask(self, method, path, body=None, realm=None):
         """Send a request on a realm to Keycloak's admin API."""
+        return self._admin(method, f"realms/{realm or self._name}/{path}", body)
+
+    def _admin(self, method, path, body=None):
         headers = {"Authorization": f"Bearer {self.admins}"}
-        answer = requests.request(
-            method, f"{self._url}/admin/realms/{realm or self._name}/{path}", json=body, headers=headers, timeout=60
-        )
+        answer = requests.request(method, f"{self._url}/admin/{path}", json=body, headers=headers, timeout=60)
         answer.raise_for_status()
         return answer
 
