@@ -266,6 +266,11 @@ class Drill:
             for key, value in (secret.data or {}).items()
         }
 
+    def backups(self):
+        """Return the IDs of the backups that are listed as whole."""
+        listed = self.run("playbooks/backups.yml").expect_success("the list of backups")
+        return set(re.findall(r"(\d{8}T\d{6}Z)  whole", listed.output))
+
     def use(self, what):
         """Log in as both users and work as a client; return a run's ID."""
         stack = self.stack

@@ -240,14 +240,9 @@ def kill(stack, former=""):
     return name
 
 
-def whole(drill):
-    """The IDs of the backups that are listed as whole."""
-    return set(re.findall(r"(\d{8}T\d{6}Z)  whole", drill.run("playbooks/backups.yml").expect_success("a list").output))
-
-
 @pytest.mark.parametrize("kills", [1, 2])
 def test_a_backup_that_is_killed_is_made_again_or_none(drill, before, kills):
-    stack, known = drill.stack, whole(drill)
+    stack, known = drill.stack, drill.backups()
 
     def killed():
         former = ""
@@ -256,12 +251,12 @@ def test_a_backup_that_is_killed_is_made_again_or_none(drill, before, kills):
 
     done, _none = together(lambda: drill.run(BACKUP), killed)
     if kills == 1:
-        assert whole(drill) == known | {made(done.expect_success("a backup whose pod was killed"))}
+        assert drill.backups() == known | {made(done.expect_success("a backup whose pod was killed"))}
     else:
         assert done.code != 0
-        assert whole(drill) == known
+        assert drill.backups() == known
         newest = made(drill.run(BACKUP).expect_success("the next backup"))
-        assert whole(drill) == known | {newest}
+        assert drill.backups() == known | {newest}
     drill.run(RESTORE, *LATEST, "--check").expect_success("a check of the newest backup")
     before.check()
 

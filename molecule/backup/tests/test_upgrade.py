@@ -302,8 +302,7 @@ def test_one_that_is_killed_and_run_again_loses_nothing(upgrading, chosen):
 
 
 def test_a_restore_leads_back_to_the_former_versions(upgrading, chosen):
-    listed = upgrading.run("playbooks/backups.yml").expect_success("the list of backups")
-    first = min(re.findall(r"(\d{8}T\d{6}Z)  whole", listed.output))
+    first = min(upgrading.backups())
     chosen.use(**Made.former)
     restored = upgrading.run(RESTORE, "-e", f"platform_restore={first}", "-e", "platform_confirm=kind")
     restored.expect_success(f"the restore of {first}")
