@@ -12,6 +12,7 @@ import subprocess
 import uuid
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -245,6 +246,72 @@ def test_an_object_overwritten_by_one_of_the_same_size_is_copied(places):
         ].read()
         == b"first!"
     )
+
+
+def refuse(*_arguments, **_more):
+    raise AssertionError("this is not the way that was expected")
+
+
+NAMES = ["1/a b+c", "1/%41", "1/é/模型", "1/x=1&y?z#f", "1/~'(!)*", "empty"]
+
+
+def test_small_objects_of_any_name_are_copied_by_two_requests(places, monkeypatch):
+    source, copy = places
+    copy.keep_versions()
+    for number, key in enumerate(reversed(NAMES)):
+        source.client.put_object(Bucket=source.name, Key=key, Body=bytes(number), ContentType="text/plain")
+    expected = contents(source)
+    with monkeypatch.context() as patched:
+        for bucket in places:
+            patched.setattr(bucket.client, "put_object", refuse)
+        first, counts = copied(source, copy)
+    assert counts.copied == len(NAMES)
+    assert contents(copy.below("objects")) == expected
+    assert copy.client.head_object(Bucket=copy.name, Key="stack/objects/1/a b+c")["ContentType"] == "text/plain"
+    for key in NAMES:
+        source.write(key, b"another")
+    copied(source, copy, first)
+    for key in NAMES:
+        source.remove(key)
+    with monkeypatch.context() as patched:
+        for bucket in places:
+            patched.setattr(bucket.client, "get_object", refuse)
+        assert buckets.copy_back(copy.below("objects"), source, first, buckets.Counts()) == []
+    assert contents(source) == expected
+
+
+def no_connection(*_arguments, **_more):
+    raise EndpointConnectionError(endpoint_url="a store that is away")
+
+
+def cut_off(bucket, method, key, **more):
+    found = SEND(bucket, method, key, **more)
+    if method == "GET":
+        found.raw.length_remaining += 1
+    return found
+
+
+def refused(bucket, method, key, **more):
+    return SEND(bucket, method, key, **more | {"params": {"uploadId": "none"}})
+
+
+def replaced(bucket, method, key, **more):
+    if method == "GET":
+        bucket.write(key, bytes(buckets.PART + 1))
+    return SEND(bucket, method, key, **more)
+
+
+SEND = buckets.Bucket.send
+
+
+@pytest.mark.parametrize("send", [no_connection, cut_off, refused, replaced])
+def test_what_two_requests_do_not_copy_is_copied_by_the_client(places, monkeypatch, send):
+    source, copy = places
+    put(source, one=b"1")
+    monkeypatch.setattr(buckets.Bucket, "send", send)
+    (done,) = copied(source, copy)[0]
+    assert contents(copy.below("objects")) == contents(source)
+    assert done.size == len(contents(source)["one"])
 
 
 def test_what_was_removed_stays_in_the_copy_and_is_in_no_later_list(places):

@@ -17,14 +17,21 @@ import json
 import os
 import pathlib
 import time
+import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import boto3
+import urllib3.exceptions
 from boto3.s3.transfer import TransferConfig
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.client import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ReadTimeoutError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
 
 from mlops_mlflow_server.databases import Failure, say
 
@@ -33,6 +40,8 @@ WORKERS = 8
 PART = 8 << 20
 MOST_PARTS = 9000  # S3 takes 10000
 ATTEMPTS = 4
+TIMEOUTS = 10, 60  # of a connection and of a read, in seconds
+CONNECTIONS = 4 * WORKERS
 PROGRESS_SECONDS = 15
 
 
@@ -88,11 +97,18 @@ class Bucket:
                 # Stores other than AWS refuse the newer checksums.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
-                connect_timeout=10,
-                read_timeout=60,
-                max_pool_connections=4 * WORKERS,
+                connect_timeout=TIMEOUTS[0],
+                read_timeout=TIMEOUTS[1],
+                max_pool_connections=CONNECTIONS,
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             ),
+        )
+        self._signer = S3SigV4Auth(Credentials(key, secret), "s3", region)
+        self._session = URLLib3Session(
+            verify=ca_file or True,
+            proxies=get_environ_proxies(self.client.meta.endpoint_url),
+            timeout=TIMEOUTS,
+            max_pool_connections=CONNECTIONS,
         )
 
     def below(self, path: str) -> "Bucket":
@@ -118,6 +134,23 @@ class Bucket:
             return self.open(key).read()
         except FileNotFoundError:
             return None
+
+    def send(self, method: str, key: str, *, stream: bool = False, **request: Any) -> AWSResponse:
+        """Send a request for an object once, and return the answer, whatever its status is.
+
+        botocore's client takes as long for a request as the content of an artifact does.
+
+        Args:
+            method: `GET` or `PUT`.
+            key: its key.
+            stream: whether the caller reads the content.
+            request: further arguments of botocore's request.
+        """
+        url = f"{self.client.meta.endpoint_url}/{self.name}/{urllib.parse.quote(self.prefix + key)}"
+        asked = AWSRequest(method=method, url=url, stream_output=stream, **request)
+        asked.context["client_config"] = self.client.meta.config
+        self._signer.add_auth(asked)
+        return self._session.send(asked.prepare())
 
     def write(self, key: str, content: bytes) -> None:
         """Write a small object."""
@@ -243,6 +276,30 @@ def in_parts(size: int) -> TransferConfig:
     return config
 
 
+def at_once(source: Bucket, target: Bucket, one: Object, version: str = "") -> Object | None:
+    """Copy an object of one part by two requests; return None where this is not done, for whatever reason.
+
+    Args and what it returns are those of `transfer`.
+    """
+    if one.size > PART:
+        return None
+    try:
+        found = source.send("GET", one.key, stream=True, params={"versionId": version} if version else {})
+        with contextlib.closing(found.raw):
+            if found.status_code != 200 or int(found.headers.get("Content-Length", PART + 1)) > PART:
+                return None
+            body = found.raw.read()
+        kind = found.headers.get("Content-Type", "application/octet-stream")
+        written = target.send("PUT", one.key, data=body, headers={"Content-Type": kind})
+    except (BotoCoreError, urllib3.exceptions.HTTPError, OSError):
+        return None
+    if written.status_code != 200:
+        return None
+    return Object(
+        one.key, len(body), found.headers["ETag"], one.modified, written.headers.get("x-amz-version-id") or ""
+    )
+
+
 def transfer(source: Bucket, target: Bucket, one: Object, version: str = "") -> Object | None:
     """Copy one object.
 
@@ -258,6 +315,8 @@ def transfer(source: Bucket, target: Bucket, one: Object, version: str = "") -> 
     Raises:
         Failure: it could not be copied.
     """
+    if done := at_once(source, target, one, version):
+        return done
     whose = {"Bucket": source.name, "Key": source.prefix + one.key, **({"VersionId": version} if version else {})}
     for attempt in range(1, ATTEMPTS + 1):
         try:
