@@ -141,7 +141,7 @@ def summarize(drill: Drill, what: str, answers: list[Answer]) -> tuple[list[str]
     longest = max(answer.seconds for answer in answers)
     drill.say(
         f"  {what}: of {len(answers)} requests {sum(bool(answer.failed) for answer in answers)} were tried again "
-        f"({kinds or 'no attempt failed'}), {len(lost)} were lost, and the longest took {longest:.1f} s"
+        f"({kinds or 'no attempt failed'}), {len(lost)} were given up, and the longest took {longest:.1f} s"
     )
     return failed, lost
 
