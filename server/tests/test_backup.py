@@ -297,7 +297,7 @@ def refused(bucket, method, key, **more):
 
 def replaced(bucket, method, key, **more):
     if method == "GET":
-        bucket.write(key, bytes(buckets.PART + 1))
+        bucket.write(key, bytes(buckets.WHOLE + 1))
     return SEND(bucket, method, key, **more)
 
 

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import pathlib
+import threading
 import time
 import urllib.parse
 import zlib
@@ -35,14 +36,19 @@ from botocore.utils import get_environ_proxies
 
 from mlops_mlflow_server.databases import Failure, say
 
-WORKERS = 8
-# In memory at once: this much for each worker, and three parts of a larger object.
+WORKERS = 16
+# In memory at once: a small object for each worker, and for half of them a larger one, or three parts of it.
+SMALL = 1 << 20
+WHOLE = 16 << 20
 PART = 8 << 20
 MOST_PARTS = 9000  # S3 takes 10000
 ATTEMPTS = 4
 TIMEOUTS = 10, 60  # of a connection and of a read, in seconds
-CONNECTIONS = 4 * WORKERS
+CONNECTIONS = 2 * WORKERS
 PROGRESS_SECONDS = 15
+
+
+_large = threading.BoundedSemaphore(WORKERS // 2)
 
 
 class Object(NamedTuple):
@@ -277,16 +283,16 @@ def in_parts(size: int) -> TransferConfig:
 
 
 def at_once(source: Bucket, target: Bucket, one: Object, version: str = "") -> Object | None:
-    """Copy an object of one part by two requests; return None where this is not done, for whatever reason.
+    """Copy an object by two requests, in one piece; return None where this is not done, for whatever reason.
 
     Args and what it returns are those of `transfer`.
     """
-    if one.size > PART:
+    if one.size > WHOLE:
         return None
     try:
         found = source.send("GET", one.key, stream=True, params={"versionId": version} if version else {})
         with contextlib.closing(found.raw):
-            if found.status_code != 200 or int(found.headers.get("Content-Length", PART + 1)) > PART:
+            if found.status_code != 200 or int(found.headers.get("Content-Length", WHOLE + 1)) > WHOLE:
                 return None
             body = found.raw.read()
         kind = found.headers.get("Content-Type", "application/octet-stream")
@@ -315,6 +321,11 @@ def transfer(source: Bucket, target: Bucket, one: Object, version: str = "") -> 
     Raises:
         Failure: it could not be copied.
     """
+    with contextlib.nullcontext() if one.size <= SMALL else _large:
+        return _transfer(source, target, one, version)
+
+
+def _transfer(source: Bucket, target: Bucket, one: Object, version: str) -> Object | None:
     if done := at_once(source, target, one, version):
         return done
     whose = {"Bucket": source.name, "Key": source.prefix + one.key, **({"VersionId": version} if version else {})}
