@@ -32,6 +32,8 @@ ENCRYPTION = {
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _FERNET,
 }
 
+BASIC = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "a key of the tests", "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true"}
+
 
 def oidc_variables(issuer: str) -> dict[str, str]:
     """Return the variables of mlflow-oidc-auth, as role mlflow sets them."""
@@ -208,8 +210,7 @@ def oidc(migrated, tmp_path_factory):
 @pytest.fixture(scope="session")
 def basic(migrated, tmp_path_factory):
     """A running server with login mode basic."""
-    variables = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "a key of the tests", "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true"}
-    server = _serving("basic", migrated, tmp_path_factory, **variables)
+    server = _serving("basic", migrated, tmp_path_factory, **BASIC)
     try:
         yield server.wait()
     finally:

@@ -61,10 +61,15 @@ try:
     _audit = audit.log()
 except (OSError, ValueError) as error:
     parts.end(f"The audit log cannot be written: {error}")
+try:
+    # Imported where it is wanted only: it takes memory.
+    _spans = importlib.import_module("mlops_mlflow_server.spans").start() if os.environ.get(calls.SPANS) else None
+except (OSError, ValueError) as error:
+    parts.end(f"Spans cannot be sent: {error}")
 connections.Limits()  # reads its settings, so that a wrong one ends the start
 _window = Window(os.environ["MLFLOW_BACKEND_STORE_URI"])
 _window.begin()
 _served = Held(OutageAware(_application, _watch, _readiness, _login.PROBES), _window)
 _bounded = Draining(Bounds(Attempts(_served, _login.is_login), _login.takes_no_body))
-app = Public(_hosts.Headers(calls.Observed(_bounded, _login.account, _audit, logs.Calls())))
+app = Public(_hosts.Headers(calls.Observed(_bounded, _login.account, _audit, logs.Calls(), _spans)))
 logs.install()

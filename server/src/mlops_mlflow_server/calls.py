@@ -1,7 +1,7 @@
 # Copyright: the mlops.mlflow maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of the call that is being answered: for metrics, the log and the audit log.
+"""What is known of the call that is being answered: for metrics, the log, the audit log and spans.
 
 `Observed` is around all other applications. It gives each call an id, which is that of the request's header
 `X-Request-ID` if this is a plain one, and which goes into the answer's header, log lines and the comments of SQL
@@ -26,6 +26,8 @@ from mlops_mlflow_server import addresses, answers, bounds, logs, metrics
 from mlops_mlflow_server.answers import Refusal
 
 HEADER = b"x-request-id"
+# Where spans are sent (`spans`).
+SPANS = "MLOPS_OTLP_ENDPOINT"
 ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # A call of no route: it was refused before, or there is none.
 NO_ROUTE = "none"
@@ -48,9 +50,11 @@ class Call:
         user: who calls, where no login mode knows it.
         named: what a change names, by the names of arguments and fields.
         body: what came of a short body of JSON.
+        span: of OpenTelemetry, or None where it is off.
+        below: how many spans it has had below it.
     """
 
-    __slots__ = ("_address", "began", "body", "id", "named", "scope", "status", "template", "user")
+    __slots__ = ("_address", "began", "below", "body", "id", "named", "scope", "span", "status", "template", "user")
 
     def __init__(self, scope: Scope):
         given = next((value for name, value in scope["headers"] if name == HEADER), b"")
@@ -62,6 +66,8 @@ class Call:
         self.user = ""
         self.named: dict[str, Any] = {}
         self.body: list[bytes] = []
+        self.span: Any = None
+        self.below = 0
         self._address = ""
 
     @property
@@ -93,6 +99,7 @@ class Observed:
         account: the name of the caller of an ASGI scope, or None.
         audit: the audit log, or None if it is off.
         log: writes a line on a call and the seconds that it took.
+        spans: the spans of calls, or None if they are off.
     """
 
     def __init__(
@@ -101,17 +108,23 @@ class Observed:
         account: Callable[[Scope], str | None],
         audit: Any = None,
         log: Callable[[Call, float], None] | None = None,
+        spans: Any = None,
     ):
         self._application = application
         self._account = account
         self._audit = audit
         self._log = log
+        self._spans = spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            if scope["type"] == "lifespan" and self._spans is not None:
+                send = self._spans.flushing(send)
             await self._application(scope, receive, send)
             return
         call = Call(scope)
+        if self._spans is not None:
+            call.span = self._spans.begin(scope)
         _current.set(call)
         logs.call_id.set(call.id)
         metrics.IN_FLIGHT.inc()
@@ -133,6 +146,8 @@ class Observed:
         metrics.observe_call(call.route, call.scope["method"], call.status, seconds)
         if self._log is not None:
             self._log(call, seconds)
+        if self._spans is not None:
+            self._spans.end(call)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         audit = self._audit

@@ -92,6 +92,12 @@ LOGIN_CHECKS = Counter(
     registry=REGISTRY,
 )
 SPANS = Counter("mlflow_spans_received", "Spans of traces that were stored.", registry=REGISTRY)
+SERVER_SPANS = Counter(
+    "mlflow_server_spans",
+    "Spans of the server's own calls: sent to the collector, or dropped.",
+    ["result"],
+    registry=REGISTRY,
+)
 AUDIT = Counter(
     "mlflow_audit_lines", "Lines of the audit log: written, or failed to be.", ["result"], registry=REGISTRY
 )
@@ -136,7 +142,7 @@ INFO = Gauge(
     multiprocess_mode="livemax",
 )
 
-_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _BEGAN = "mlops_began"
 
 
@@ -149,7 +155,7 @@ def serving(login: str) -> None:
 
 def observe_call(route: str, method: str, status: int, seconds: float) -> None:
     """Count a call of a route's template; a status of 0 is that of a client that left before the answer."""
-    CALLS.labels(route, method if method in _METHODS else "other", f"{status // 100}xx" if status else "none").observe(
+    CALLS.labels(route, method if method in METHODS else "other", f"{status // 100}xx" if status else "none").observe(
         seconds
     )
 

@@ -57,6 +57,8 @@ from mlops_mlflow_server import metrics, transfers
 from mlops_mlflow_server.settings import count, number
 
 _logger = logging.getLogger(__name__)
+# What sees the requests of a client that is made.
+watchers: list[Callable[[BaseClient], None]] = [metrics.watch_s3]
 
 # S3's error codes, and the bare status where a response has no body (HEAD), as MLflow's codes.
 _ERROR_CODES = {
@@ -125,7 +127,8 @@ def _client(
             retries={"mode": "standard", "total_max_attempts": count("MLOPS_S3_MAX_ATTEMPTS", 3)},
         ),
     )
-    metrics.watch_s3(client)
+    for watch in watchers:
+        watch(client)
     # botocore has no public way to add socket options; its pools connect with this list.
     options = getattr(getattr(getattr(client, "_endpoint", None), "http_session", None), "_socket_options", None)
     if isinstance(options, list):

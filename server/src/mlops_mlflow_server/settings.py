@@ -58,6 +58,12 @@ Variable (unit, default):
 - `MLOPS_LOG_FORMAT` (text): text, or json for an object a line; of commands too.
 - `MLOPS_AUDIT_LOG` (off): where the audit log is written: off, stdout or the path of a folder.
 - `MLOPS_AUDIT_READS` (false): whether the audit log has lines for calls that change nothing.
+- `MLOPS_OTLP_ENDPOINT` (URL, none): a collector of OpenTelemetry by HTTP, which gets the server's own spans at
+  `/v1/traces` below it.
+- `MLOPS_OTLP_SAMPLE_RATIO` (1): of calls that have spans, from 0 to 1.
+- `MLOPS_OTLP_CA_FILE` (path, none): the CA of the collector, instead of the public ones.
+- `MLOPS_OTLP_HEADERS` (name=value with commas between, none): what the collector asks for, such as a token.
+- `MLOPS_OTLP_NAMESPACE` (name, none): the namespace of the pod, which spans name.
 - `MLOPS_COUNT_INTERVAL` (s, 600): the pause between two counts of what is stored, for metrics.
 - `MLOPS_KUBERNETES_TOKEN_LIFETIME` (s, 86400): the longest accepted lifetime of a service account's token.
 """

@@ -346,6 +346,7 @@ def test_a_drill_has_the_variables_of_the_stack():
         {"keycloak_replicas": 3, "mlflow_artifacts_direct": True},
         {"mlflow_auth": "oauth2_proxy"},
         {"mlflow_auth": "basic", "mlflow_db_ca_secret": "x", "backup_s3_ca_secret": "company-ca"},
+        {"mlflow_otlp_endpoint": "https://collector.monitoring.svc:4318", "mlflow_otlp_ca_secret": "collector-ca"},
     ],
 )
 def test_servers_of_a_drill_reach_nothing_outside_of_their_pod(options):

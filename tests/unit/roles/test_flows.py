@@ -108,6 +108,16 @@ def test_what_is_kept_elsewhere_is_reached_there():
     assert flows("minio", mlflow_s3_endpoint="")["clients-to-minio"] == "minio/* -> minio/minio:9000"
 
 
+def test_a_collector_of_spans_is_reached_where_there_is_one():
+    assert "mlflow-to-collector" not in flows("mlflow")
+    inside, outside = (
+        flows("mlflow", mlflow_otlp_endpoint=f"http://{host}:4318")["mlflow-to-collector"]
+        for host in ("collector.monitoring.svc", "collector.example.com")
+    )
+    assert inside == "mlflow/mlflow -> monitoring/*"
+    assert outside == "mlflow/mlflow -> outside:4318"
+
+
 def test_whoever_gets_credentials_is_a_client():
     roles = [{"name": "grafana", "namespaces": ["reports"]}]
     assert "reports/*" in flows("postgres", postgres_extra_roles=roles)["clients-to-postgres"]

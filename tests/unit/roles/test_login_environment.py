@@ -193,3 +193,25 @@ def test_audit_log(role, given, text):
     mounts = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
     assert claims == ({"audit": "audit"} if text.startswith("/") else {})
     assert mounts.get("audit") == (text if text.startswith("/") else None)
+
+
+def test_spans_are_sent_by_a_variable(role):
+    assert not [name for name in environment(role)[0] if name.startswith("MLOPS_OTLP")]
+    # Secrets without a collector are no reason to look for them.
+    secrets = {"mlflow_otlp_ca_secret": "collector-ca", "mlflow_otlp_headers_secret": "collector-headers"}
+    assert role.value("__mlflow_otlp_dependencies + __mlflow_otlp_environment", BASE | secrets) == []
+    options = secrets | {"mlflow_otlp_endpoint": "https://collector.example.com:4318", "mlflow_otlp_sample_ratio": 0.25}
+    spec = role.render("mlflow.deployment.yaml.j2", BASE | options)[0]["spec"]["template"]["spec"]
+    found = {each["name"]: each for each in spec["containers"][0]["env"] if each["name"].startswith("MLOPS_OTLP")}
+    assert found.pop("MLOPS_OTLP_HEADERS")["valueFrom"] == {
+        "secretKeyRef": {"name": "collector-headers", "key": "headers"}
+    }
+    file = found.pop("MLOPS_OTLP_CA_FILE")["value"]
+    assert {name: each["value"] for name, each in found.items()} == {
+        "MLOPS_OTLP_ENDPOINT": "https://collector.example.com:4318",
+        "MLOPS_OTLP_SAMPLE_RATIO": "0.25",
+        "MLOPS_OTLP_NAMESPACE": "mlflow",
+    }
+    volumes = {each["name"]: each.get("secret", {}).get("secretName") for each in spec["volumes"]}
+    (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if file.startswith(each["mountPath"] + "/"))
+    assert volumes[mount["name"]] == "collector-ca"

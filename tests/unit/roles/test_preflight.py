@@ -403,6 +403,14 @@ LISTED = {
 }
 
 
+# What some inventories alone have.
+LINKED = {
+    "mlflow_db_ca_secret": "db-ca",
+    "mlflow_oidc_ca_secret": "company-ca",
+    "mlflow_otlp_endpoint": "https://collector.example.com",
+    "mlflow_otlp_ca_secret": "collector-ca",
+    "mlflow_otlp_headers_secret": "collector-headers",
+}
 KNOWN = "keys by the name of a Secret, which is one of keycloak-admin, "
 
 
@@ -413,7 +421,7 @@ def declared():
     names = set()
     for mode in ("oidc", "basic", "oauth2_proxy", "none"):
         for provider in ("oidc", "github", "google"):
-            for more in ({}, own, {"mlflow_db_ca_secret": "db-ca", "mlflow_oidc_ca_secret": "company-ca"}):
+            for more in ({}, own, LINKED):
                 options = LISTED | {"mlflow_auth": mode, "mlflow_oauth2_proxy_provider": provider} | more
                 found = get_role("mlflow").value("__mlflow_secrets + __mlflow_access_secrets", options)
                 names |= {str(each["name"]) for each in found}
@@ -428,7 +436,7 @@ def test_every_secret_of_a_role_may_be_supplied(role):
     """Also where the role that has it is not in the run."""
     supplied = {name: {"password": {"env": "X"}} for name in declared()}
     assert len(supplied) > 20, sorted(supplied)
-    options = LISTED | {"mlflow_db_ca_secret": "db-ca", "mlflow_oidc_ca_secret": "company-ca"}
+    options = LISTED | LINKED
     assert refusal(role, options | {"platform_credentials": supplied}, of="platform") == ""
 
 
