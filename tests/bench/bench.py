@@ -16,15 +16,16 @@ import sys
 import kubernetes
 import requests
 
-from tests.bench import access, backup, converge, memory, report, server
+from tests.bench import access, backup, converge, memory, observed, report, server
 from tests.lib import stack as stacks
 from tests.lib.edge import EdgeStack
 
 COLD = "cold"
-# Not among those by default: the quickstart has none of what they measure.
+# Not among those by default: the quickstart has none of what they measure, or it takes minutes.
 EDGE = "edge"
 BACKUP = "backup"
-FURTHER = (EDGE, BACKUP)
+OBSERVED = "observed"
+FURTHER = (EDGE, BACKUP, OBSERVED)
 PARTS = ("memory", "second-run", "log-batch", "artifact", "small-artifacts", "many-clients", "search", "access", COLD)
 ERRORS = (
     converge.ConvergeError,
@@ -80,8 +81,9 @@ def arguments_of(words=None):
         metavar="PART",
         help=f"some of {', '.join(PARTS)}; all by default. {EDGE} is of a stack behind Traefik, such as that of the "
         f"scenario `edge`. {BACKUP} is of a stack with backups, such as that of the scenario `backup`; its backups "
-        f"stay until they are too old. {COLD}, the first run of site.yml, recreates the tests' cluster and "
-        "removes it again: about 3 minutes. The running stack is not touched",
+        f"stay until they are too old. {OBSERVED} is what metrics, logs and spans cost, with the options of "
+        f"log-batch. {COLD}, the first run of site.yml, recreates the tests' cluster and removes it again: about 3 "
+        "minutes. The running stack is not touched",
     )
     add("--seconds", type=between(2, 120), default=10, help="log-batch: seconds per round (10)")
     add("--rounds", type=between(1, 10), default=3, help="log-batch: number of rounds (3)")
@@ -127,6 +129,7 @@ def measurements(arguments):
         "small-artifacts": lambda: server.measure_small_artifacts(stack),
         "many-clients": lambda: server.measure_many_clients(stack),
         EDGE: lambda: server.measure_edge(stack, arguments.mebibytes, *load),
+        OBSERVED: lambda: observed.measure(stack, *load),
         BACKUP: lambda: backup.measure(stack, arguments.runs, arguments.artifacts, load),
         "search": lambda: server.measure_search(stack),
         "access": lambda: access.measure(stack),

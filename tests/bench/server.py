@@ -97,10 +97,15 @@ def remove_pods(stack):
     )
 
 
-@contextlib.contextmanager
 def pod(stack, deployment, name, command, **options):
     """Run a pod with MLflow's image; yield its IP address and its node's."""
-    body = _body(deployment, name, command, **options)
+    return running(stack, _body(deployment, name, command, **options))
+
+
+@contextlib.contextmanager
+def running(stack, body):
+    """Run a pod until it is ready; yield its IP address and its node's."""
+    name = body["metadata"]["name"]
     stack.core.create_namespaced_pod(NAMESPACE, body)
 
     def ready():
@@ -214,7 +219,8 @@ def _rate(result):
     return result["requests"] / result["seconds"]
 
 
-def _host(address):
+def host(address):
+    """Return an address as a URL has it."""
     return f"[{address}]" if ":" in address else address
 
 
@@ -248,8 +254,8 @@ def measure_log_batch(stack, seconds, rounds, connections, metrics):
         load["warm_up"] = 2
         login = {"user": stacks.USER, "token": token, "host": urllib.parse.urlsplit(stack.mlflow_url).netloc}
         for _unused in range(rounds):
-            results["stack"].append(run("log_batch.py", url=f"http://{_host(node)}:{node_port}", **login, **load))
-            results["bare"].append(run("log_batch.py", url=f"http://{_host(own)}:5000", host="localhost:5000", **load))
+            results["stack"].append(run("log_batch.py", url=f"http://{host(node)}:{node_port}", **login, **load))
+            results["bare"].append(run("log_batch.py", url=f"http://{host(own)}:5000", host="localhost:5000", **load))
         outside = subprocess.run(
             [sys.executable, SCRIPTS / "log_batch.py"],
             input=json.dumps({"url": stack.mlflow_url.replace("localhost", "127.0.0.1"), **login, **load}),
@@ -420,7 +426,7 @@ def measure_small_artifacts(stack, files=1000, size=10 << 10):
         load = {"experiment": experiment, "files": files, "bytes": size, "clients": 8}
         user = {"user": stacks.USER, "token": token}
         here = run("artifacts_many.py", url=f"http://{service}", host=service, **user, **load)
-        peer = run("artifacts_many.py", url=f"http://{_host(own)}:5000", host="localhost:5000", **load)
+        peer = run("artifacts_many.py", url=f"http://{host(own)}:5000", host="localhost:5000", **load)
     part = Part(
         f"{files} artifacts of {size >> 10} KiB",
         "Over 8 connections. Here: demo-user with a token. The peer: `mlflow server` of the same image in another pod, "
