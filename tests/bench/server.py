@@ -97,9 +97,9 @@ def remove_pods(stack):
     )
 
 
-def pod(stack, deployment, name, command, **options):
+def pod(stack, deployment, name, command, *, cpu, memory, **options):
     """Run a pod with MLflow's image; yield its IP address and its node's."""
-    return running(stack, _body(deployment, name, command, **options))
+    return running(stack, _body(deployment, name, command, cpu=cpu, memory=memory, **options))
 
 
 @contextlib.contextmanager
